@@ -1,0 +1,232 @@
+"""Bodies of the control API, shared by the API itself and the Python client. All under ``/v1``.
+
+Weights are whole percents that sum to 100. Instants are seconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class View(BaseModel):
+    """An answer: readers ignore fields they do not know, so that an older client can talk to a newer server."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Urls(View):
+    """Where the model answers; ``pinned`` by version name."""
+
+    production: str
+    pinned: dict[str, str] = {}
+
+
+class FailureView(View):
+    code: str
+    message: str
+    where: str | None = None
+    hint: str | None = None
+    log_tail: str = ""
+
+
+class ArmView(View):
+    version: str
+    weight: int
+
+
+class StickyView(View):
+    kind: str
+    name: str
+
+
+class ShadowView(View):
+    version: str
+    percent: int
+
+
+class VersionView(View):
+    name: str
+    digest: str
+    bundle_digest: str
+    state: str
+    state_since: float
+    created_at: float
+    lock_digest: str | None = None
+    python: str | None = None
+    failure: FailureView | None = None
+    weight: int | None = None
+    """Its share of production traffic now; None when it is not in the split."""
+    spec: dict[str, Any] = {}
+
+
+class ReplicaView(View):
+    name: str
+    version: str
+    phase: str
+    ready: bool
+    restarts: int
+    pid: int | None = None
+    reason: str | None = None
+    failure: FailureView | None = None
+    started_at: float | None = None
+    ready_at: float | None = None
+    rss_bytes: int | None = None
+
+
+class ModelView(View):
+    """A deployment in full."""
+
+    name: str
+    state: str
+    message: str
+    created_at: float
+    generation: int
+    replicas: int
+    """Wished per version in the split."""
+    ready_replicas: int
+    target: list[ArmView]
+    live: list[ArmView]
+    previous: list[ArmView]
+    sticky: StickyView | None = None
+    shadow: ShadowView | None = None
+    urls: Urls
+    versions: list[VersionView]
+    replica_list: list[ReplicaView]
+
+
+class ModelSummary(View):
+    """A deployment in a list."""
+
+    name: str
+    state: str
+    message: str
+    live: list[ArmView]
+    replicas: int
+    ready_replicas: int
+    created_at: float
+    url: str
+
+
+class DeployBody(Body):
+    """Make ``bundle`` (uploaded before) a version under ``spec`` and start its rollout.
+
+    ``spec`` is a ModelDeployment document (JSON); ``canary`` gives the new version that share of the
+    traffic instead of all of it.
+    """
+
+    bundle: str
+    spec: dict[str, Any]
+    canary: int | None = Field(default=None, ge=1, le=99)
+
+
+class DeployAnswer(View):
+    model: str
+    version: str
+    digest: str
+    unchanged: bool
+    """True: this content is what serves already; nothing was started."""
+    cursor: int
+    """Follow the rollout with ``GET /v1/events?after=<cursor>&model=<model>``."""
+    urls: Urls
+
+
+class DiffBody(Body):
+    bundle: str
+    """Digest of the local bundle; need not be uploaded."""
+    spec: dict[str, Any]
+
+
+class DiffLine(View):
+    path: str
+    """``spec.scaling.minReplicas``, ``bundle``."""
+    old: Any = None
+    new: Any = None
+
+
+class DiffAnswer(View):
+    exists: bool
+    changes: list[DiffLine]
+    new_version: bool
+    """True when applying it would make a new version."""
+
+
+class TrafficBody(Body):
+    weights: dict[str, int]
+    """Every version of the split, by name; 0 keeps a version running without production traffic."""
+
+
+class PromoteBody(Body):
+    version: str | None = None
+    """Default: the newest version in the split."""
+
+
+class ScaleBody(Body):
+    replicas: int = Field(ge=0, le=1000)
+
+
+class Change(View):
+    """Answer of traffic, promote, rollback, scale: the change is accepted and on its way."""
+
+    model: str
+    target: list[ArmView]
+    replicas: int
+    cursor: int
+
+
+class EventView(View):
+    cursor: int
+    at: float
+    type: str
+    model: str | None = None
+    version: str | None = None
+    replica: str | None = None
+    data: dict[str, Any] = {}
+
+
+class TokenBody(Body):
+    name: str
+    scope: str = "predict"
+    models: list[str] | None = None
+    expires_in_s: float | None = Field(default=None, gt=0)
+
+
+class TokenView(View):
+    name: str
+    scope: str
+    models: list[str] | None
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+    state: str
+    """``active``, ``expired`` or ``revoked``."""
+
+
+class TokenCreated(TokenView):
+    token: str
+    """The secret, shown this once."""
+
+
+class InfoView(View):
+    """``GET /v1/info``: the installation at a glance."""
+
+    version: str
+    pid: int
+    started_at: float
+    home: str
+    control_url: str
+    gateway_url: str
+    gateway_running: bool
+    gateway_pid: int | None
+    gateway_version: str
+    gateway_adopted: bool
+    models: int
+    replicas: int
+    require_token: bool

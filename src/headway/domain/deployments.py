@@ -1,0 +1,94 @@
+"""A deployment and its versions: the aggregate that stores save and loops read.
+
+Two splits tell the whole story of a rollout: ``target`` is what was asked for, ``live`` is what the
+gateway does. The reconciler moves ``live`` to ``target`` once every arm of it is ready, and moves
+``target`` back to ``live`` when a new version fails; so whatever dies in between, the next start knows
+where it stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from headway.domain.errors import VersionNotFound
+from headway.domain.lifecycle import (
+    DEPLOYMENT_TRANSITIONS,
+    VERSION_TRANSITIONS,
+    DeploymentState,
+    VersionState,
+    check,
+)
+from headway.domain.replicas import Failure
+from headway.domain.routing_table import Arm, Shadow, Sticky
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable build of a model; only ``state``, ``failure`` and the environment's facts change."""
+
+    name: str
+    digest: str
+    """SHA-256 over the bundle's digest and the version-level part of the spec."""
+    bundle_digest: str
+    created_at: float
+    spec: dict[str, Any]
+    """The version-level part of the spec (model, resources, server, probes), as JSON with defaults filled in."""
+    state: VersionState = VersionState.PENDING
+    state_since: float = 0.0
+    failure: Failure | None = None
+    python: str | None = None
+    """Interpreter of its environment, once that is built."""
+    lock_digest: str | None = None
+    """SHA-256 of the locked requirements; None when it runs in Headway's own environment."""
+
+    def moved(self, state: VersionState, now: float, failure: Failure | None = None) -> Version:
+        """This version in ``state``, checked against the transition table."""
+        check(VERSION_TRANSITIONS, self.state, state)
+        return replace(self, state=state, state_since=now, failure=failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """The desired state of a model and what of it has been reached."""
+
+    name: str
+    created_at: float
+    state: DeploymentState = DeploymentState.DEPLOYING
+    message: str = ""
+    """Why it is in this state, one line."""
+    replicas: int = 1
+    """Wished replicas for each version in the split."""
+    versions: tuple[Version, ...] = ()
+    """In order of creation; names are never used again."""
+    target: tuple[Arm, ...] = ()
+    live: tuple[Arm, ...] = ()
+    previous: tuple[Arm, ...] = ()
+    """The split that ``rollback`` returns to."""
+    sticky: Sticky | None = None
+    shadow: Shadow | None = None
+    generation: int = 1
+    """Grows with every change of the desired state."""
+    resource_version: int = 0
+    """Grows with every save; a store refuses a save that is based on an older one."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Deployment-level spec fields without a column of their own."""
+
+    def version(self, name: str) -> Version:
+        """The version of that name, or :class:`VersionNotFound`."""
+        for version in self.versions:
+            if version.name == name:
+                return version
+        known = ", ".join(v.name for v in self.versions[-5:]) or "none"
+        raise VersionNotFound(f"model {self.name} has no version {name}", hint=f"versions: {known}")
+
+    def with_version(self, version: Version) -> Deployment:
+        """With ``version`` in place of the one of its name, or added at the end."""
+        if any(v.name == version.name for v in self.versions):
+            return replace(self, versions=tuple(version if v.name == version.name else v for v in self.versions))
+        return replace(self, versions=(*self.versions, version))
+
+    def moved(self, state: DeploymentState, message: str = "") -> Deployment:
+        """This deployment in ``state``, checked against the transition table."""
+        check(DEPLOYMENT_TRANSITIONS, self.state, state)
+        return replace(self, state=state, message=message)

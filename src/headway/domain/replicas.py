@@ -1,0 +1,113 @@
+"""What a runtime is asked to run (:class:`ReplicaSpec`) and what it reports (:class:`ReplicaStatus`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headway.domain.lifecycle import ReplicaPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One HTTP probe with Kubernetes' fields, defaults and semantics.
+
+    Success is a status from 200 to 399 within ``timeout_s``. Failing means ``failure_threshold``
+    consecutive failures, passing ``success_threshold`` consecutive successes.
+    """
+
+    path: str
+    period_s: float = 10.0
+    timeout_s: float = 1.0
+    initial_delay_s: float = 0.0
+    failure_threshold: int = 3
+    success_threshold: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Startup gates the other two; a failing liveness or startup restarts, a failing readiness unroutes."""
+
+    startup: Probe
+    readiness: Probe
+    liveness: Probe
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """One replica to run. Equal specs mean the same process: nothing in it changes while it runs."""
+
+    replica_id: str
+    """``iris-v1-x7k2p``; unique for ever."""
+    model: str
+    version: str
+    digest: str
+    """SHA-256 of the version (bundle and version-level spec)."""
+    bundle_path: str
+    """Absolute path of the unpacked, read-only bundle."""
+    python: str
+    """Interpreter of the version's environment."""
+    entrypoint: str | None
+    """``module:attribute``; None lets the model server find it."""
+    probes: Probes
+    server: Mapping[str, Any] = field(default_factory=dict)
+    """Model server options by their names in ``headway.server.config.ServerConfig``."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    cpu_millicores: int | None = None
+    memory_bytes: int | None = None
+    termination_grace_s: float = 30.0
+    """From SIGTERM to SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a replica or a version did not work, in words its owner can act upon."""
+
+    code: str
+    """An error code of the tree: ``load_failed``, ``start_timeout``, ``out_of_memory``, …"""
+    message: str
+    """One line: what happened, with the exception's type and message where there was one."""
+    where: str | None = None
+    """``model.py:12``: file (relative to the bundle where it lies there) and line."""
+    hint: str | None = None
+    log_tail: str = ""
+    """The last lines that the replica printed; at most 4 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One observation of one replica."""
+
+    replica_id: str
+    model: str
+    version: str
+    phase: ReplicaPhase
+    address: str | None
+    """Where it serves: ``unix:/path`` or ``host:port``; None while it has none."""
+    pid: int | None = None
+    restarts: int = 0
+    reason: str | None = None
+    """CamelCase as in Kubernetes: ``CrashLoopBackOff``, ``OOMKilled``, ``LivenessFailed``, ``LoadFailed``."""
+    failure: Failure | None = None
+    """The last failure, kept across restarts until the replica is ready."""
+    started_at: float | None = None
+    """Start of the present process, seconds since the epoch."""
+    ready_at: float | None = None
+    rss_bytes: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        return self.phase is ReplicaPhase.READY
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaTransition:
+    """A replica went from one phase to another (``old`` None: it is new or was adopted)."""
+
+    at: float
+    """Seconds since the epoch."""
+    old: ReplicaPhase | None
+    status: ReplicaStatus
+    adopted: bool = False
+    """True when the transition happened, or was found out, while the control plane was away."""

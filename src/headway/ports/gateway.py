@@ -1,0 +1,44 @@
+"""Gateway: the proxy in front of the replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from headway.domain.routing_table import RoutingTable
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayStatus:
+    """``url`` is where clients call; ``adopted`` tells that it outlived an earlier control plane."""
+
+    running: bool
+    url: str
+    pid: int | None = None
+    adopted: bool = False
+    version: str = ""
+
+
+class Gateway(Protocol):
+    """Takes the whole routing table, compares, and changes only what differs, dropping no request."""
+
+    async def start(self) -> None:
+        """Adopt the running gateway or start one; it stays up by itself from then on."""
+        ...
+
+    async def stop(self, *, stop_gateway: bool) -> None:
+        """Stop looking after it; with ``stop_gateway`` also stop it, letting requests in flight finish."""
+        ...
+
+    async def apply(self, table: RoutingTable) -> bool:
+        """Make ``table`` the routing. True when anything changed. ``GatewayFailed``: the old one stays."""
+        ...
+
+    async def drained(self, replica_ids: Collection[str]) -> frozenset[str]:
+        """Those of ``replica_ids`` to which no request is, or can any longer be, on its way."""
+        ...
+
+    def status(self) -> GatewayStatus:
+        """As last seen."""
+        ...

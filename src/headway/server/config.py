@@ -1,0 +1,84 @@
+"""How a runtime tells the model server what to do: one JSON file, ``python -m headway.server FILE``.
+
+This is the door between a runtime and the model server. Files named here are the server's answers:
+
+``failure_file``  written (atomically) before the process exits because of the model; a JSON object with
+                  the fields of :class:`FailureReport`.
+``stack_file``    gets the Python stack of every thread when the process receives SIGUSR2, so that a hung
+                  ``load`` or ``predict`` can be named by file and line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the spec's ``server`` section sets; part of the version's digest."""
+
+    max_batch_size: int = 64
+    """Most rows predicted together."""
+    max_batch_delay_s: float = 0.0
+    """Longest extra wait for a fuller batch; 0: never wait, predict what is there."""
+    max_queue: int = 256
+    """Requests that may wait; beyond it 429."""
+    timeout_s: float = 30.0
+    """Time limit of one request from arrival to answer; then 504."""
+    max_body_bytes: int = 32 * 1024 * 1024
+
+
+class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything one replica's server process needs to know."""
+
+    replica_id: str
+    model: str
+    version: str
+    digest: str
+    bundle_path: str
+    listen: str
+    """``unix:/path`` or ``tcp:host:port`` (port 0: any; the chosen one is printed)."""
+    entrypoint: str | None = None
+    """``module:attribute``; None: looked for in ``model.py``."""
+    options: ServerOptions = ServerOptions()
+    sample: str | None = None
+    """File in the bundle with an example request body; predicted once before the server is ready."""
+    failure_file: str | None = None
+    stack_file: str | None = None
+    log_file: str | None = None
+    """When given, stdout and stderr go there (appending) and are rotated by the server itself."""
+    log_max_bytes: int = 10 * 1024 * 1024
+    log_files: int = 3
+    """Rotated files kept beside the present one: ``log.1`` is the newest of them."""
+    drain_delay_s: float = 0.0
+    """After SIGTERM: how long to go on accepting before closing the listener (Kubernetes endpoint lag)."""
+    shadow_gateway: str | None = None
+    """``unix:/path`` of the gateway, for copies of requests that carry ``x-headway-shadow``."""
+
+
+class FailureReport(msgspec.Struct, kw_only=True):
+    """Why the process gave up; ``code`` is one of the error tree's."""
+
+    stage: str
+    """``import``, ``load``, ``sample`` or ``serve``."""
+    code: str
+    message: str
+    where: str | None = None
+    hint: str | None = None
+
+
+def read_config(path: Path) -> ServerConfig:
+    """The config in ``path``; ``msgspec.ValidationError`` names the field that does not fit."""
+    return msgspec.json.decode(path.read_bytes(), type=ServerConfig)
+
+
+def write_config(config: ServerConfig, path: Path) -> None:
+    """Write ``config`` so that :func:`read_config` reads an equal one."""
+    path.write_bytes(msgspec.json.encode(config))
+
+
+def options_from(values: dict[str, Any]) -> ServerOptions:
+    """Options from plain values by field name, validated."""
+    return msgspec.convert(values, ServerOptions)
