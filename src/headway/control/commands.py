@@ -1,0 +1,218 @@
+"""What users can ask for, as pure functions: a deployment and ``now`` in, the wished deployment out.
+
+A command only changes what is *wished* (``target``, ``replicas``, …) and wakes versions that are wished
+again; the reconciler does the rest. So a command is accepted or refused at once, and a crash after it
+loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headway.domain.deployments import Deployment, Version
+from headway.domain.errors import Conflict, InvalidTraffic, ModelNotFound
+from headway.domain.events import EventType, NewEvent
+from headway.domain.lifecycle import DeploymentState, VersionState
+from headway.domain.names import version_name, version_number
+from headway.domain.routing_table import Arm, Shadow, Sticky
+from headway.domain.spec import ModelDeployment, arms, version_digest
+from headway.routing import check_split, with_canary
+
+WAKEABLE = (VersionState.RETIRED, VersionState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a command makes of a deployment; ``unchanged`` when the wish was there already."""
+
+    deployment: Deployment
+    events: tuple[NewEvent, ...]
+    version: str | None = None
+    unchanged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The deployment-level part of a document."""
+
+    replicas: int | None
+    """None: the document does not say, what is stays."""
+    traffic: tuple[Arm, ...] | None
+    sticky: Sticky | None
+    shadow: Shadow | None
+
+
+def wish_of(doc: ModelDeployment) -> Wish:
+    """The deployment-level part of ``doc``."""
+    spec = doc.spec
+    sticky = None
+    if spec.sticky is not None:
+        header, cookie = spec.sticky.header, spec.sticky.cookie
+        sticky = Sticky("header", header) if header else Sticky("cookie", cookie or "")
+    shadow = Shadow(spec.shadow.version, spec.shadow.percent) if spec.shadow is not None else None
+    stated = "scaling" in spec.model_fields_set
+    return Wish(spec.scaling.min_replicas if stated else None, arms(doc), sticky, shadow)
+
+
+def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary: int | None, now: float) -> Outcome:
+    """Make ``bundle`` under ``doc`` a version of the model and ask for its share of the traffic.
+
+    The same content again is the same version: already wished, nothing happens; retired or failed, it is
+    woken. Raises ``Conflict`` for a deployment that is being deleted or a canary with nothing beside it,
+    ``InvalidTraffic`` when the document's split leaves the new version out.
+    """
+    name = doc.metadata.name
+    level = doc.version_level()
+    digest = version_digest(bundle, level)
+    wish = wish_of(doc)
+    events: list[NewEvent] = []
+    if current is None:
+        deployment = Deployment(name=name, created_at=now, replicas=1 if wish.replicas is None else wish.replicas)
+        events.append(NewEvent(now, EventType.DEPLOYMENT_CREATED, name, data={"replicas": deployment.replicas}))
+    else:
+        _refuse_deleting(current)
+        deployment = current
+
+    version = next((v for v in reversed(deployment.versions) if v.digest == digest), None)
+    if version is None:
+        number = max((version_number(v.name) for v in deployment.versions), default=0) + 1
+        version = Version(version_name(number), digest, bundle, now, level, state_since=now)
+        deployment = deployment.with_version(version)
+        data = {"digest": digest, "bundle": bundle}
+        events.append(NewEvent(now, EventType.VERSION_CREATED, name, version.name, data=data))
+
+    target = _target_of(deployment, version.name, wish, canary)
+    configured = replace(
+        deployment,
+        replicas=deployment.replicas if wish.replicas is None else wish.replicas,
+        sticky=wish.sticky,
+        shadow=wish.shadow,
+    )
+    if configured != deployment and current is not None:
+        events.append(NewEvent(now, EventType.DEPLOYMENT_CONFIGURED, name, data=_settings(configured)))
+    outcome = _retarget(configured, target, now, events)
+    unchanged = current is not None and not outcome.events
+    return replace(outcome, version=version.name, unchanged=unchanged)
+
+
+def set_traffic(current: Deployment, weights: Mapping[str, int], now: float) -> Outcome:
+    """Ask for a split over existing versions. Raises ``InvalidTraffic``, ``VersionNotFound``, ``Conflict``."""
+    _refuse_deleting(current)
+    return _retarget(current, check_split(weights, [v.name for v in current.versions]), now)
+
+
+def promote(current: Deployment, version: str | None, now: float) -> Outcome:
+    """All traffic to ``version``; by default to the newest one of a split that has several."""
+    _refuse_deleting(current)
+    if version is None:
+        if len(current.target) < 2:
+            only = f": {current.target[0].version} has all traffic" if current.target else ""
+            raise Conflict(f"model {current.name} has no canary to promote{only}", hint="name a version to promote")
+        version = max((arm.version for arm in current.target), key=version_number)
+    return _retarget(current, (Arm(current.version(version).name, 100),), now)
+
+
+def rollback(current: Deployment, now: float) -> Outcome:
+    """Back to the split before; a rollout under way is called off first."""
+    _refuse_deleting(current)
+    if current.target != current.live and current.live:
+        return _retarget(current, current.live, now)
+    if not current.previous or current.previous == current.target:
+        raise Conflict(f"model {current.name} has nothing to roll back to", hint=f"headway versions {current.name}")
+    return _retarget(current, current.previous, now)
+
+
+def scale(current: Deployment, replicas: int, now: float) -> Outcome:
+    """Wish ``replicas`` replicas for each version in the split."""
+    _refuse_deleting(current)
+    if current.replicas == replicas:
+        return Outcome(current, (), unchanged=True)
+    data = {"old": current.replicas, "new": replicas, "reason": "asked for"}
+    event = NewEvent(now, EventType.DEPLOYMENT_SCALED, current.name, data=data)
+    return Outcome(replace(current, replicas=replicas, generation=current.generation + 1), (event,))
+
+
+def delete(current: Deployment, now: float) -> Outcome:
+    """Wish it away: routes first, then replicas, then the record."""
+    if current.state is DeploymentState.DELETING:
+        return Outcome(current, (), unchanged=True)
+    gone = replace(current, target=(), live=(), previous=(), shadow=None, generation=current.generation + 1)
+    data = {"old": str(current.state), "new": str(DeploymentState.DELETING), "message": "asked for"}
+    event = NewEvent(now, EventType.DEPLOYMENT_STATE_CHANGED, current.name, data=data)
+    return Outcome(gone.moved(DeploymentState.DELETING, "being deleted"), (event,))
+
+
+def weights_of(split: tuple[Arm, ...]) -> dict[str, int]:
+    """``(Arm(v1, 90), Arm(v2, 10))`` -> ``{"v1": 90, "v2": 10}``."""
+    return {arm.version: arm.weight for arm in split}
+
+
+def _target_of(deployment: Deployment, version: str, wish: Wish, canary: int | None) -> tuple[Arm, ...]:
+    shadow = wish.shadow.version if wish.shadow is not None else None
+    if shadow is not None:
+        deployment.version(shadow)
+    if wish.traffic is not None:
+        if canary is not None:
+            raise InvalidTraffic("a canary share and spec.traffic exclude each other", where="spec.traffic")
+        named = [arm.version for arm in wish.traffic]
+        for known in named:
+            deployment.version(known)
+        if version not in named and version != shadow:
+            raise InvalidTraffic(
+                f"this content is {version}, which spec.traffic does not name",
+                where="spec.traffic",
+                hint=f"add {{version: {version}, weight: ...}}, or leave traffic out",
+            )
+        return wish.traffic
+    already = any(arm.version == version for arm in deployment.target)
+    if canary is not None:
+        stable = deployment.live or deployment.target
+        if not [arm for arm in stable if arm.version != version]:
+            raise Conflict(f"model {deployment.name} has no other version beside which {version} could be a canary")
+        return with_canary(stable, version, canary)
+    if already:
+        return deployment.target
+    if version == shadow and deployment.target:
+        return deployment.target
+    return (Arm(version, 100),)
+
+
+def _retarget(
+    deployment: Deployment, target: tuple[Arm, ...], now: float, before: list[NewEvent] | None = None
+) -> Outcome:
+    events = list(before or ())
+    wished = {arm.version for arm in target} | ({deployment.shadow.version} if deployment.shadow else set())
+    result = deployment
+    for name in sorted(wished, key=version_number):
+        version = result.version(name)
+        if version.state in WAKEABLE:
+            result = result.with_version(version.moved(VersionState.PENDING, now))
+    if target != deployment.target:
+        data: dict[str, Any] = {"old": weights_of(deployment.target), "new": weights_of(target)}
+        events.append(NewEvent(now, EventType.TRAFFIC_REQUESTED, deployment.name, data=data))
+    unchanged = target == deployment.target and result == deployment and not events
+    generation = deployment.generation + (0 if unchanged else 1)
+    return Outcome(replace(result, target=target, generation=generation), tuple(events), unchanged=unchanged)
+
+
+def _settings(deployment: Deployment) -> dict[str, Any]:
+    sticky, shadow = deployment.sticky, deployment.shadow
+    return {
+        "replicas": deployment.replicas,
+        "sticky": {sticky.kind: sticky.name} if sticky else None,
+        "shadow": {"version": shadow.version, "percent": shadow.percent} if shadow else None,
+    }
+
+
+def _refuse_deleting(deployment: Deployment) -> None:
+    if deployment.state is DeploymentState.DELETING:
+        raise Conflict(f"model {deployment.name} is being deleted", hint="wait until it is gone, then try again")
+
+
+def existing(current: Deployment | None, name: str) -> Deployment:
+    """``current``, or :class:`ModelNotFound` for a model that went away in between."""
+    if current is None:
+        raise ModelNotFound(f"there is no model {name!r}", hint="headway list")
+    return current

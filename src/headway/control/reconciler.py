@@ -1,0 +1,300 @@
+"""Reconciler: compares what is wished with what runs and does the next thing, again and again.
+
+It is level-triggered: a round reads everything and needs no memory of earlier rounds, so a crash anywhere
+is followed by an ordinary round. What it keeps between rounds only saves work or time: which replicas are
+leaving, which were ever routed, and the specs it has asked the runtime for.
+
+The order inside a round is what keeps requests safe:
+
+* a split becomes live in the gateway before the book says so, and only with all its replicas ready;
+* a replica leaves the routing table first, is then waited for until no request can reach it any more, and
+  only then leaves the runtime's desired state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from headway.control import rollout
+from headway.control.book import Changed, DeploymentBook
+from headway.control.builds import EnvironmentBuilds
+from headway.control.replica_specs import replica_spec
+from headway.domain.deployments import Deployment
+from headway.domain.errors import GatewayFailed
+from headway.domain.events import EventType, NewEvent
+from headway.domain.lifecycle import DeploymentState, ReplicaPhase
+from headway.domain.names import replica_name
+from headway.domain.replicas import ReplicaSpec, ReplicaStatus
+from headway.domain.routing_table import GatewayToken, RoutingTable
+from headway.ports.bundle_store import BundleStore
+from headway.ports.clock import Clock
+from headway.ports.event_log import EventLog
+from headway.ports.gateway import Gateway
+from headway.ports.runtime import Runtime
+from headway.routing import render
+
+log = logging.getLogger(__name__)
+
+RESYNC_S = 5.0
+"""A round even when nothing has called for one."""
+DRAIN_POLL_S = 0.2
+"""Between looks at replicas that are draining."""
+DRAIN_LIMIT_S = 120.0
+"""A replica that is still not drained by then is stopped all the same (its own grace period follows)."""
+RETRY_S = 1.0
+"""After a round in which something failed."""
+
+
+class Reconciler:
+    """The one loop that acts on replicas and routes."""
+
+    def __init__(
+        self,
+        *,
+        book: DeploymentBook,
+        runtime: Runtime,
+        gateway: Gateway,
+        bundles: BundleStore,
+        builds: EnvironmentBuilds,
+        events: EventLog,
+        clock: Clock,
+        tokens: Callable[[], tuple[GatewayToken, ...]],
+        suffix: Callable[[], str],
+        require_token: bool = False,
+        drain: bool = True,
+    ) -> None:
+        self._book = book
+        self._runtime = runtime
+        self._gateway = gateway
+        self._bundles = bundles
+        self._builds = builds
+        self._events = events
+        self._clock = clock
+        self._tokens = tokens
+        self._suffix = suffix
+        self._require_token = require_token
+        self._drain = drain
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._specs: dict[str, ReplicaSpec] = {}
+        self._leaving: dict[str, float] = {}
+        """Replicas on their way out, since when (monotonic)."""
+        self._released: set[str] = set()
+        """Those of them that nothing can reach any more: no longer asked for."""
+        self._routed: set[str] | None = None
+        """Replicas that were ever routed; None before the first round."""
+        self._gateway_fault = ""
+        book.on_change(self.wake)
+
+    def wake(self) -> None:
+        """Ask for a round soon."""
+        self._wake.set()
+
+    async def start(self) -> None:
+        """Begin to reconcile; a second call changes nothing."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._loop(), name="reconciler")
+
+    async def stop(self) -> None:
+        """Stop after the present step; a second call changes nothing."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await self._builds.stop()
+
+    async def _loop(self) -> None:
+        while True:
+            self._wake.clear()
+            pause = RESYNC_S
+            try:
+                await self.round()
+            except Exception:
+                # One bad round must not end the loop that keeps everybody's models up; the next one starts afresh.
+                log.exception("a reconcile round failed; trying again in %s s", RETRY_S)
+                pause = RETRY_S
+            if self._leaving:
+                pause = min(pause, DRAIN_POLL_S)
+            if self._gateway_fault:
+                pause = min(pause, RETRY_S)
+            await self._sleep_or_wake(pause)
+
+    async def _sleep_or_wake(self, seconds: float) -> None:
+        waiters = {asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
+        try:
+            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiters:
+                waiter.cancel()
+            await asyncio.gather(*waiters, return_exceptions=True)
+
+    async def round(self) -> None:
+        """One full comparison and everything that follows from it."""
+        replicas = self._runtime.observe()
+        by_model = _by_model(replicas)
+        if self._routed is None:
+            # An adopted gateway may route to any of those that run already.
+            self._routed = {r.replica_id for r in replicas}
+        for deployment in self._book.all():
+            own = by_model.get(deployment.name, [])
+            await self._step(deployment.name, own, rollout.advance)
+        self._builds.ensure(self._book.all())
+        for deployment in self._book.all():
+            await self._adopt_specs(deployment, by_model.get(deployment.name, []))
+        self._mark_leaving(by_model)
+        await self._apply_routes(replicas, by_model)
+        await self._release_drained(replicas)
+        await self._apply_replicas(by_model)
+        for deployment in self._book.all():
+            own = by_model.get(deployment.name, [])
+            await self._judge(deployment.name, own)
+            if deployment.state is DeploymentState.DELETING and not own:
+                gone = NewEvent(self._clock.now(), EventType.DEPLOYMENT_DELETED, deployment.name)
+                await self._book.delete(deployment.name, [gone])
+
+    async def _step(
+        self,
+        name: str,
+        own: list[ReplicaStatus],
+        pure: Callable[[Deployment, list[ReplicaStatus], float], tuple[Deployment, list[NewEvent]]],
+    ) -> None:
+        def step(current: Deployment | None) -> Changed | None:
+            if current is None:
+                return None
+            after, events = pure(current, own, self._clock.now())
+            return Changed(after, tuple(events))
+
+        await self._book.change(name, step)
+
+    async def _judge(self, name: str, own: list[ReplicaStatus]) -> None:
+        def step(current: Deployment | None) -> Changed | None:
+            judged = rollout.judge(current, own, self._clock.now()) if current is not None else None
+            return Changed(judged[0], tuple(judged[1])) if judged is not None else None
+
+        await self._book.change(name, step)
+
+    # -- replicas that go ------------------------------------------------------------------------
+
+    def _mark_leaving(self, by_model: dict[str, list[ReplicaStatus]]) -> None:
+        now = self._clock.monotonic()
+        names = {d.name for d in self._book.all()} | set(by_model)
+        for name in names:
+            for replica in rollout.surplus(self._book.find(name), by_model.get(name, []), self._leaving):
+                self._leaving[replica.replica_id] = now
+
+    async def _release_drained(self, replicas: tuple[ReplicaStatus, ...]) -> None:
+        """Stop those of the leaving replicas to which no request is on its way any more."""
+        routed = self._routed if self._routed is not None else set()
+        present = {r.replica_id for r in replicas}
+        for replica_id in [r for r in self._leaving if r not in present]:
+            del self._leaving[replica_id]
+            self._released.discard(replica_id)
+            self._specs.pop(replica_id, None)
+            routed.discard(replica_id)
+        held = [r for r in self._leaving if r not in self._released]
+        if not self._drain:
+            idle = frozenset(held)
+        else:
+            waiting = [r for r in held if r in routed]
+            idle = await self._gateway.drained(waiting) if waiting else frozenset()
+            idle |= frozenset(held) - routed
+        now = self._clock.monotonic()
+        late = {r for r in held if now - self._leaving[r] > DRAIN_LIMIT_S}
+        for replica_id in idle | late:
+            self._released.add(replica_id)
+            self._specs.pop(replica_id, None)
+
+    # -- routes ----------------------------------------------------------------------------------
+
+    async def _apply_routes(
+        self, replicas: tuple[ReplicaStatus, ...], by_model: dict[str, list[ReplicaStatus]]
+    ) -> None:
+        """Make what is due the routing, first in the gateway, then in the book."""
+        now = self._clock.now()
+        due: dict[str, tuple[Deployment, list[NewEvent]]] = {}
+        for deployment in self._book.all():
+            staying = [r for r in by_model.get(deployment.name, []) if r.replica_id not in self._leaving]
+            shifted = rollout.shift(deployment, staying, now)
+            if shifted is not None:
+                due[deployment.name] = shifted
+        proposed = [due[d.name][0] if d.name in due else d for d in self._book.all()]
+        table = render(proposed, replicas, self._tokens(), self._require_token, frozenset(self._leaving))
+        try:
+            changed = await self._gateway.apply(table)
+        except GatewayFailed as error:
+            await self._tell_gateway_fault(str(error))
+            return
+        self._gateway_fault = ""
+        if self._routed is not None:
+            self._routed.update(e.replica_id for m in table.models for v in m.versions for e in v.endpoints)
+        for name, (shifted_to, events) in due.items():
+            await self._book.change(name, partial(_adopt_shift, shifted_to, events))
+        if changed:
+            await self._tell_routes(table)
+
+    async def _tell_routes(self, table: RoutingTable) -> None:
+        data = {
+            "models": len(table.models),
+            "endpoints": sum(len(v.endpoints) for m in table.models for v in m.versions),
+        }
+        await self._events.append([NewEvent(self._clock.now(), EventType.ROUTE_APPLIED, data=data)])
+
+    async def _tell_gateway_fault(self, message: str) -> None:
+        if message != self._gateway_fault:
+            log.error("the gateway refused the routes: %s", message)
+            event = NewEvent(self._clock.now(), EventType.GATEWAY_FAILED, data={"message": message[:2000]})
+            await self._events.append([event])
+        self._gateway_fault = message
+
+    # -- replicas that come ----------------------------------------------------------------------
+
+    async def _apply_replicas(self, by_model: dict[str, list[ReplicaStatus]]) -> None:
+        for deployment in self._book.all():
+            own = by_model.get(deployment.name, [])
+            # Replicas asked for in an earlier round may not be observable yet: count what was asked for.
+            observed = {r.replica_id for r in own}
+            mine = [s for s in self._specs.values() if s.model == deployment.name]
+            asked = [_coming(s) for s in mine if s.replica_id not in observed]
+            for version, count in rollout.missing(deployment, [*own, *asked], self._leaving).items():
+                for _ in range(count):
+                    await self._add_spec(deployment, version, replica_name(deployment.name, version, self._suffix()))
+        await self._runtime.apply(list(self._specs.values()))
+
+    async def _adopt_specs(self, deployment: Deployment, own: list[ReplicaStatus]) -> None:
+        """After a restart: the specs of replicas that run already."""
+        known = {v.name for v in deployment.versions if v.python is not None}
+        for replica in own:
+            fresh = replica.replica_id not in self._specs and replica.replica_id not in self._released
+            if fresh and replica.phase not in rollout.GONE and replica.version in known:
+                await self._add_spec(deployment, replica.version, replica.replica_id)
+
+    async def _add_spec(self, deployment: Deployment, version: str, replica_id: str) -> None:
+        record = deployment.version(version)
+        path = await self._bundles.path(record.bundle_digest)
+        self._specs[replica_id] = replica_spec(deployment.name, record, replica_id, str(path))
+
+
+def _coming(spec: ReplicaSpec) -> ReplicaStatus:
+    return ReplicaStatus(spec.replica_id, spec.model, spec.version, ReplicaPhase.STARTING, None)
+
+
+def _by_model(replicas: tuple[ReplicaStatus, ...]) -> dict[str, list[ReplicaStatus]]:
+    grouped: dict[str, list[ReplicaStatus]] = {}
+    for replica in replicas:
+        grouped.setdefault(replica.model, []).append(replica)
+    return grouped
+
+
+def _adopt_shift(shifted: Deployment, events: list[NewEvent], current: Deployment | None) -> Changed | None:
+    """The shift as saved: on top of what commands may have changed while the gateway took it."""
+    if current is None or current.state is DeploymentState.DELETING:
+        return None
+    merged = replace(current, live=shifted.live, previous=shifted.previous, message=shifted.message)
+    for version in shifted.versions:
+        if any(arm.version == version.name for arm in shifted.live):
+            merged = merged.with_version(version)
+    return Changed(merged, tuple(events))

@@ -1,0 +1,34 @@
+"""From a version to the replicas that run it. Equal inputs give equal specs, so a restarted control plane
+asks the runtime for exactly what already runs."""
+
+from __future__ import annotations
+
+from headway.domain.deployments import Version
+from headway.domain.errors import HeadwayError
+from headway.domain.replicas import ReplicaSpec
+from headway.domain.spec import VersionSpec
+
+
+def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str) -> ReplicaSpec:
+    """The spec of one replica of ``version``, whose environment must have been built."""
+    if version.python is None:
+        raise HeadwayError(f"{model} {version.name} has no environment yet")
+    spec = VersionSpec.model_validate(version.spec)
+    server = dict(spec.server_options())
+    if spec.model.sample is not None:
+        server["sample"] = spec.model.sample
+    return ReplicaSpec(
+        replica_id=replica_id,
+        model=model,
+        version=version.name,
+        digest=version.digest,
+        bundle_path=bundle_path,
+        python=version.python,
+        entrypoint=spec.model.entrypoint,
+        probes=spec.probes(),
+        server=server,
+        env=spec.env(),
+        cpu_millicores=spec.cpu_millicores(),
+        memory_bytes=spec.memory_bytes(),
+        termination_grace_s=spec.termination_grace_s,
+    )

@@ -1,0 +1,253 @@
+"""How a deployment moves from what is live to what is wished: pure functions of state, replicas and now.
+
+One round of the reconciler asks, in this order:
+
+1. :func:`advance`: move versions along their life, and call the rollout off when a new version failed.
+2. :func:`shift`: once every version of the wished split has all its replicas ready, make it the live one.
+3. :func:`judge`: say in one word and one line how the deployment is.
+4. :func:`surplus` and :func:`missing`: which replicas have to go, and how many have to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from headway.control.commands import weights_of
+from headway.domain.deployments import Deployment, Version
+from headway.domain.events import EventType, NewEvent
+from headway.domain.lifecycle import DeploymentState, ReplicaPhase, VersionState
+from headway.domain.replicas import Failure, ReplicaStatus
+from headway.domain.spec import VersionSpec
+
+_V = VersionState
+GONE = (ReplicaPhase.STOPPING, ReplicaPhase.STOPPED)
+CERTAIN = frozenset({"load_failed", "sample_prediction_failed", "start_timeout", "out_of_memory", "invalid_spec"})
+"""Failures of a start that trying again does not mend."""
+RESTARTS_ALLOWED = 3
+"""Starts of a new version that may end for any other reason (killed from outside, say)."""
+PROGRESS_SLACK_S = 60.0
+"""Beyond the startup probe's own time: process start, readiness probe, a busy machine."""
+
+_EVENT_OF = {
+    _V.BUILDING: EventType.VERSION_BUILDING,
+    _V.STARTING: EventType.VERSION_STARTING,
+    _V.LIVE: EventType.VERSION_LIVE,
+    _V.DRAINING: EventType.VERSION_DRAINING,
+    _V.RETIRED: EventType.VERSION_RETIRED,
+    _V.FAILED: EventType.VERSION_FAILED,
+}
+
+
+def wanted(deployment: Deployment) -> frozenset[str]:
+    """Versions that must run: wished, live, or shadowing."""
+    names = {arm.version for arm in (*deployment.target, *deployment.live)}
+    if deployment.shadow is not None and deployment.state is not DeploymentState.DELETING:
+        names.add(deployment.shadow.version)
+    return frozenset(names)
+
+
+def event_of(deployment: str, version: Version, now: float) -> NewEvent:
+    """The event that tells of ``version``'s present state."""
+    data: dict[str, object] = {"digest": version.digest}
+    if version.failure is not None:
+        data["failure"] = {
+            "code": version.failure.code,
+            "message": version.failure.message,
+            "where": version.failure.where,
+            "hint": version.failure.hint,
+            "log_tail": version.failure.log_tail,
+        }
+    return NewEvent(now, _EVENT_OF[version.state], deployment, version.name, data=data)
+
+
+def advance(deployment: Deployment, replicas: Sequence[ReplicaStatus], now: float) -> tuple[Deployment, list[NewEvent]]:
+    """Move every version one step along; give up a wished split that names a failed version."""
+    events: list[NewEvent] = []
+    result = deployment
+    needed = wanted(deployment)
+    for version in deployment.versions:
+        own = [r for r in replicas if r.version == version.name]
+        moved = _step(result, version, version.name in needed, own, now)
+        if moved is not version:
+            result = result.with_version(moved)
+            events.append(event_of(deployment.name, moved, now))
+    failed = [v for v in result.versions if v.state is _V.FAILED]
+    doomed = next((v for arm in result.target for v in failed if v.name == arm.version), None)
+    if doomed is not None and result.target != result.live:
+        data = {"old": weights_of(result.target), "new": weights_of(result.live), "reason": f"{doomed.name} failed"}
+        events.append(NewEvent(now, EventType.TRAFFIC_REQUESTED, deployment.name, doomed.name, data=data))
+        result = replace(result, target=result.live, message=_failed_line(doomed))
+    shadow = result.shadow
+    if shadow is not None and any(v.name == shadow.version for v in failed):
+        result = replace(result, shadow=None, message=_failed_line(result.version(shadow.version)))
+    return result, events
+
+
+def _step(
+    deployment: Deployment, version: Version, needed: bool, replicas: Sequence[ReplicaStatus], now: float
+) -> Version:
+    if not needed:
+        if version.state in (_V.PENDING, _V.BUILDING):
+            return version.moved(_V.RETIRED, now)
+        if version.state in (_V.LIVE, _V.STARTING):
+            return version.moved(_V.DRAINING, now)
+        if version.state is _V.DRAINING and not replicas:
+            return version.moved(_V.RETIRED, now)
+        return version
+    if version.state is _V.PENDING:
+        return version.moved(_V.BUILDING, now)
+    if version.state is _V.DRAINING:
+        return version.moved(_V.STARTING, now)
+    if version.state is _V.STARTING:
+        failure = start_failure(version, replicas, now)
+        if failure is not None:
+            return version.moved(_V.FAILED, now, failure)
+        in_split = any(arm.version == version.name for arm in (*deployment.target, *deployment.live))
+        if not in_split and ready_count(version.name, replicas) >= deployment.replicas:
+            return version.moved(_V.LIVE, now)  # a shadow: it has no share to wait for
+    return version
+
+
+def start_failure(version: Version, replicas: Sequence[ReplicaStatus], now: float) -> Failure | None:
+    """Why a starting version will not become ready; None while it still may."""
+    spec = VersionSpec.model_validate(version.spec)
+    for replica in replicas:
+        failure = replica.failure
+        if failure is not None and (failure.code in CERTAIN or replica.restarts >= RESTARTS_ALLOWED):
+            return failure
+    startup = spec.probes().startup
+    budget = startup.initial_delay_s + startup.period_s * startup.failure_threshold + PROGRESS_SLACK_S
+    if now - version.state_since > budget and not all(r.ready for r in replicas):
+        late = next((r for r in replicas if not r.ready), None)
+        if late is not None and late.failure is not None:
+            return late.failure
+        reason = f": {late.replica_id} is {late.phase}" if late is not None else ""
+        return Failure("start_timeout", f"not ready within {budget:.0f} s{reason}", hint="raise spec.probes.startup")
+    return None
+
+
+def ready_count(version: str, replicas: Sequence[ReplicaStatus]) -> int:
+    """How many replicas of ``version`` are ready."""
+    return sum(1 for r in replicas if r.version == version and r.ready)
+
+
+def shift(
+    deployment: Deployment, replicas: Sequence[ReplicaStatus], now: float
+) -> tuple[Deployment, list[NewEvent]] | None:
+    """The deployment with the wished split live, once all of it is ready; None when it is not yet time.
+
+    ``previous`` is renewed only when a version comes in that was not in the split before. So after a canary
+    has been promoted, rollback leads to the split before the canary, not to the trial itself.
+    """
+    if deployment.target == deployment.live or not deployment.target:
+        return None
+    for arm in deployment.target:
+        if deployment.version(arm.version).state not in (_V.STARTING, _V.LIVE):
+            return None
+        if ready_count(arm.version, replicas) < deployment.replicas:
+            return None
+    before = {arm.version for arm in deployment.live}
+    comes_in = any(arm.version not in before for arm in deployment.target)
+    result = replace(
+        deployment,
+        live=deployment.target,
+        previous=deployment.live if comes_in and deployment.live else deployment.previous,
+        message="",
+    )
+    events: list[NewEvent] = []
+    for arm in deployment.target:
+        version = result.version(arm.version)
+        if version.state is _V.STARTING:
+            version = version.moved(_V.LIVE, now)
+            result = result.with_version(version)
+            events.append(event_of(deployment.name, version, now))
+    data = {"old": weights_of(deployment.live), "new": weights_of(deployment.target)}
+    events.append(NewEvent(now, EventType.TRAFFIC_SHIFTED, deployment.name, data=data))
+    return result, events
+
+
+def judge(
+    deployment: Deployment, replicas: Sequence[ReplicaStatus], now: float
+) -> tuple[Deployment, list[NewEvent]] | None:
+    """The deployment in the state it is in by now; None when that is the state it says already."""
+    state, message = _verdict(deployment, replicas)
+    if (state, message) == (deployment.state, deployment.message):
+        return None
+    if state is deployment.state:
+        return replace(deployment, message=message), []
+    data = {"old": str(deployment.state), "new": str(state), "message": message}
+    event = NewEvent(now, EventType.DEPLOYMENT_STATE_CHANGED, deployment.name, data=data)
+    return deployment.moved(state, message), [event]
+
+
+def _verdict(deployment: Deployment, replicas: Sequence[ReplicaStatus]) -> tuple[DeploymentState, str]:
+    if deployment.state is DeploymentState.DELETING:
+        return DeploymentState.DELETING, deployment.message
+    if deployment.target != deployment.live:
+        coming = ", ".join(f"{a.version} {a.weight} %" for a in deployment.target)
+        return DeploymentState.DEPLOYING, f"on the way to {coming}"
+    if not deployment.live:
+        return DeploymentState.FAILED, deployment.message or "no version serves"
+    short = []
+    for arm in deployment.live:
+        ready = ready_count(arm.version, replicas)
+        if ready < deployment.replicas:
+            reasons = {r.reason for r in replicas if r.version == arm.version and not r.ready and r.reason}
+            why = f" ({', '.join(sorted(reasons))})" if reasons else ""
+            short.append(f"{arm.version}: {ready} of {deployment.replicas} replicas ready{why}")
+    if short:
+        return DeploymentState.DEGRADED, "; ".join(short)
+    told = deployment.message if deployment.message.startswith(_FAILED_PREFIX) else ""
+    return DeploymentState.READY, told
+
+
+_FAILED_PREFIX = "last rollout failed: "
+
+
+def _failed_line(version: Version) -> str:
+    reason = version.failure.message if version.failure is not None else "unknown"
+    return f"{_FAILED_PREFIX}{version.name}: {reason}"
+
+
+def surplus(
+    deployment: Deployment | None, replicas: Sequence[ReplicaStatus], leaving: Collection[str]
+) -> list[ReplicaStatus]:
+    """Replicas that have to go: of versions nobody needs, failed ones, and more than wished.
+
+    Of too many, those go first that are not ready, then the youngest.
+    """
+    if deployment is None:
+        return [r for r in replicas if r.phase not in GONE and r.replica_id not in leaving]
+    going: list[ReplicaStatus] = []
+    for version, own in _by_version(replicas, leaving).items():
+        keep = deployment.replicas if _runs(deployment, version) else 0
+        if len(own) > keep:
+            ordered = sorted(own, key=lambda r: (r.ready, -(r.started_at or 0.0)))
+            going.extend(ordered[: len(own) - keep])
+    return going
+
+
+def missing(deployment: Deployment, replicas: Sequence[ReplicaStatus], leaving: Collection[str]) -> dict[str, int]:
+    """How many replicas each version still lacks."""
+    own = _by_version(replicas, leaving)
+    lacking = {}
+    for version in deployment.versions:
+        if _runs(deployment, version.name):
+            count = deployment.replicas - len(own.get(version.name, []))
+            if count > 0:
+                lacking[version.name] = count
+    return lacking
+
+
+def _runs(deployment: Deployment, name: str) -> bool:
+    known = next((v for v in deployment.versions if v.name == name), None)
+    return known is not None and known.state in (_V.STARTING, _V.LIVE)
+
+
+def _by_version(replicas: Sequence[ReplicaStatus], leaving: Collection[str]) -> dict[str, list[ReplicaStatus]]:
+    grouped: dict[str, list[ReplicaStatus]] = {}
+    for replica in replicas:
+        if replica.phase not in GONE and replica.replica_id not in leaving:
+            grouped.setdefault(replica.version, []).append(replica)
+    return grouped

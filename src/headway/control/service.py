@@ -1,0 +1,162 @@
+"""ControlService: what the API can ask of the control plane. Commands change wishes; nothing here acts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headway.control import commands
+from headway.control.book import Changed, DeploymentBook
+from headway.control.commands import Outcome, existing, wish_of
+from headway.domain.deployments import Deployment
+from headway.domain.names import check_model_name
+from headway.domain.replicas import ReplicaStatus
+from headway.domain.spec import ModelDeployment, version_digest
+from headway.ports.bundle_store import BundleStore
+from headway.ports.clock import Clock
+from headway.ports.event_log import EventLog
+from headway.ports.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A deployment beside what the runtime sees of it."""
+
+    deployment: Deployment
+    replicas: tuple[ReplicaStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A command was taken; follow the events after ``cursor`` to see it done."""
+
+    deployment: Deployment
+    version: str | None
+    unchanged: bool
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What applying a document would change: ``(path, old, new)`` each."""
+
+    exists: bool
+    new_version: bool
+    changes: tuple[tuple[str, Any, Any], ...]
+
+
+class ControlService:
+    """Commands are durable when they return; views are as of now."""
+
+    def __init__(
+        self, book: DeploymentBook, runtime: Runtime, bundles: BundleStore, events: EventLog, clock: Clock
+    ) -> None:
+        self._book = book
+        self._runtime = runtime
+        self._bundles = bundles
+        self._events = events
+        self._clock = clock
+
+    async def deploy(self, spec: ModelDeployment, bundle: str, canary: int | None) -> Accepted:
+        """See :func:`headway.control.commands.deploy`; ``BundleNotFound`` when it was not uploaded."""
+        await self._bundles.path(bundle)
+        now = self._clock.now()
+        name = spec.metadata.name
+        return await self._command(name, lambda current: commands.deploy(current, spec, bundle, canary, now))
+
+    async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted:
+        """See :func:`headway.control.commands.set_traffic`."""
+        return await self._change(name, lambda d, now: commands.set_traffic(d, weights, now))
+
+    async def promote(self, name: str, version: str | None) -> Accepted:
+        """See :func:`headway.control.commands.promote`."""
+        return await self._change(name, lambda d, now: commands.promote(d, version, now))
+
+    async def rollback(self, name: str) -> Accepted:
+        """See :func:`headway.control.commands.rollback`."""
+        return await self._change(name, commands.rollback)
+
+    async def scale(self, name: str, replicas: int) -> Accepted:
+        """See :func:`headway.control.commands.scale`."""
+        return await self._change(name, lambda d, now: commands.scale(d, replicas, now))
+
+    async def delete(self, name: str) -> int:
+        """See :func:`headway.control.commands.delete`; the cursor to follow from."""
+        return (await self._change(name, commands.delete)).cursor
+
+    def get(self, name: str) -> Snapshot:
+        """One model. Raises ``ModelNotFound``."""
+        check_model_name(name)
+        deployment = self._book.get(name)
+        replicas = tuple(r for r in self._runtime.observe() if r.model == name)
+        return Snapshot(deployment, replicas)
+
+    def list(self) -> list[Snapshot]:
+        """Every model, by name."""
+        by_model: dict[str, list[ReplicaStatus]] = {}
+        for replica in self._runtime.observe():
+            by_model.setdefault(replica.model, []).append(replica)
+        return [Snapshot(d, tuple(by_model.get(d.name, ()))) for d in self._book.all()]
+
+    def diff(self, spec: ModelDeployment, bundle: str) -> Diff:
+        """What :meth:`deploy` of the same would change, without changing it."""
+        name = spec.metadata.name
+        current = self._book.find(name)
+        level = spec.version_level()
+        if current is None:
+            return Diff(False, True, (("bundle", None, bundle),))
+        digest = version_digest(bundle, level)
+        known = next((v for v in reversed(current.versions) if v.digest == digest), None)
+        outcome = commands.deploy(current, spec, bundle, None, self._clock.now())
+        base = current.version(current.target[-1].version) if current.target else None
+        changes: list[tuple[str, Any, Any]] = []
+        if base is None or base.bundle_digest != bundle:
+            changes.append(("bundle", base.bundle_digest if base else None, bundle))
+        changes.extend(_differences("spec", base.spec if base else {}, level))
+        after = outcome.deployment
+        wish = wish_of(spec)
+        if wish.replicas is not None and wish.replicas != current.replicas:
+            changes.append(("spec.scaling.minReplicas", current.replicas, wish.replicas))
+        for field in ("sticky", "shadow"):
+            old, new = getattr(current, field), getattr(after, field)
+            if old != new:
+                changes.append((f"spec.{field}", _plain(old), _plain(new)))
+        if after.target != current.target:
+            old_split, new_split = commands.weights_of(current.target), commands.weights_of(after.target)
+            changes.append(("spec.traffic", old_split, new_split))
+        return Diff(True, known is None, tuple(changes))
+
+    async def _change(self, name: str, step: Callable[[Deployment, float], Outcome]) -> Accepted:
+        check_model_name(name)
+        self._book.get(name)
+        now = self._clock.now()
+        return await self._command(name, lambda current: step(existing(current, name), now))
+
+    async def _command(self, name: str, step: Callable[[Deployment | None], Outcome]) -> Accepted:
+        cursor = await self._events.last_cursor()
+        taken: list[Outcome] = []
+
+        def run(current: Deployment | None) -> Changed:
+            outcome = step(current)
+            taken.append(outcome)
+            return Changed(outcome.deployment, outcome.events)
+
+        saved, _ = await self._book.change(name, run)
+        outcome = taken[0]
+        return Accepted(saved or outcome.deployment, outcome.version, outcome.unchanged, cursor)
+
+
+def _differences(path: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for key in sorted(old.keys() | new.keys()):
+            found.extend(_differences(f"{path}.{key}", old.get(key), new.get(key)))
+        return found
+    return [] if old == new else [(path, old, new)]
+
+
+def _plain(value: Any) -> Any:
+    if value is None:
+        return None
+    return {name: getattr(value, name) for name in value.__slots__}
