@@ -279,6 +279,12 @@ class GatewayFailed(HeadwayError):
     code, status, exit_code = "gateway_failed", 500, 9
 
 
+class StorageFailed(HeadwayError):
+    """State could not be read or written: no space, no permission, a damaged file."""
+
+    code, status, exit_code = "storage_failed", 500, 9
+
+
 class MissingBinary(HeadwayError):
     """A program Headway needs is not on this machine."""
 
