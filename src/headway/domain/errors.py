@@ -108,6 +108,24 @@ class PayloadTooLarge(InvalidInput):
     code, status = "payload_too_large", 413
 
 
+class HeadersTooLarge(PayloadTooLarge):
+    """The request line or the header fields are above their limits (RFC 6585, 431)."""
+
+    code, status = "headers_too_large", 431
+
+
+class RequestTimeout(InvalidInput):
+    """The client sent its request too slowly (RFC 9110, 408)."""
+
+    code, status = "request_timeout", 408
+
+
+class MalformedHttp(InvalidInput):
+    """Bytes that are not an HTTP/1.x request, or one with two possible readings (RFC 9112)."""
+
+    code = "malformed_http"
+
+
 class UnsupportedMediaType(InvalidInput):
     """A content type or content encoding that is not accepted here."""
 
