@@ -26,6 +26,7 @@ $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 
 .PHONY: setup
 setup: $(STAMP) ## Make .venv with everything locked in requirements.lock
+	@echo "$(VENV) is up to date"
 
 .PHONY: demo
 demo: $(STAMP) ## Train a model, publish it, send it real rows, leave it running
