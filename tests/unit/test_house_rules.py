@@ -1,0 +1,171 @@
+"""The rules of the house, and the parts of it that others build upon, pinned so that a change is a decision."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+import headway.ports
+from headway.domain.errors import HeadwayError, tree
+from headway.domain.lifecycle import (
+    DEPLOYMENT_TRANSITIONS,
+    REPLICA_TRANSITIONS,
+    VERSION_TRANSITIONS,
+    DeploymentState,
+    ReplicaPhase,
+    VersionState,
+    check,
+)
+from scripts.check_house import MAX_LINES, ROOT, breaches, sources
+
+# Clients and scripts depend on these: class, parent, code, HTTP status, exit code.
+ERRORS = [
+    ("HeadwayError", "Exception", "internal", 500, 70),
+    ("InvalidInput", "HeadwayError", "invalid_input", 400, 2),
+    ("InvalidName", "InvalidInput", "invalid_name", 400, 2),
+    ("InvalidSpec", "InvalidInput", "invalid_spec", 400, 2),
+    ("InvalidTraffic", "InvalidInput", "invalid_traffic", 400, 2),
+    ("InvalidBundle", "InvalidInput", "invalid_bundle", 400, 2),
+    ("InvalidRequest", "InvalidInput", "invalid_request", 400, 2),
+    ("MethodNotAllowed", "InvalidInput", "method_not_allowed", 405, 2),
+    ("PayloadTooLarge", "InvalidInput", "payload_too_large", 413, 2),
+    ("HeadersTooLarge", "PayloadTooLarge", "headers_too_large", 431, 2),
+    ("RequestTimeout", "InvalidInput", "request_timeout", 408, 2),
+    ("MalformedHttp", "InvalidInput", "malformed_http", 400, 2),
+    ("UnsupportedMediaType", "InvalidInput", "unsupported_media_type", 415, 2),
+    ("Unsupported", "InvalidInput", "unsupported", 422, 6),
+    ("Unauthenticated", "HeadwayError", "unauthenticated", 401, 4),
+    ("Forbidden", "HeadwayError", "forbidden", 403, 4),
+    ("InsecureListener", "HeadwayError", "insecure_listener", 400, 2),
+    ("NotFound", "HeadwayError", "not_found", 404, 3),
+    ("ModelNotFound", "NotFound", "model_not_found", 404, 3),
+    ("VersionNotFound", "NotFound", "version_not_found", 404, 3),
+    ("ReplicaNotFound", "NotFound", "replica_not_found", 404, 3),
+    ("BundleNotFound", "NotFound", "bundle_not_found", 404, 3),
+    ("TokenNotFound", "NotFound", "token_not_found", 404, 3),
+    ("Conflict", "HeadwayError", "conflict", 409, 5),
+    ("StaleWrite", "Conflict", "stale_write", 409, 5),
+    ("AlreadyRunning", "Conflict", "already_running", 409, 5),
+    ("DeployFailed", "HeadwayError", "deploy_failed", 422, 7),
+    ("EnvironmentFailed", "DeployFailed", "environment_failed", 422, 7),
+    ("LoadFailed", "DeployFailed", "load_failed", 422, 7),
+    ("SamplePredictionFailed", "DeployFailed", "sample_prediction_failed", 422, 7),
+    ("StartTimeout", "DeployFailed", "start_timeout", 422, 7),
+    ("OutOfMemory", "DeployFailed", "out_of_memory", 422, 7),
+    ("ModelFailed", "HeadwayError", "model_failed", 500, 1),
+    ("Overloaded", "HeadwayError", "overloaded", 429, 1),
+    ("NotReady", "HeadwayError", "not_ready", 503, 1),
+    ("DeadlineExceeded", "HeadwayError", "deadline_exceeded", 504, 1),
+    ("ControlUnreachable", "HeadwayError", "control_unreachable", 503, 8),
+    ("GatewayFailed", "HeadwayError", "gateway_failed", 500, 9),
+    ("StorageFailed", "HeadwayError", "storage_failed", 500, 9),
+    ("MissingBinary", "HeadwayError", "missing_binary", 500, 9),
+    ("MissingExtra", "HeadwayError", "missing_extra", 500, 9),
+]
+
+
+def test_the_project_keeps_the_house_rules() -> None:
+    files = sources()
+    assert len(files) > 20
+    found = [line for path in files for line in breaches(path.relative_to(ROOT), path.read_text(encoding="utf-8"))]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("src/headway/control/utils.py", "", "name a module"),
+        ("src/headway/x.py", "x = 1\n" * (MAX_LINES + 1), "400"),
+        ("src/headway/x.py", "class ReplicaManager: ...", "class ReplicaManager"),
+        ("src/headway/x.py", "class BaseStore: ...", "class BaseStore"),
+    ],
+)
+def test_a_breach_of_a_house_rule_is_found(name: str, text: str, complaint: str) -> None:
+    assert any(complaint in line for line in breaches(Path(name), text))
+
+
+def test_the_error_tree_is_the_agreed_one() -> None:
+    ours = [c for c in tree() if c.__module__ == HeadwayError.__module__]
+    assert [(c.__name__, c.__bases__[0].__name__, c.code, c.status, c.exit_code) for c in ours] == ERRORS
+
+
+def test_error_codes_are_unique() -> None:
+    codes = [code for _, _, code, _, _ in ERRORS]
+    assert sorted(codes) == sorted(set(codes))
+
+
+def test_every_error_of_headway_stands_in_one_file() -> None:
+    known = {name for name, *_ in ERRORS}
+    stray = [
+        f"{path}:{node.lineno} {node.name}"
+        for path in (ROOT / "src").rglob("*.py")
+        if path != ROOT / "src/headway/domain/errors.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and known & {base.id for base in node.bases if isinstance(base, ast.Name)}
+    ]
+    assert not stray
+
+
+# Table, its states, the first one, the terminal ones.
+TABLES: list[tuple[Any, type[StrEnum], StrEnum, set[StrEnum]]] = [
+    (VERSION_TRANSITIONS, VersionState, VersionState.PENDING, set()),
+    (REPLICA_TRANSITIONS, ReplicaPhase, ReplicaPhase.STARTING, {ReplicaPhase.STOPPED}),
+    (DEPLOYMENT_TRANSITIONS, DeploymentState, DeploymentState.DEPLOYING, {DeploymentState.DELETING}),
+]
+
+
+def reachable(table: Mapping[StrEnum, frozenset[StrEnum]], start: StrEnum) -> set[StrEnum]:
+    found, edge = {start}, [start]
+    while edge:
+        for following in table[edge.pop()] - found:
+            found.add(following)
+            edge.append(following)
+    return found
+
+
+@pytest.mark.parametrize(("table", "states", "first", "last"), TABLES)
+def test_lifecycle_tables_hold_every_state_reachably_and_end_where_they_should(
+    table: Mapping[StrEnum, frozenset[StrEnum]], states: type[StrEnum], first: StrEnum, last: set[StrEnum]
+) -> None:
+    assert set(table) == set(states)
+    assert reachable(table, first) == set(states)
+    assert {state for state, following in table.items() if not following} == last
+    assert all(state not in following for state, following in table.items())
+
+
+def test_every_state_can_reach_an_end_or_come_back() -> None:
+    for table, _, first, last in TABLES:
+        for state in table:
+            assert reachable(table, state) & (last or {first}), f"{state} is a trap"
+
+
+def test_a_move_that_no_table_holds_is_refused() -> None:
+    with pytest.raises(HeadwayError, match="no transition ReplicaPhase stopped -> ready"):
+        check(REPLICA_TRANSITIONS, ReplicaPhase.STOPPED, ReplicaPhase.READY)
+
+
+def ports() -> list[type]:
+    found = []
+    for info in pkgutil.iter_modules(headway.ports.__path__, "headway.ports."):
+        module = importlib.import_module(info.name)
+        found += [
+            c
+            for _, c in inspect.getmembers(module, inspect.isclass)
+            if c.__module__ == info.name and Protocol in c.__bases__
+        ]
+    return found
+
+
+def test_a_port_has_six_methods_at_most() -> None:
+    assert len(ports()) >= 8
+    for port in ports():
+        methods = [n for n, _ in inspect.getmembers(port, inspect.isfunction) if not n.startswith("_")]
+        assert 1 <= len(methods) <= 6, f"{port.__name__}: {methods}"
