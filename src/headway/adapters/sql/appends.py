@@ -1,0 +1,85 @@
+"""Adding events inside somebody's transaction, and telling those who wait that there are new ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from headway.adapters.sql.documents import check_json
+from headway.adapters.sql.tables import EVENT_CURSOR, counters, events
+from headway.domain.events import NewEvent
+
+
+def draw(connection: sa.Connection, counter: str, count: int = 1) -> int:
+    """The last of ``count`` new numbers of ``counter``; they are ours when the transaction commits."""
+    statement = (
+        sa.update(counters)
+        .where(counters.c.name == counter)
+        .values(value=counters.c.value + count)
+        .returning(counters.c.value)
+    )
+    return int(connection.execute(statement).scalar_one())
+
+
+def event_rows(new_events: Sequence[NewEvent]) -> list[dict[str, Any]]:
+    """The rows, without their cursors; raises before anything is written when data is not JSON."""
+    rows = []
+    for event in new_events:
+        data = dict(event.data)
+        check_json(data, f"the data of a {event.type} event")
+        rows.append(
+            {
+                "at": event.at,
+                "type": str(event.type),
+                "model": event.model,
+                "version": event.version,
+                "replica": event.replica,
+                "data": data,
+            }
+        )
+    return rows
+
+
+def insert_events(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
+    """Insert at least one row; the last cursor."""
+    last = draw(connection, EVENT_CURSOR, len(rows))
+    first = last - len(rows) + 1
+    connection.execute(sa.insert(events), [{**row, "cursor": first + i} for i, row in enumerate(rows)])
+    return last
+
+
+def newest_cursor(connection: sa.Connection) -> int:
+    """The cursor of the newest event ever recorded; 0 when there was none."""
+    return int(connection.execute(sa.select(counters.c.value).where(counters.c.name == EVENT_CURSOR)).scalar_one())
+
+
+class Appends:
+    """The newest cursor this process knows of. :meth:`changed` wakes when it grows.
+
+    Appends of this process are told at once; those of others are found by whoever looks into the
+    database next and tells it here.
+    """
+
+    def __init__(self) -> None:
+        self.newest = 0
+        self.looked_at = float("-inf")
+        """Loop time at which the database was last asked; one answer serves every waiter."""
+        self._grown = asyncio.Event()
+
+    def tell(self, cursor: int) -> None:
+        """There is an event with ``cursor``."""
+        if cursor > self.newest:
+            self.newest = cursor
+            self._grown.set()
+            self._grown = asyncio.Event()
+
+    async def changed(self, timeout_s: float) -> None:
+        """Return when the newest cursor grows, at the latest after ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._grown.wait()
+        except TimeoutError:
+            return
