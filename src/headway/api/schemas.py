@@ -5,15 +5,15 @@ Weights are whole percents that sum to 100. Instants are seconds since the epoch
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class Body(BaseModel):
-    """A request body: unknown fields are refused."""
+    """A request body: unknown fields are refused, and so are values of another type (``"3"`` is no number)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class View(BaseModel):
@@ -159,7 +159,7 @@ class DiffAnswer(View):
 
 
 class TrafficBody(Body):
-    weights: dict[str, int]
+    weights: dict[str, Annotated[int, Field(ge=0, le=100)]]
     """Every version of the split, by name; 0 keeps a version running without production traffic."""
 
 
@@ -179,6 +179,50 @@ class Change(View):
     target: list[ArmView]
     replicas: int
     cursor: int
+
+
+class Deleted(View):
+    """Answer of delete: the model drains and is gone with the event ``deployment_deleted.v1``."""
+
+    model: str
+    cursor: int
+
+
+class BundleView(View):
+    """Answer of a bundle upload."""
+
+    digest: str
+    created: bool
+    """False: it was here already."""
+
+
+class Stopping(View):
+    """Answer of shutdown."""
+
+    stopping: bool = True
+
+
+class Health(View):
+    """Answer of ``/healthz``: the control plane's process answers."""
+
+    status: str = "ok"
+
+
+class ErrorDetail(View):
+    code: str
+    """One of ``docs/reference/errors.md``."""
+    message: str
+    where: str | None = None
+    """The place in the input."""
+    hint: str | None = None
+    """What to do about it."""
+    details: dict[str, Any] | None = None
+
+
+class ErrorBody(View):
+    """Every answer with a status of 400 or above."""
+
+    error: ErrorDetail
 
 
 class EventView(View):

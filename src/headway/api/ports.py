@@ -1,0 +1,83 @@
+"""What the API needs of the control plane, as Protocols. ``headway.control.service`` fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from headway.domain.deployments import Deployment
+from headway.domain.replicas import ReplicaStatus
+from headway.domain.spec import ModelDeployment
+
+
+class Snapshot(Protocol):
+    """A deployment beside what the runtime sees of it."""
+
+    @property
+    def deployment(self) -> Deployment: ...
+
+    @property
+    def replicas(self) -> Sequence[ReplicaStatus]: ...
+
+
+class Accepted(Protocol):
+    """A command was taken; the events after ``cursor`` tell how it goes on."""
+
+    @property
+    def deployment(self) -> Deployment: ...
+
+    @property
+    def version(self) -> str | None: ...
+
+    @property
+    def unchanged(self) -> bool: ...
+
+    @property
+    def cursor(self) -> int: ...
+
+
+class Diff(Protocol):
+    """What applying a document would change: ``(path, old, new)`` each."""
+
+    @property
+    def exists(self) -> bool: ...
+
+    @property
+    def new_version(self) -> bool: ...
+
+    @property
+    def changes(self) -> Sequence[tuple[str, Any, Any]]: ...
+
+
+class Views(Protocol):
+    """What is, as of now."""
+
+    def get(self, name: str) -> Snapshot:
+        """Raises ``ModelNotFound``."""
+        ...
+
+    def list(self) -> Sequence[Snapshot]:
+        """Every model, by name."""
+        ...
+
+    def diff(self, spec: ModelDeployment, bundle: str) -> Diff:
+        """What deploying this would change."""
+        ...
+
+
+class ControlService(Views, Protocol):
+    """Views, and commands that are durable when they return."""
+
+    async def deploy(self, spec: ModelDeployment, bundle: str, canary: int | None) -> Accepted: ...
+
+    async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted: ...
+
+    async def promote(self, name: str, version: str | None) -> Accepted: ...
+
+    async def rollback(self, name: str) -> Accepted: ...
+
+    async def scale(self, name: str, replicas: int) -> Accepted: ...
+
+    async def delete(self, name: str) -> int:
+        """The cursor to follow from."""
+        ...

@@ -1,0 +1,59 @@
+"""The HTTP server of the control listener: uvicorn with settings that bound what a client can do to it.
+
+* h11, not httptools: it bounds the request head (64 KiB), and this listener needs no speed.
+* No access log: it would be the only place where a mistyped ``?token=`` could end up on disk.
+* ``timeout_graceful_shutdown``: streams end by themselves when ``closing`` is set; a client that has stopped
+  reading cannot take the end, and must not keep the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+MAX_CONNECTIONS = 1_000
+GRACE_S = 3
+
+
+class ControlServer(uvicorn.Server):
+    """A server that leaves signals to the process it runs in and sets ``closing`` before it stops."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals are the affair of whoever runs the control plane."""
+        yield
+
+    def stop(self) -> None:
+        """Let ``serve`` return soon: no new connections, streams end, requests in flight finish."""
+        self._closing.set()
+        self.should_exit = True
+
+
+def create_server(app: ASGIApp, *, host: str, port: int, closing: asyncio.Event) -> ControlServer:
+    """A server for ``app`` (``closing``: the event given to ``create_app``); run it with ``await serve()``.
+
+    ``serve(sockets=[...])`` takes sockets that are bound already, so that a taken port is known beforehand.
+    """
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    return ControlServer(config, closing)
