@@ -1,0 +1,32 @@
+"""The glossary: in order, each word once, no word that nobody uses, no rival of a chosen word."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from scripts.check_docs import FENCE, ROOT, pages
+
+GLOSSARY = ROOT / "docs" / "glossary.md"
+WORDS = re.findall(r"^\*\*(.+)\*\*$", GLOSSARY.read_text(encoding="utf-8"), re.MULTILINE)
+# What others call the same thing; here it has one name.
+RIVALS = {"endpoint group": "deployment", "pod": "replica", "revision": "version", "model registry": "home"}
+
+
+def test_words_are_in_order_and_stand_once() -> None:
+    assert len(WORDS) > 30
+    assert sorted(set(WORDS), key=str.lower) == WORDS
+
+
+def test_every_word_is_used_elsewhere() -> None:
+    elsewhere = " ".join(page.read_text(encoding="utf-8") for page in pages() if page != GLOSSARY).lower()
+    unused = [w for w in WORDS if not re.search(rf"\b{re.escape(w.lower())}s?\b", elsewhere)]
+    assert not unused
+
+
+@pytest.mark.parametrize(("rival", "ours"), RIVALS.items())
+def test_no_rival_of_a_chosen_word_is_used(rival: str, ours: str) -> None:
+    for page in pages():
+        prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+        assert not re.search(rf"\b{rival}s?\b", prose, re.IGNORECASE), f"{page.name} says {rival}; here it is {ours}"
