@@ -1,0 +1,8 @@
+"""Local adapters: this machine's processes, files and clock."""
+
+from headway.adapters.local.adoption import stop_strays
+from headway.adapters.local.clock import SystemClock
+from headway.adapters.local.runtime import LocalRuntime
+from headway.adapters.local.sockets import run_dir_for
+
+__all__ = ["LocalRuntime", "SystemClock", "run_dir_for", "stop_strays"]

@@ -1,0 +1,98 @@
+"""What a replica's process is started with: command, environment, orders. No process is touched here.
+
+A replica runs user code, so it inherits little: what locale, time zone and the dynamic loader need, and
+what the version's spec sets. Whatever else the control plane's environment holds (tokens above all) stays
+there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+import headway
+from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
+from headway.domain.errors import InvalidSpec
+from headway.domain.replicas import ReplicaSpec
+from headway.server.config import ServerConfig, options_from, write_config
+
+HOME_VARIABLE = "HEADWAY_HOME"
+REPLICA_VARIABLE = "HEADWAY_REPLICA"
+INHERITED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
+"""Taken from the control plane's environment; names starting with ``LC_`` too."""
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Makes command lines for one home."""
+
+    home: Path
+    inherited: Mapping[str, str]
+    shadow_gateway: str | None
+
+    @property
+    def library(self) -> Path:
+        """The folder for ``PYTHONPATH``: Headway's package and nothing else of the control plane's environment."""
+        return self.home / "lib" / headway.__version__
+
+    def prepare(self) -> None:
+        """Make :attr:`library` point at this Headway. Fine when it does already."""
+        package = Path(headway.__file__).resolve().parent
+        link = self.library / "headway"
+        self.library.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if link.is_symlink() and Path(os.readlink(link)) == package:
+            return
+        draft = self.library / f".headway.{os.getpid()}"
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(package)
+        os.replace(draft, link)
+
+    def write_orders(self, folder: ReplicaFolder, record: ReplicaRecord) -> list[str]:
+        """Write the model server's config and take away earlier answers; the command line.
+
+        Raises :class:`InvalidSpec` when the spec's server options do not fit, ``OSError`` for a full disk.
+        """
+        spec = record.spec
+        values = dict(spec.server)
+        sample = values.pop("sample", None)
+        try:
+            config = ServerConfig(
+                replica_id=spec.replica_id,
+                model=spec.model,
+                version=spec.version,
+                digest=spec.digest,
+                bundle_path=spec.bundle_path,
+                listen=f"unix:{record.socket}",
+                entrypoint=spec.entrypoint,
+                options=options_from(values),
+                sample=msgspec.convert(sample, str | None),
+                failure_file=str(folder.failure),
+                stack_file=str(folder.stack),
+                log_file=str(folder.log),
+                shadow_gateway=self.shadow_gateway,
+            )
+        except (msgspec.ValidationError, TypeError) as error:
+            raise InvalidSpec(str(error), where="spec.server") from error
+        for leftover in (folder.failure, folder.stack, Path(record.socket)):
+            leftover.unlink(missing_ok=True)
+        write_config(config, folder.config)
+        return [spec.python, "-m", "headway.server", str(folder.config)]
+
+    def environment(self, spec: ReplicaSpec) -> dict[str, str]:
+        """The whole environment of the replica's process."""
+        env = {n: v for n, v in self.inherited.items() if n in INHERITED or n.startswith("LC_")}
+        env["PYTHONUNBUFFERED"] = "1"  # what a model prints is in its log at once
+        if spec.cpu_millicores is not None:
+            threads = str(max(1, -(-spec.cpu_millicores // 1000)))
+            env.update(dict.fromkeys(_THREAD_VARIABLES, threads))
+        env.update(spec.env)
+        path = [str(self.library), *filter(None, [env.get("PYTHONPATH")])]
+        env["PYTHONPATH"] = os.pathsep.join(path)
+        env[HOME_VARIABLE] = str(self.home)
+        env[REPLICA_VARIABLE] = spec.replica_id
+        return env

@@ -1,0 +1,141 @@
+"""Memory limits without cgroups: a watch that looks four times a second, and a rule that the kernel enforces.
+
+**The watch** adds up the resident memory of a replica's session (it and the processes it started) and calls
+``on_over`` above the limit. Pages that a forked child shares with its parent would count twice, so when a
+replica of several processes is over by that sum, its PSS (each shared page divided among its sharers) decides.
+
+**The backstop** is for what is faster than a look every 250 ms. ``RLIMIT_DATA`` (setrlimit(2)) bounds the
+private writable memory that a process may *ask* for; beyond it the allocation itself fails, which Python turns
+into ``MemoryError``. What is asked for is more than what is used (thread stacks, arenas: a scikit-learn process
+with 169 MB resident has 302 MB of it), hence twice the limit and 1 GiB on top: ``2 * limit + 1 GiB``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headway.adapters.local import procfs
+from headway.ports.clock import Clock
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25
+RESCAN_LOOKS = 20
+"""New child processes, and the use of replicas without a limit, are looked for every so many looks (5 s)."""
+MIB = 1024 * 1024
+
+
+def data_limit(limit_bytes: int) -> int:
+    """``RLIMIT_DATA`` for a memory limit; see the module's docstring."""
+    return 2 * limit_bytes + 1024 * MIB
+
+
+def set_data_limit(pid: int, limit_bytes: int) -> None:
+    """Put the backstop on a process just started (its children inherit it)."""
+    try:
+        resource.prlimit(pid, resource.RLIMIT_DATA, (data_limit(limit_bytes), data_limit(limit_bytes)))
+    except OSError as error:  # it may have ended already, or a hard limit of the system's is lower still
+        log.debug("no RLIMIT_DATA for process %s: %s", pid, error)
+
+
+def prefer_as_victim(pid: int) -> None:
+    """When the whole machine runs out of memory, the kernel takes replicas before gateway and control plane."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("500")
+
+
+def mebibytes(amount: int) -> str:
+    """``612 MiB``."""
+    return f"{amount / MIB:.0f} MiB"
+
+
+@dataclass(slots=True)
+class _Watched:
+    limit: int | None
+    on_over: Callable[[int], None]
+    members: list[int] = field(default_factory=list)
+    """Its processes, the leader first."""
+    used: int = 0
+    over: bool = False
+
+
+class MemoryWatch:
+    """One task for all replicas. ``on_over`` is called once per process that goes over."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._watched: dict[int, _Watched] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; a second call changes nothing."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._loop(), name="memory watch")
+
+    async def stop(self) -> None:
+        """End; a second call changes nothing."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def add(self, leader: int, limit: int | None, on_over: Callable[[int], None]) -> None:
+        """Watch the session that process ``leader`` leads; ``limit`` None: only measure it."""
+        self._watched[leader] = _Watched(limit, on_over, [leader])
+
+    def remove(self, leader: int) -> None:
+        """Watch it no more; fine when it is not watched."""
+        self._watched.pop(leader, None)
+
+    def used_bytes(self, leader: int) -> int | None:
+        """As last seen; None before the first look."""
+        watched = self._watched.get(leader)
+        return watched.used if watched is not None and watched.used else None
+
+    async def _loop(self) -> None:
+        looks = 0
+        while True:
+            try:
+                if self._watched:
+                    self.look(rescan=looks % RESCAN_LOOKS == 0)
+                    looks += 1
+            except Exception:
+                # All replicas' limits hang on this one loop.
+                log.exception("a look at the replicas' memory failed; the next one follows")
+            await self._clock.sleep(LOOK_S)
+
+    def look(self, *, rescan: bool) -> None:
+        """Measure every replica with a limit; with ``rescan`` also find its children, and measure all others."""
+        if rescan:
+            self._find_members()
+        for watched in list(self._watched.values()):
+            if rescan or watched.limit is not None:
+                self._measure(watched)
+
+    def _find_members(self) -> None:
+        for leader, watched in self._watched.items():
+            watched.members = [leader]
+        for pid in procfs.pids():
+            found = procfs.stat(pid)
+            if found is not None and found.session != pid and found.session in self._watched:
+                self._watched[found.session].members.append(pid)
+
+    def _measure(self, watched: _Watched) -> None:
+        used = 0
+        for pid in watched.members:
+            resident, shared = procfs.resident_bytes(pid)
+            # Code and other file pages count once, with the leader.
+            used += resident if pid == watched.members[0] else resident - shared
+        limit = watched.limit
+        if limit is not None and used > limit and len(watched.members) > 1:
+            used = sum(procfs.proportional_bytes(pid) for pid in watched.members)
+        watched.used = used
+        if limit is not None and used > limit and not watched.over:
+            watched.over = True
+            watched.on_over(used)

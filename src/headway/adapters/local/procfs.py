@@ -1,0 +1,92 @@
+"""What the kernel tells of a process under ``/proc`` (proc(5)). Linux only.
+
+A pid alone names nobody: it is used again. ``(boot id, pid, start ticks)`` names one process for ever; the
+start ticks (field 22 of ``stat``) are counted from boot and, unlike a wall-clock create time, never shift.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """The fields of ``/proc/PID/stat`` that matter here."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    start_ticks: int
+
+    @property
+    def dead(self) -> bool:
+        """Ended, though perhaps not yet reaped (zombie)."""
+        return self.state in "ZXx"
+
+
+@cache
+def boot_id() -> str:
+    """Differs after every boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _read(path: str) -> bytes | None:
+    """The file's content; None when the process is gone or not ours to look at."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def stat(pid: int) -> ProcessStat | None:
+    """None when there is no such process."""
+    raw = _read(f"/proc/{pid}/stat")
+    if not raw:
+        return None
+    # The name, in parentheses, may hold spaces and parentheses itself: fields count from the last one.
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    return ProcessStat(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def pids() -> list[int]:
+    """Every process there is."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def environ(pid: int) -> dict[str, str]:
+    """The environment it was started with; empty when it is gone or somebody else's."""
+    raw = _read(f"/proc/{pid}/environ") or b""
+    pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if entry)
+    return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def resident_bytes(pid: int) -> tuple[int, int]:
+    """``(resident, of which file-backed or shared)``; zeros when it is gone."""
+    raw = _read(f"/proc/{pid}/statm")
+    if not raw:
+        return 0, 0
+    fields = raw.split()
+    return int(fields[1]) * PAGE_BYTES, int(fields[2]) * PAGE_BYTES
+
+
+def proportional_bytes(pid: int) -> int:
+    """PSS: memory with each shared page divided among its sharers. Exact but slow (the kernel walks all pages)."""
+    for line in (_read(f"/proc/{pid}/smaps_rollup") or b"").splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) * 1024
+    return 0

@@ -1,0 +1,364 @@
+"""ReplicaSupervisor: one replica, one task, from its first start to its last end.
+
+The task is level-triggered. Everything that can happen to a process (it ended, a probe has a verdict, it is
+over its memory, it has to stop) sets a fact and wakes the task, which then looks at all facts in order of
+weight. A fact that comes and goes between two looks was nothing anybody could have acted upon.
+
+What the supervisor knows is the record, saved at every change: cancelling the task at any point leaves a
+replica that the next supervisor can take over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import zlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from headway.adapters.local import backoff, failures, logs, procfs
+from headway.adapters.local.adoption import FoundProcess, end_processes, scan
+from headway.adapters.local.failures import Crash
+from headway.adapters.local.launch import Launcher
+from headway.adapters.local.memory_limit import MemoryWatch, prefer_as_victim, set_data_limit
+from headway.adapters.local.probes import Prober, SocketProbe
+from headway.adapters.local.process import Exit, ReplicaProcess
+from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
+from headway.adapters.local.state import SERVING, ReplicaState
+from headway.domain.errors import HeadwayError
+from headway.domain.lifecycle import ReplicaPhase
+from headway.domain.replicas import Failure, ReplicaSpec, ReplicaStatus, ReplicaTransition
+from headway.ports.clock import Clock
+
+log = logging.getLogger(__name__)
+
+STACK_WAIT_S = 1.0
+"""For the stack dump of a process that hangs."""
+STACK_POLL_S = 0.05
+_P = ReplicaPhase
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all supervisors of a runtime share."""
+
+    clock: Clock
+    launcher: Launcher
+    memory: MemoryWatch
+    emit: Callable[[ReplicaTransition], None]
+    backoff_reset_s: float
+
+
+class ReplicaSupervisor:
+    """Starts, probes, restarts and stops one replica: ``create`` or ``adopt`` it, then ``begin``."""
+
+    def __init__(self, folder: ReplicaFolder, record: ReplicaRecord, around: Surroundings) -> None:
+        self._state = ReplicaState(folder, record, around.clock, around.emit)
+        self._folder = folder
+        self._around = around
+        self._clock = around.clock
+        self._process: ReplicaProcess | None = None
+        self._wake = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._wanted = asyncio.Event()
+        self._over_bytes: int | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._spread = zlib.crc32(record.spec.replica_id.encode()) / 2**32
+
+    @property
+    def spec(self) -> ReplicaSpec:
+        return self._state.spec
+
+    @property
+    def phase(self) -> ReplicaPhase:
+        return self._state.phase
+
+    @property
+    def status(self) -> ReplicaStatus:
+        """As the port reports it."""
+        pid = self._state.record.pid
+        return self._state.status(self._around.memory.used_bytes(pid) if pid is not None else None)
+
+    @property
+    def stopping(self) -> bool:
+        """Told to stop: it will not come back."""
+        return self._stop.is_set()
+
+    def create(self) -> None:
+        """Write the first record of a replica that is to be started."""
+        self._wanted.set()
+        self._state.change(changed_at=self._clock.now())
+        self._state.tell(None)
+
+    async def adopt(self, found: FoundProcess | None) -> None:
+        """Take over from an earlier supervisor: ``found`` is the replica's process, None when it is gone."""
+        if self.phase is _P.STOPPING:
+            self._stop.set()
+        if found is not None:
+            self._process = ReplicaProcess.adopt(found.pid, found.start_ticks, self._wake.set)
+        if self._process is None:
+            self._adopt_gone()
+            return
+        self._state.change(
+            pid=self._process.pid,
+            start_ticks=self._process.start_ticks,
+            boot_id=procfs.boot_id(),
+            started_at=self._state.record.started_at or self._clock.now(),
+        )
+        self._state.tell(None, adopted=True)
+        if self.phase in (_P.STARTING, _P.UNREADY):
+            # Ready or not is found out now, so that routes built from the first observation are right.
+            probes, socket = self.spec.probes, SocketProbe(self._state.record.socket)
+            gates = [probes.readiness] if self.phase is _P.UNREADY else [probes.startup, probes.readiness]
+            if all([probe.success_threshold <= 1 and await socket.ask(probe) is None for probe in gates]):
+                self._state.become_ready(adopted=True)
+
+    def begin(self) -> asyncio.Task[None]:
+        """Start the task; it ends when the replica is stopped."""
+        self._task = asyncio.create_task(self._run(), name=f"replica {self.spec.replica_id}")
+        return self._task
+
+    def want(self) -> None:
+        """It is part of the desired state: when its process is gone it may be started again."""
+        self._wanted.set()
+
+    def request_stop(self) -> None:
+        """Stop it gracefully, then by force. Returns at once; a second call changes nothing."""
+        self._stop.set()
+        self._wake.set()
+
+    async def detach(self) -> None:
+        """End the task and leave the process running."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._let_go()
+
+    # -- the task ----------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            try:
+                await self._live()
+            except Exception as error:
+                self._give_up(error)
+                await self._stop.wait()
+            try:
+                await self._shut_down()
+            except Exception:
+                log.exception("replica %s could not be stopped in an orderly way", self.spec.replica_id)
+                if self._process is not None:
+                    self._process.kill()
+                self._state.lose_process()
+                self._state.move(_P.STOPPED, reason=None)
+        finally:
+            self._let_go()
+
+    async def _live(self) -> None:
+        """Until told to stop."""
+        while not self.stopping:
+            crash = None
+            if self._process is None:
+                if not await self._turn_to_start():
+                    return
+                crash = self._start_process()
+            crash = crash or await self._watch()
+            if crash is not None:
+                self._crashed(crash)
+
+    async def _turn_to_start(self) -> bool:
+        """Wait until the replica is wanted and its back-off is over; False when told to stop instead."""
+        if not await self._unless_stopped(self._wanted.wait()):
+            return False
+        if self.phase is _P.BACKOFF:
+            delay = backoff.delay_s(self._state.record.crash_score)
+            if delay > 0 and not await self._unless_stopped(self._clock.sleep(delay)):
+                return False
+            self._state.move(_P.STARTING, restarts=self._state.record.restarts + 1, reason=None)
+        return True
+
+    def _start_process(self) -> Crash | None:
+        """A crash when no process came to be. Raises :class:`InvalidSpec`: then no later start can succeed."""
+        try:
+            argv = self._around.launcher.write_orders(self._folder, self._state.record)
+            self._folder.log.touch(mode=0o600)
+            inode, offset = logs.mark(self._folder)
+            # Saved without a pid first: whoever finds this record looks for the process by its environment.
+            self._state.record = replace(self._state.record.without_process(), log_inode=inode, log_offset=offset)
+            self._folder.save(self._state.record)
+            self._process = ReplicaProcess.spawn(
+                argv,
+                env=self._around.launcher.environment(self.spec),
+                cwd=self._folder.path,
+                log=self._folder.log,
+                on_exit=self._wake.set,
+            )
+        except OSError as error:
+            return failures.of_spawn(error, self.spec)
+        pid = self._process.pid
+        prefer_as_victim(pid)
+        if self.spec.memory_bytes is not None:
+            set_data_limit(pid, self.spec.memory_bytes)
+        self._state.change(
+            pid=pid,
+            start_ticks=self._process.start_ticks,
+            boot_id=procfs.boot_id(),
+            started_at=self._clock.now(),
+        )
+        return None
+
+    async def _watch(self) -> Crash | None:
+        """Look after the running process until it has ended; None when it is to be stopped instead."""
+        process, state = self._process, self._state
+        assert process is not None
+        prober = Prober(
+            self.spec.probes,
+            SocketProbe(state.record.socket).ask,
+            self._clock,
+            self._wake.set,
+            spread=self._spread,
+            age_s=max(0.0, self._clock.now() - (state.record.started_at or self._clock.now())),
+            started=self.phase in SERVING,
+            ready=self.phase is _P.READY,
+        )
+        probing = asyncio.create_task(prober.run(), name=f"probes of {self.spec.replica_id}")
+        probing.add_done_callback(lambda _: self._wake.set())
+        self._around.memory.add(process.pid, self.spec.memory_bytes, self._over_memory)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if process.exit is not None:
+                    return failures.of_exit(process.exit, self._folder, state.record, serving=state.was_ready)
+                if self.stopping:
+                    return None
+                crash = await self._condemn(process, prober)
+                if crash is not None:
+                    return crash
+                if probing.done():
+                    probing.result()  # raises what ended it: a fault of ours
+                if prober.ready and self.phase is not _P.READY:
+                    state.become_ready()
+                elif not prober.ready and self.phase is _P.READY:
+                    state.move(_P.UNREADY, reason="ReadinessFailed")
+        finally:
+            self._around.memory.remove(process.pid)
+            probing.cancel()
+            await asyncio.gather(probing, return_exceptions=True)
+
+    async def _condemn(self, process: ReplicaProcess, prober: Prober) -> Crash | None:
+        """Kill the process when a verdict says so, and say why."""
+        record = self._state.record
+        if self._over_bytes is not None:
+            await self._kill(process)
+            return failures.of_memory(self._over_bytes, self._folder, record)
+        if prober.startup_problem is not None:
+            await self._kill_hung(process)
+            return failures.of_startup(prober.startup_problem, self._folder, record)
+        if prober.liveness_problem is not None:
+            if self.phase is _P.READY:  # first of all out of the routes
+                self._state.move(_P.UNREADY, reason="LivenessFailed")
+            await self._kill_hung(process)
+            return failures.of_liveness(prober.liveness_problem, self._folder, record)
+        return None
+
+    def _over_memory(self, used_bytes: int) -> None:
+        self._over_bytes = used_bytes
+        self._wake.set()
+
+    def _crashed(self, crash: Crash, *, adopted: bool = False) -> None:
+        record = self._state.record
+        ready_s = self._clock.now() - record.ready_at if record.ready_at is not None else 0.0
+        score = backoff.score_after_crash(record.crash_score, ready_s, self._around.backoff_reset_s)
+        reason = "CrashLoopBackOff" if backoff.looping(score) else crash.reason
+        log.warning("replica %s: %s (%s)", self.spec.replica_id, crash.failure.message, crash.reason)
+        self._let_go()
+        self._state.lose_process()
+        self._state.move(_P.BACKOFF, crash_score=score, reason=reason, failure=crash.failure, adopted=adopted)
+
+    async def _shut_down(self) -> None:
+        """SIGTERM, SIGKILL after the grace period, and nothing left."""
+        self._state.move(_P.STOPPING, reason=None)
+        process = self._process
+        if process is not None:
+            process.send(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(self.spec.termination_grace_s):
+                    await process.wait()
+            except TimeoutError:
+                await self._kill(process)
+        left = await asyncio.to_thread(scan, self._around.launcher.home, self.spec.replica_id)
+        if left:  # processes that left the replica's process group
+            await end_processes(left, grace_s=0.0)
+        Path(self._state.record.socket).unlink(missing_ok=True)
+        self._let_go()
+        self._state.lose_process()
+        self._state.move(_P.STOPPED, reason=None)
+
+    def _give_up(self, error: Exception) -> None:
+        """An error nobody foresaw, or one that starting again cannot mend: this replica ends, no other does."""
+        if isinstance(error, HeadwayError) and type(error) is not HeadwayError:
+            failure = Failure(error.code, error.message, where=error.where, hint=error.hint)
+            log.error("replica %s cannot run: %s", self.spec.replica_id, error)
+        else:
+            failure = Failure(HeadwayError.code, f"its supervisor failed: {type(error).__name__}: {error}")
+            log.error("the supervisor of replica %s failed", self.spec.replica_id, exc_info=error)
+        if self._process is not None:
+            self._process.kill()
+        self._let_go()
+        self._state.lose_process()
+        if self.phase in SERVING:
+            self._state.move(_P.BACKOFF, failure=failure)
+        if self.phase in (_P.STARTING, _P.BACKOFF):
+            self._state.move(_P.FAILED, reason="Failed", failure=failure)
+
+    # -- steps -------------------------------------------------------------------------------------
+
+    def _adopt_gone(self) -> None:
+        """The record speaks of a process that is no more."""
+        record = self._state.record
+        if record.phase not in (_P.STARTING, *SERVING):
+            return
+        if record.pid is not None and record.boot_id == procfs.boot_id():
+            self._crashed(failures.of_exit(Exit(), self._folder, record, serving=self._state.was_ready), adopted=True)
+        else:  # the machine was restarted, or the process never came to be: nothing crashed
+            self._state.lose_process()
+            self._state.move(_P.BACKOFF, reason=None, failure=None, adopted=True)
+
+    async def _unless_stopped(self, waiting: Coroutine[Any, Any, object]) -> bool:
+        """True once ``waiting`` is over, False as soon as the replica is told to stop."""
+        waiter = asyncio.ensure_future(waiting)
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({waiter, stop}, return_when=asyncio.FIRST_COMPLETED)
+            return not self.stopping
+        finally:
+            waiter.cancel()
+            stop.cancel()
+            await asyncio.gather(waiter, stop, return_exceptions=True)
+
+    async def _kill(self, process: ReplicaProcess) -> None:
+        process.kill()
+        await process.wait()
+
+    async def _kill_hung(self, process: ReplicaProcess) -> None:
+        """Ask for its stack first: that names the line where it hangs."""
+        process.send(signal.SIGUSR2)
+        deadline = self._clock.monotonic() + STACK_WAIT_S
+        seen = -1
+        while process.exit is None and self._clock.monotonic() < deadline:
+            await self._clock.sleep(STACK_POLL_S)
+            size = self._folder.stack.stat().st_size if self._folder.stack.exists() else 0
+            if size > 0 and size == seen:
+                break  # it is written and has stopped growing
+            seen = size
+        await self._kill(process)
+
+    def _let_go(self) -> None:
+        self._over_bytes = None
+        if self._process is not None:
+            self._process.close()
+            self._process = None
