@@ -5,7 +5,10 @@ A table is complete and comparable: an adapter that is given an equal table does
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+
+from headway.domain.names import version_number
 
 WEIGHT_TOTAL = 100
 
@@ -16,6 +19,17 @@ class Arm:
 
     version: str
     weight: int
+
+
+def bucket_plan(arms: Iterable[Arm]) -> tuple[str, ...]:
+    """Which version takes each of the 100 buckets: as many as its weight, contiguous, older versions first.
+
+    A request falls into a random bucket, a sticky one always into the same. Contiguous runs in a fixed order
+    keep most users where they are when weights move: from 90/10 to 80/20 exactly the ten buckets 80 to 89
+    change hands. Empty for no arms.
+    """
+    ordered = sorted(arms, key=lambda arm: version_number(arm.version))
+    return tuple(arm.version for arm in ordered for _ in range(arm.weight))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,6 +50,8 @@ class VersionRoute:
     """Requests in flight per replica; more wait in the gateway's queue."""
     timeout_s: float = 30.0
     """For one request, waiting in the gateway's queue included in it separately (same bound)."""
+    max_body_bytes: int = 32 * 1024 * 1024
+    """A request that announces a larger body is refused with 413."""
 
 
 @dataclass(frozen=True, slots=True)

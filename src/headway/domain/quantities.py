@@ -1,0 +1,63 @@
+"""Kubernetes quantities and durations, as people write them in a spec.
+
+CPU and memory follow Kubernetes' *Quantity* (``500m``, ``2``, ``512Mi``, ``1.5G``); durations are Go's
+``time.ParseDuration`` without signs (``2ms``, ``30s``, ``1m30s``, ``1h``), as Gateway API's GEP-2257 uses them.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_QUANTITY = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,9})?)(?P<unit>[numkMGTPE]|[KMGTPE]i)?")
+_FACTORS = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "": Decimal(1),
+    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
+    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
+}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+
+
+def _number(text: str) -> Decimal:
+    found = _QUANTITY.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:40]!r} is not a quantity; write for example 500m, 2, 512Mi or 1.5Gi")
+    return Decimal(found["number"]) * _FACTORS[found["unit"] or ""]
+
+
+def millicores(text: str) -> int:
+    """``500m`` -> 500, ``1.5`` -> 1500. Raises ``ValueError``; rounds up to a whole millicore."""
+    value = _number(text) * 1000
+    if value <= 0:
+        raise ValueError("must be more than 0")
+    return int(value.to_integral_value(rounding="ROUND_CEILING"))
+
+
+def byte_count(text: str) -> int:
+    """``512Mi`` -> 536870912. Raises ``ValueError``; rounds up to a whole byte."""
+    value = _number(text)
+    if value <= 0:
+        raise ValueError("must be more than 0")
+    return int(value.to_integral_value(rounding="ROUND_CEILING"))
+
+
+def seconds(text: str) -> float:
+    """``1m30s`` -> 90.0, ``2ms`` -> 0.002. Raises ``ValueError``."""
+    found = _DURATION.fullmatch(text)
+    if not text or found is None or not any(found.groups()):
+        raise ValueError(f"{text[:40]!r} is not a duration; write for example 2ms, 30s, 1m30s or 1h")
+    hours, minutes, secs, millis = (float(part) if part else 0.0 for part in found.groups())
+    return hours * 3600 + minutes * 60 + secs + millis / 1000
+
+
+def show_bytes(count: int) -> str:
+    """536870912 -> ``512Mi``; the largest binary unit that keeps it whole or gives one decimal."""
+    value = float(count)
+    for unit in ("", "Ki", "Mi", "Gi"):
+        if value < 1024:
+            return f"{value:.1f}".removesuffix(".0") + unit
+        value /= 1024
+    return f"{value:.1f}".removesuffix(".0") + "Ti"
