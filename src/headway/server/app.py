@@ -1,0 +1,173 @@
+"""The application: one request to one response, whatever carries them. No sockets here.
+
+``handle`` returns the response, or None when it comes later through ``request.peer.settle``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter_ns
+from typing import Any
+
+import headway
+from headway.domain.errors import HeadwayError, InvalidRequest, MethodNotAllowed, NotFound, UnsupportedMediaType
+from headway.server.codecs import Codec
+from headway.server.codecs.rows import RowsCodec
+from headway.server.config import ServerConfig
+from headway.server.execution import Ticket
+from headway.server.health import Health
+from headway.server.http import PROMETHEUS, Request, Response, error_response, json_response
+from headway.server.metrics import Labels
+from headway.server.model import InputKind, LoadedModel
+from headway.server.predictor import Predictor
+from headway.server.shadow import ShadowSender
+from headway.server.telemetry import Telemetry
+
+log = logging.getLogger("headway.server")
+
+Endpoint = Callable[[Request], Response | None]
+
+MAX_TIMEOUT_MS = 24 * 3600 * 1000
+
+
+class Route:
+    """One path: an endpoint per method, and the name that metrics know it by."""
+
+    __slots__ = ("allow", "endpoints", "name")
+
+    def __init__(self, name: str, endpoints: Mapping[bytes, Endpoint]) -> None:
+        self.name = name
+        self.endpoints = dict(endpoints)
+        if b"GET" in self.endpoints:
+            self.endpoints[b"HEAD"] = self.endpoints[b"GET"]
+        self.allow = ", ".join(sorted(m.decode() for m in self.endpoints))
+
+
+class Application:
+    """Routes, and the way of a prediction request through codec and queue."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        model: LoadedModel,
+        loop: asyncio.AbstractEventLoop,
+        shadow: ShadowSender | None = None,
+    ) -> None:
+        self._config = config
+        self._model = model
+        self._shadow = shadow
+        self.telemetry = Telemetry(model=config.model, version=config.version, replica_id=config.replica_id)
+        self.predictor = Predictor(model, config.options, self.telemetry, loop)
+        self.health = Health(model, self.telemetry, loop)
+        self.telemetry.gauges += [
+            ("headway_queue_depth", "Requests that wait.", lambda: self.predictor.waiting),
+            ("headway_requests_in_flight", "Requests being predicted.", lambda: self.predictor.in_flight),
+            ("headway_predict_on_loop", "1: the model is fast enough to run on the event loop.", self._on_loop),
+        ]
+        if shadow is not None:
+            self.predictor.on_predicted = self._copy_to_shadow
+            self.telemetry.counters.append(
+                ("headway_shadow_requests_total", "Copies for a shadow version.", lambda: _shadow_samples(shadow))
+            )
+        rows = RowsCodec(model.kind, model.columns())
+        self._routes: dict[bytes, Route] = {
+            b"/": Route("/", {b"GET": self._about}),
+            b"/predict": Route("/predict", {b"POST": self.prediction(rows)}),
+            b"/health/live": Route("/health/live", {b"GET": self.health.live}),
+            b"/health/ping": Route("/health/ping", {b"GET": self.health.live}),
+            b"/health/ready": Route("/health/ready", {b"GET": self.health.ready}),
+            b"/health/status": Route("/health/status", {b"GET": self.health.status}),
+            b"/metrics": Route("/metrics", {b"GET": self._metrics}),
+        }
+
+    def handle(self, request: Request) -> Response | None:
+        """The answer, or None when it comes later. Never raises."""
+        try:
+            route = self._routes.get(request.path)
+            if route is None:
+                raise NotFound(
+                    f"nothing at {request.path[:100].decode('latin-1')}",
+                    hint=f"paths: {', '.join(sorted(p.decode() for p in self._routes))}",
+                )
+            request.route = route.name
+            endpoint = route.endpoints.get(request.method)
+            if endpoint is None:
+                raise MethodNotAllowed(
+                    f"{request.method.decode()} is not allowed at {route.name}", details={"allow": route.allow}
+                )
+            response = endpoint(request)
+            if response is None:
+                return None
+        except HeadwayError as error:
+            response = error_response(error)
+        except Exception as error:
+            log.exception("a fault in the model server", exc_info=error)
+            response = error_response(HeadwayError("internal error"))
+        self.telemetry.answered(request, response.status)
+        return response
+
+    def prediction(self, codec: Codec) -> Endpoint:
+        """The endpoint that predicts what ``codec`` reads."""
+        predictor, telemetry = self.predictor, self.telemetry
+
+        def endpoint(request: Request) -> None:
+            headers = request.headers
+            if b"content-encoding" in headers:
+                _check_encoding(headers[b"content-encoding"])
+            asked_ms = _asked_ms(headers[b"x-request-timeout-ms"]) if b"x-request-timeout-ms" in headers else None
+            inputs = codec.decode(request)
+            now_ns = perf_counter_ns()
+            telemetry.decode.observe(now_ns - request.received_ns)
+            deadline_ns = predictor.ticket_deadline_ns(request.received_ns, asked_ms)
+            predictor.submit(Ticket(request, inputs, codec, now_ns, deadline_ns))
+
+        return endpoint
+
+    def drain(self) -> None:
+        """Not ready from here on."""
+        self.health.draining = True
+
+    def _about(self, request: Request) -> Response:
+        kind = self._model.kind
+        return json_response(
+            {
+                "model": self._config.model,
+                "version": self._config.version,
+                "replica": self._config.replica_id,
+                "server": f"headway {headway.__version__}",
+                "input": InputKind.LISTS.value if kind is InputKind.ROWS else kind.value,
+                "paths": sorted(path.decode() for path in self._routes),
+            }
+        )
+
+    def _metrics(self, request: Request) -> Response:
+        return Response(200, self.telemetry.render(), PROMETHEUS)
+
+    def _on_loop(self) -> float:
+        return float(self.predictor.placement.on_loop)
+
+    def _copy_to_shadow(self, ticket: Ticket, response: Response) -> None:
+        request = ticket.request
+        version = request.headers.get(b"x-headway-shadow")
+        if version is not None and self._shadow is not None:
+            self._shadow.offer(request, version)
+
+
+def _asked_ms(value: bytes) -> int:
+    """``x-request-timeout-ms``: how long the client will wait."""
+    if not value.isdigit() or len(value) > 12 or int(value) == 0:
+        raise InvalidRequest("x-request-timeout-ms must be a whole number of milliseconds above 0")
+    return min(int(value), MAX_TIMEOUT_MS)
+
+
+def _check_encoding(value: bytes) -> None:
+    if value.strip().lower() != b"identity":
+        shown = value[:40].decode("latin-1")
+        raise UnsupportedMediaType(f"content encoding {shown!r} is not accepted here", hint="send the body as it is")
+
+
+def _shadow_samples(shadow: ShadowSender) -> Iterable[tuple[Labels, float]]:
+    counts: dict[str, Any] = {"sent": shadow.sent, "dropped": shadow.dropped, "failed": shadow.failed}
+    return [((("result", name),), value) for name, value in counts.items()]

@@ -1,0 +1,86 @@
+"""Plain JSON rows: ``POST /predict``.
+
+Request: ``[[…], …]``, a list of records ``[{"a": 1}, …]``, or ``{"instances": rows, "columns": […]}`` with
+``columns`` optional. A model that takes ``dict`` gets the object as it is. Answer: ``{"predictions": …}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headway.domain.errors import InvalidRequest, UnsupportedMediaType
+from headway.server.http import Request, Response
+from headway.server.inputs import Inputs, numbers, tabular, whole
+from headway.server.json_text import parse_json
+from headway.server.model import InputKind
+from headway.server.results import encode_json, to_plain
+
+_decode_numbers = msgspec.json.Decoder(list[list[float]]).decode
+
+_JSON_TYPES = frozenset(
+    {
+        b"application/json",
+        b"text/json",
+        b"text/plain",
+        b"application/x-www-form-urlencoded",  # what `curl -d` says of any body
+    }
+)
+
+
+class RowsCodec:
+    """For a model of ``kind``; ``known_columns`` are those that the model itself names."""
+
+    def __init__(self, kind: InputKind, known_columns: tuple[str, ...] | None = None) -> None:
+        self._kind = kind
+        self._known_columns = known_columns
+        # The short cut: most bodies are lists of numbers, which one typed read both decodes and checks.
+        self._plain_numbers = kind in (InputKind.ARRAY, InputKind.ROWS) and known_columns is None
+
+    def decode(self, request: Request) -> Inputs:
+        """See the module's docstring."""
+        content_type = request.headers.get(b"content-type")
+        if content_type is not None and content_type != b"application/json":
+            check_json_type(content_type)
+        body = request.body
+        if self._plain_numbers and body[:1] == b"[":
+            try:
+                rows = _decode_numbers(body)
+            except (ValueError, RecursionError):
+                pass  # records, strings, nulls, or not JSON: the long way tells
+            else:
+                return numbers(rows)
+        return self._decode_any(parse_json(body))
+
+    def _decode_any(self, value: Any) -> Inputs:
+        if self._kind is InputKind.RAW:
+            if type(value) is not dict:
+                raise InvalidRequest("this model takes a JSON object", hint='send {"name": value, ...}')
+            return whole(value)
+        columns = None
+        if type(value) is dict:
+            unknown = [k for k in value if k not in ("instances", "columns")]
+            if unknown or "instances" not in value:
+                what = f"unknown key {unknown[0][:60]!r}" if unknown else "no key 'instances'"
+                raise InvalidRequest(what, hint='send {"instances": [[1, 2], ...]} or [[1, 2], ...]')
+            columns = value.get("columns")
+            value = value["instances"]
+        return tabular(value, columns, self._kind, self._known_columns)
+
+    def encode(self, request: Request, result: Any) -> Response:
+        """``{"predictions": …}``."""
+        return Response(200, b'{"predictions":%b}' % encode_json(to_plain(result)))
+
+
+def check_json_type(content_type: bytes) -> None:
+    """Raise ``UnsupportedMediaType`` unless a body of that type may be JSON in UTF-8."""
+    media_type, _, parameters = content_type.lower().partition(b";")
+    media_type = media_type.strip()
+    if media_type and media_type not in _JSON_TYPES and not media_type.endswith(b"+json"):
+        shown = media_type[:60].decode("latin-1")
+        raise UnsupportedMediaType(f"content type {shown!r} is not accepted here", hint="send application/json")
+    if b"charset=" in parameters:
+        charset = parameters.partition(b"charset=")[2].strip(b' "').partition(b";")[0]
+        if charset not in (b"utf-8", b"utf8", b"us-ascii"):
+            raise UnsupportedMediaType("JSON is UTF-8 only (RFC 8259)", hint="leave the charset out")

@@ -1,0 +1,155 @@
+"""One call of the user's ``predict`` for the rows of one or more requests, and what became of each.
+
+Runs on the loop's thread or on the worker's; touches nothing that another thread writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter_ns
+from typing import Any
+
+from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, ModelFailed
+from headway.server.codecs import Codec
+from headway.server.failures import describe, log_traceback
+from headway.server.http import Request, Response
+from headway.server.inputs import Inputs, stack
+from headway.server.model import LoadedModel
+from headway.server.results import NotSplittable, split
+
+Answer = Response | HeadwayError
+
+_MAX_SHAPES = 16
+
+
+class Ticket:
+    """A request on its way through the queue. Times are ``perf_counter_ns``."""
+
+    __slots__ = (
+        "abandoned",
+        "answered",
+        "codec",
+        "deadline_ns",
+        "encoded_ns",
+        "inputs",
+        "queue",
+        "queued_ns",
+        "request",
+    )
+
+    def __init__(self, request: Request, inputs: Inputs, codec: Codec, queued_ns: int, deadline_ns: int) -> None:
+        self.request = request
+        self.inputs = inputs
+        self.codec = codec
+        self.queued_ns = queued_ns
+        self.deadline_ns = deadline_ns
+        self.encoded_ns = 0
+        self.answered = False
+        self.abandoned = False
+        self.queue: Any = None
+        """The predictor, while the ticket waits there."""
+
+    def abandon(self) -> None:
+        """The client is gone: see :class:`headway.server.http.Work`."""
+        self.abandoned = True
+        if self.queue is not None:
+            self.queue.forget(self)
+
+
+class Outcome:
+    """``answers`` in the order of the tickets; None when the tickets must be asked about one by one."""
+
+    __slots__ = ("answers", "measurements", "predicted_ns", "rows", "started_ns")
+
+    def __init__(self, started_ns: int) -> None:
+        self.answers: list[Answer] | None = None
+        self.started_ns = started_ns
+        self.predicted_ns = started_ns
+        self.rows = 0
+        self.measurements: Any = None
+        """What the model's own ``metrics`` returned after the call."""
+
+
+class Execution:
+    """Calls one model."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._proven: set[Any] = set()
+        """Shapes of input that the model has answered."""
+        self.metrics_failed = False
+
+    def run(self, tickets: Sequence[Ticket]) -> Outcome:
+        """Predict all ``tickets`` in one call. Never raises."""
+        outcome = Outcome(perf_counter_ns())
+        together = len(tickets) > 1
+        first = tickets[0].inputs
+        outcome.rows = sum(t.inputs.rows for t in tickets) if together else first.rows
+        try:
+            x = stack([t.inputs for t in tickets], self._model.kind)
+            result = self._model.predict(x, first.columns)
+            outcome.predicted_ns = perf_counter_ns()
+            if together:
+                parts = split(result, [t.inputs.rows for t in tickets])
+        except NotSplittable as error:
+            log_traceback(error, "this model does not answer row by row; requests are predicted one at a time")
+            self._model.together = False
+            return outcome
+        except BaseException as error:  # exit() in predict too: it must not end the server
+            outcome.predicted_ns = perf_counter_ns()
+            if not together:
+                outcome.answers = [self._blame(error, first)]
+            return outcome
+        if len(self._proven) < _MAX_SHAPES:
+            self._proven.add(first.shape)
+        if self._model.metrics is not None:
+            outcome.measurements = self._measure()
+        outcome.answers = (
+            [self._encode(t, parts[i]) for i, t in enumerate(tickets)]
+            if together
+            else [self._encode(tickets[0], result)]
+        )
+        return outcome
+
+    def _encode(self, ticket: Ticket, result: Any) -> Answer:
+        try:
+            answer: Answer = ticket.codec.encode(ticket.request, result)
+        except HeadwayError as error:
+            answer = error
+        except Exception as error:
+            log_traceback(error, "the answer cannot be encoded")
+            answer = ModelFailed(f"predict returned what cannot be encoded: {type(result).__name__}")
+        ticket.encoded_ns = perf_counter_ns()
+        return answer
+
+    def _blame(self, error: BaseException, inputs: Inputs) -> HeadwayError:
+        """Whose fault ``error`` is.
+
+        The client's when the model says so (an error of Headway's own ``InvalidInput`` family, or one with a
+        ``status_code`` from 400 to 499), or when it rejects a shape of input it has never answered while it has
+        answered others: scikit-learn's "X has 3 features, but … is expecting 4" is one of these.
+        """
+        if isinstance(error, InvalidInput):
+            return error
+        failure = describe(error, self._model.bundle)
+        status = getattr(error, "status_code", None)
+        if isinstance(status, int) and 400 <= status < 500:
+            return InvalidRequest(failure.message)
+        rejects = isinstance(error, ValueError | TypeError | KeyError | IndexError)
+        if rejects and self._proven and inputs.shape not in self._proven:
+            return InvalidRequest(
+                f"the model refused this input: {failure.message}",
+                hint="its columns, width or type differ from those of inputs that the model has answered",
+            )
+        log_traceback(error, f"predict failed{f' at {failure.where}' if failure.where else ''}")
+        return ModelFailed(failure.message, where=failure.where)
+
+    def _measure(self) -> Any:
+        assert self._model.metrics is not None
+        try:
+            return self._model.metrics()
+        except Exception as error:
+            if not self.metrics_failed:
+                self.metrics_failed = True
+                log_traceback(error, "metrics() failed; reported once")
+            return None

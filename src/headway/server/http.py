@@ -1,0 +1,181 @@
+"""Request and Response: what the application sees of HTTP, without any I/O.
+
+A connection (:mod:`headway.server.protocol`) or a test makes a :class:`Request` and hands it to the
+application, which returns a :class:`Response`, or None and calls ``request.peer.settle`` later.
+:class:`Renderer` turns responses into bytes; header bytes that do not change are made once a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import msgspec
+
+from headway.domain.errors import HeadwayError
+
+JSON: Final = b"application/json"
+TEXT: Final = b"text/plain; charset=utf-8"
+PROMETHEUS: Final = b"text/plain; version=0.0.4; charset=utf-8"
+
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+_encode = msgspec.json.Encoder().encode
+_run = secrets.token_hex(5).encode()
+_serial = itertools.count(1)
+
+
+class Peer(Protocol):
+    """Who waits for the answer to a request."""
+
+    def settle(self, request: Request, response: Response) -> None:
+        """The answer; called once, on the event loop's thread."""
+        ...
+
+
+class Work(Protocol):
+    """Work under way for a request."""
+
+    def abandon(self) -> None:
+        """Nobody waits any more: what has not begun is not begun."""
+        ...
+
+
+class Response:
+    """``headers`` come on top of those that every answer carries. ``close`` ends the connection."""
+
+    __slots__ = ("body", "close", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes,
+        content_type: bytes = JSON,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        *,
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.headers = headers
+        self.close = close
+
+
+class Request:
+    """One request, whole. ``path`` is the raw path; header names are lower case, repeated fields joined by commas.
+
+    ``received_ns`` is ``time.perf_counter_ns`` when its last byte was parsed.
+    """
+
+    __slots__ = (
+        "body",
+        "cancelled",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "peer",
+        "query",
+        "received_ns",
+        "request_id",
+        "reserved",
+        "route",
+        "wire",
+        "work",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        path: bytes,
+        body: bytes,
+        headers: Mapping[bytes, bytes],
+        peer: Peer,
+        received_ns: int,
+        *,
+        query: bytes = b"",
+        keep_alive: bool = True,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.body = body
+        self.headers = headers
+        self.peer = peer
+        self.received_ns = received_ns
+        self.keep_alive = keep_alive
+        self.cancelled = False
+        self.work: Work | None = None
+        self.route = "other"
+        self.reserved = 0
+        """Bytes of the server's body budget that this request holds."""
+        self.wire: bytes | None = None
+        """The rendered answer while it waits for those before it on the connection."""
+        request_id = headers.get(b"x-request-id")
+        if request_id is None or REQUEST_ID.fullmatch(request_id) is None:
+            request_id = b"%b-%x" % (_run, next(_serial))
+        self.request_id = request_id
+
+
+def json_response(value: object, status: int = 200) -> Response:
+    """``value`` as JSON."""
+    return Response(status, _encode(value))
+
+
+def error_response(error: HeadwayError, *, close: bool = False) -> Response:
+    """The error tree's JSON form with its status; ``details.retry_after_s`` also as ``Retry-After``."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    retry_after_s = error.details.get("retry_after_s")
+    if retry_after_s is not None:
+        headers = ((b"retry-after", b"%d" % retry_after_s),)
+    allow = error.details.get("allow")
+    if allow is not None:
+        headers = (*headers, (b"allow", str(allow).encode()))
+    return Response(error.status, _encode(error.to_dict()), JSON, headers, close=close)
+
+
+class Renderer:
+    """Responses to bytes, for one replica."""
+
+    def __init__(self, *, version: str, replica_id: str, now: float) -> None:
+        self._identity = b"x-headway-version: %b\r\nx-headway-replica: %b\r\n" % (version.encode(), replica_id.encode())
+        self._heads: dict[tuple[int, bytes], bytes] = {}
+        self._date = b""
+        self.set_date(now)
+
+    def set_date(self, now: float) -> None:
+        """``now``, seconds since the epoch, is the ``Date`` of answers from here on."""
+        date = formatdate(now, usegmt=True).encode()
+        if date != self._date:
+            self._date = date
+            self._heads.clear()
+
+    def render(self, request: Request, response: Response, *, close: bool) -> bytes:
+        """The whole answer, as one piece."""
+        key = (response.status, response.content_type)
+        head = self._heads.get(key) or self._head(*key)
+        body = response.body
+        if response.headers or close or b"connection" in request.headers:
+            head += b"".join(b"%b: %b\r\n" % field for field in response.headers)
+            head += b"connection: close\r\n" if close else b"connection: keep-alive\r\n"
+        length = len(body)
+        if request.method == b"HEAD":
+            body = b""
+        return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b" % (head, request.request_id, length, body)
+
+    def _head(self, status: int, content_type: bytes) -> bytes:
+        head = b"HTTP/1.1 %d %b\r\ndate: %b\r\n%bcontent-type: %b\r\n" % (
+            status,
+            HTTPStatus(status).phrase.encode(),
+            self._date,
+            self._identity,
+            content_type,
+        )
+        self._heads[status, content_type] = head
+        return head

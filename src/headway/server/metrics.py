@@ -1,0 +1,165 @@
+"""Counters, gauges and histograms in the Prometheus text format (0.0.4), with bounded label sets.
+
+Written by one thread (the event loop's), so without locks.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+MAX_CUSTOM_NAMES: Final = 100
+MAX_CUSTOM_SERIES: Final = 50
+"""Label sets per custom metric."""
+MAX_LABELS: Final = 8
+
+DURATION_BOUNDS_S: Final = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+ROW_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Histogram:
+    """Observations in whole units (nanoseconds, rows); ``scale`` turns them into the exposed unit."""
+
+    __slots__ = ("_bounds", "_exposed", "_scale", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float], scale: float = 1.0) -> None:
+        self._exposed = [_number(b) for b in bounds]
+        self._bounds = [b / scale for b in bounds]
+        self._scale = scale
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    @classmethod
+    def of_durations(cls) -> Histogram:
+        """Observed in nanoseconds, exposed in seconds."""
+        return cls(DURATION_BOUNDS_S, 1e-9)
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    def lines(self, name: str, labels: Labels) -> Iterable[str]:
+        """Buckets (cumulative), sum and count."""
+        running = 0
+        for bound, count in zip([*self._exposed, "+Inf"], self.counts, strict=True):
+            running += count
+            yield f"{name}_bucket{_label_text((*labels, ('le', bound)))} {running}"
+        yield f"{name}_sum{_label_text(labels)} {_number(self.total * self._scale)}"
+        yield f"{name}_count{_label_text(labels)} {running}"
+
+
+def family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, float]]) -> Iterable[str]:
+    """HELP, TYPE and one line per sample."""
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
+    for labels, value in samples:
+        yield f"{name}{_label_text(labels)} {_number(value)}"
+
+
+def histogram_family(name: str, text: str, samples: Iterable[tuple[Labels, Histogram]]) -> Iterable[str]:
+    """HELP, TYPE and the lines of each histogram."""
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} histogram"
+    for labels, histogram in samples:
+        yield from histogram.lines(name, labels)
+
+
+class CustomMetrics:
+    """What the model's own ``metrics`` reports: dicts with ``type``, ``key``, ``value`` and maybe ``tags``.
+
+    The rules are Seldon's: a COUNTER is added to, a GAUGE set, a TIMER (milliseconds) observed. Names and label
+    sets beyond the bounds, and malformed entries, are counted in ``refused``.
+    """
+
+    def __init__(self, const: Labels) -> None:
+        self._const = const
+        self._series: dict[tuple[str, str], dict[Labels, Any]] = {}
+        self.refused = 0
+
+    def record(self, entries: Any) -> None:
+        """Take in what one call of ``metrics`` returned."""
+        if entries is None:
+            return
+        if not isinstance(entries, list | tuple):
+            self.refused += 1
+            return
+        for entry in entries:
+            if not self._record(entry):
+                self.refused += 1
+
+    def _record(self, entry: Any) -> bool:
+        if not isinstance(entry, Mapping):
+            return False
+        kind, key, value, tags = entry.get("type"), entry.get("key"), entry.get("value"), entry.get("tags") or {}
+        try:
+            number = float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            return False
+        if kind not in ("COUNTER", "GAUGE", "TIMER") or not isinstance(key, str) or not isinstance(tags, Mapping):
+            return False
+        if number != number or len(tags) > MAX_LABELS or (kind != "GAUGE" and number < 0):
+            return False
+        name = re.sub(r"[^a-zA-Z0-9_:]", "_", key[:120])
+        if not name or name[0].isdigit() or name.startswith("headway_"):
+            name = f"model_{name}"
+        suffix = {"COUNTER": "_total", "TIMER": "_seconds"}.get(str(kind), "")
+        name = name if name.endswith(suffix) else name + suffix
+        if any(known == name and of != kind for of, known in self._series):
+            return False
+        labels = (
+            *self._const,
+            *sorted((re.sub(r"[^a-zA-Z0-9_]", "_", f"{t}")[:60] or "_", f"{v}"[:120]) for t, v in tags.items()),
+        )
+        if len({label for label, _ in labels}) != len(labels) or any(label[0].isdigit() for label, _ in labels):
+            return False
+        return self._store(str(kind), name, labels, number)
+
+    def _store(self, kind: str, name: str, labels: Labels, number: float) -> bool:
+        series = self._series.get((kind, name))
+        if series is None:
+            if len(self._series) >= MAX_CUSTOM_NAMES:
+                return False
+            series = self._series[kind, name] = {}
+        if labels not in series and len(series) >= MAX_CUSTOM_SERIES:
+            return False
+        if kind == "COUNTER":
+            series[labels] = series.get(labels, 0.0) + number
+        elif kind == "GAUGE":
+            series[labels] = number
+        else:
+            series.setdefault(labels, Histogram.of_durations()).observe(number * 1e6)
+        return True
+
+    def lines(self) -> Iterable[str]:
+        """All of them."""
+        for (kind, name), series in self._series.items():
+            text = f"Reported by the model ({kind})."
+            if kind == "TIMER":
+                yield from histogram_family(name, text, series.items())
+            else:
+                yield from family(name, kind.lower(), text, series.items())
+
+
+def _label_text(labels: Labels) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    if value == float("inf"):
+        return "+Inf"
+    if value == float("-inf"):
+        return "-Inf"
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(float(value))

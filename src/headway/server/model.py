@@ -1,0 +1,196 @@
+"""The model contract: what is asked of the user's object, and nothing else of it.
+
+``predict(X, features_names=None)`` is required; ``load``, ``metrics`` and ``health_status`` are optional.
+The annotation of ``X`` picks its type (:class:`InputKind`), the default being an ndarray, or plain nested
+lists where numpy is not installed. Names and shape of the contract are those that users of Seldon know.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import importlib
+import importlib.util
+import inspect
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from headway.domain.errors import LoadFailed
+
+NAME_PARAMETERS = ("features_names", "feature_names", "names")
+"""Parameters of ``predict`` that get the column names, the first one found."""
+
+
+class InputKind(enum.Enum):
+    """What ``predict`` gets as ``X``."""
+
+    ARRAY = "numpy.ndarray"
+    FRAME = "pandas.DataFrame"
+    RAW = "dict"
+    LISTS = "list"
+    ROWS = "rows"
+    """What an ndarray would hold, as nested lists: the default where numpy is not installed."""
+
+
+class LoadedModel:
+    """One user object behind the contract. Calls go straight through: exceptions are the caller's to catch."""
+
+    def __init__(self, subject: Any, bundle: Path, *, name: str) -> None:
+        self.subject = subject
+        self.bundle = bundle
+        self.name = name
+        """``Iris`` or ``predict``, for messages."""
+        self._call: Callable[..., Any] = subject.predict if hasattr(subject, "predict") else subject
+        signature = _signature(self._call, name)
+        first, self._names_parameter = _parameters(signature, name)
+        self.kind = _kind(self._call, first, name)
+        self.together: bool = getattr(subject, "batching", True) is not False and self.kind in (
+            InputKind.ARRAY,
+            InputKind.FRAME,
+            InputKind.ROWS,
+        )
+        """Whether rows of several requests may be predicted in one call; set False once that proved wrong."""
+        self.metrics: Callable[[], Any] | None = _optional(subject, "metrics")
+        self.health_status: Callable[[], Any] | None = _optional(subject, "health_status")
+
+    def load(self) -> None:
+        """Call the user's ``load``, if there is one."""
+        load = _optional(self.subject, "load")
+        if load is not None:
+            load()
+
+    def columns(self) -> tuple[str, ...] | None:
+        """The column names that the object itself tells (scikit-learn's ``feature_names_in_``), after ``load``."""
+        names = getattr(self.subject, "feature_names_in_", None)
+        if names is None:
+            return None
+        return tuple(str(n) for n in names)
+
+    def predict(self, x: Any, columns: Sequence[str] | None) -> Any:
+        """The user's answer for ``x``; ``columns`` reach it if it takes them."""
+        if self._names_parameter is None:
+            return self._call(x)
+        return self._call(x, **{self._names_parameter: None if columns is None else list(columns)})
+
+
+def _optional(subject: Any, name: str) -> Callable[[], Any] | None:
+    found = getattr(subject, name, None)
+    if found is None or not callable(found):
+        return None
+    return typing.cast("Callable[[], Any]", found)
+
+
+def _signature(call: Callable[..., Any], name: str) -> inspect.Signature | None:
+    if not callable(call):
+        raise LoadFailed(f"predict of {name} is not callable")
+    if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
+        raise LoadFailed(f"predict of {name} is async", hint="write it as a plain def")
+    try:
+        return inspect.signature(call)
+    except (TypeError, ValueError):
+        return None  # written in C: takes X
+
+
+def _parameters(signature: inspect.Signature | None, name: str) -> tuple[inspect.Parameter | None, str | None]:
+    """The parameter for X, and the name of the one for column names."""
+    if signature is None:
+        return None, None
+    kinds = inspect.Parameter
+    parameters = list(signature.parameters.values())
+    positional = [p for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)]
+    catch_all = [p for p in parameters if p.kind is kinds.VAR_POSITIONAL]
+    if not positional and not catch_all:
+        raise LoadFailed(f"predict of {name} takes no input", hint="def predict(self, X, features_names=None)")
+    first = positional[0] if positional else None
+    taken = None
+    for wanted in NAME_PARAMETERS:
+        parameter = signature.parameters.get(wanted)
+        if parameter is not None and parameter is not first and parameter.kind is not kinds.POSITIONAL_ONLY:
+            taken = wanted
+            break
+    if taken is None and any(p.kind is kinds.VAR_KEYWORD for p in parameters):
+        taken = NAME_PARAMETERS[0]
+    missing = [
+        p.name
+        for p in parameters
+        if p is not first and p.name != taken and p.default is kinds.empty and p.kind not in (2, 4)
+    ]
+    if missing:
+        raise LoadFailed(
+            f"predict of {name} needs {', '.join(missing)} beside its input",
+            hint="def predict(self, X, features_names=None); other parameters need defaults",
+        )
+    return first, taken
+
+
+def _kind(call: Callable[..., Any], first: inspect.Parameter | None, name: str) -> InputKind:
+    annotation = inspect.Parameter.empty if first is None else first.annotation
+    if annotation is not inspect.Parameter.empty and first is not None:
+        try:
+            annotation = typing.get_type_hints(call).get(first.name, annotation)
+        except Exception:  # a name that only a type checker sees: fall back on its spelling
+            annotation = first.annotation
+    kind = _default_kind() if annotation is inspect.Parameter.empty else _kind_of(annotation)
+    if kind is None:
+        raise LoadFailed(
+            f"predict of {name}: X is annotated as {_shown(annotation)}, which is not supported",
+            hint="numpy.ndarray (the default), pandas.DataFrame, dict or list",
+        )
+    if kind in (InputKind.ARRAY, InputKind.FRAME):
+        _require(kind.value.partition(".")[0], name)
+    return kind
+
+
+def _default_kind() -> InputKind:
+    return InputKind.ARRAY if importlib.util.find_spec("numpy") is not None else InputKind.ROWS
+
+
+def _require(package: str, name: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise LoadFailed(
+            f"predict of {name} asks for {package}, which is not installed",
+            hint=f"add {package} to requirements.txt",
+        ) from error
+
+
+_SPELLINGS = {
+    "ndarray": InputKind.ARRAY,
+    "NDArray": InputKind.ARRAY,
+    "ArrayLike": InputKind.ARRAY,
+    "DataFrame": InputKind.FRAME,
+    "dict": InputKind.RAW,
+    "Dict": InputKind.RAW,
+    "Mapping": InputKind.RAW,
+    "list": InputKind.LISTS,
+    "List": InputKind.LISTS,
+    "Sequence": InputKind.LISTS,
+}
+
+
+def _kind_of(annotation: Any) -> InputKind | None:
+    if annotation is Any or annotation is object:
+        return _default_kind()
+    if isinstance(annotation, str):
+        spelling = annotation.partition("[")[0].strip().rpartition(".")[2]
+        return _default_kind() if spelling in ("Any", "object") else _SPELLINGS.get(spelling)
+    origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _kind_of(typing.get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        # Seldon's own stubs write Union[np.ndarray, List, str, bytes, Dict]: the first one served here counts.
+        return next((k for k in map(_kind_of, typing.get_args(annotation)) if k is not None), None)
+    plain = origin or annotation
+    if plain in (dict, collections.abc.Mapping, collections.abc.MutableMapping) or typing.is_typeddict(plain):
+        return InputKind.RAW
+    if plain in (list, collections.abc.Sequence):
+        return InputKind.LISTS
+    return _SPELLINGS.get(getattr(plain, "__name__", ""))
+
+
+def _shown(annotation: Any) -> str:
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__qualname__", str(annotation))

@@ -1,0 +1,46 @@
+"""Where a prediction runs: on the event loop when the model is known to be fast, else on the worker's thread.
+
+A hand-over to a thread costs some tens of microseconds, as much as a small model's whole answer; a slow
+call on the loop keeps health checks and refusals waiting. So it is measured: calls start on the thread and
+move to the loop when they have proved fast; the bounds for going and for coming back lie apart, so
+that a model between them does not swing. One call far above the bound sends the model back for long: it
+shows that the time depends on the input.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FAST_S: Final = 0.002
+"""Moves to the loop below this mean."""
+SLOW_S: Final = 0.005
+"""Moves back to the thread above this mean."""
+SPIKE_S: Final = 0.020
+PROOF_CALLS: Final = 5
+"""Calls on the thread before the first move to the loop."""
+PROOF_AFTER_SPIKE: Final = 500
+_WEIGHT: Final = 0.2
+
+
+class Placement:
+    """Learns from the durations of calls."""
+
+    def __init__(self) -> None:
+        self.on_loop = False
+        self._mean_s = 0.0
+        self._seen = 0
+        self._proof_left = PROOF_CALLS
+
+    def observe(self, duration_s: float) -> None:
+        """A call took ``duration_s``, wherever it ran."""
+        self._seen += 1
+        self._mean_s = duration_s if self._seen == 1 else self._mean_s + _WEIGHT * (duration_s - self._mean_s)
+        if duration_s >= SPIKE_S:
+            self.on_loop = False
+            self._proof_left = PROOF_CALLS if self._seen <= PROOF_CALLS else PROOF_AFTER_SPIKE
+        elif self._proof_left:
+            self._proof_left -= 1
+        if self.on_loop:
+            self.on_loop = self._mean_s < SLOW_S
+        elif not self._proof_left:
+            self.on_loop = self._mean_s < FAST_S

@@ -1,0 +1,277 @@
+"""The queue before the model: bounded, timed, emptied in batches. The heart of the server.
+
+Requests that wait are predicted together; none waits in order to be together. The queue is emptied at the
+end of the loop iteration in which requests came, so whatever arrived by then shares a call, and an idle
+server answers at once. While a call runs on the worker's thread, the next batch gathers.
+
+A batch whose call raises, or that does not answer row by row, is asked about again one request at a time,
+so one bad row fails its own request only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from time import perf_counter_ns
+from typing import Final
+
+from headway.domain.errors import DeadlineExceeded, HeadwayError, Overloaded
+from headway.server.config import ServerOptions
+from headway.server.execution import Answer, Execution, Outcome, Ticket
+from headway.server.http import Response, error_response
+from headway.server.linger import BatchDelay
+from headway.server.model import LoadedModel
+from headway.server.placement import Placement
+from headway.server.telemetry import Telemetry
+
+SWEEP_S: Final = 0.025
+"""How late a 504 may be."""
+
+
+class Worker:
+    """One thread that runs one execution at a time."""
+
+    def __init__(self, execution: Execution, loop: asyncio.AbstractEventLoop) -> None:
+        self._execution = execution
+        self._loop = loop
+        self._jobs: SimpleQueue[tuple[list[Ticket], Callable[[list[Ticket], Outcome], None]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, tickets: list[Ticket], done: Callable[[list[Ticket], Outcome], None]) -> None:
+        """Run ``tickets``; ``done`` is called on the loop."""
+        if self._thread is None:
+            # A daemon: a call that never returns must not keep the process from ending.
+            self._thread = threading.Thread(target=self._run, name="headway-predict", daemon=True)
+            self._thread.start()
+        self._jobs.put((tickets, done))
+
+    def stop(self) -> None:
+        """End the thread after the call it is in."""
+        self._jobs.put(None)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            tickets, done = job
+            outcome = self._execution.run(tickets)
+            try:
+                self._loop.call_soon_threadsafe(done, tickets, outcome)
+            except RuntimeError:  # the loop is closed: nobody waits for answers
+                return
+
+
+class Predictor:
+    """Takes tickets, answers their requests."""
+
+    def __init__(
+        self, model: LoadedModel, options: ServerOptions, telemetry: Telemetry, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._telemetry = telemetry
+        self._loop = loop
+        self._execution = Execution(model)
+        self._worker = Worker(self._execution, loop)
+        self.placement = Placement()
+        self._delay = BatchDelay(options.max_batch_delay_s)
+        self._timeout_ns = int(options.timeout_s * 1e9)
+        self._queue: deque[Ticket] = deque()
+        self._alone: deque[Ticket] = deque()
+        """Tickets of a batch that failed as one; they go one by one, on the worker's thread."""
+        self._running: list[Ticket] = []
+        self._busy = False
+        self._flush_due = False
+        self._delayed: asyncio.TimerHandle | None = None
+        """The flush that waits for a fuller batch."""
+        self._sweep_due = False
+        self.waiting = 0
+        self._request_s = 0.001
+        """Mean service time of one request, batching included."""
+        self.on_predicted: Callable[[Ticket, Response], None] | None = None
+        """Told of every answer of the model, after it was given."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being predicted."""
+        return len(self._running) + len(self._alone)
+
+    def ticket_deadline_ns(self, now_ns: int, asked_ms: int | None) -> int:
+        """The sooner of the server's own limit and the one the client asks for."""
+        limit = self._timeout_ns if asked_ms is None else min(self._timeout_ns, asked_ms * 1_000_000)
+        return now_ns + limit
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue it. Raises ``Overloaded`` with a computed ``retry_after_s`` when the queue is full."""
+        if self.waiting >= self._options.max_queue:
+            raise Overloaded(
+                f"{self.waiting} requests wait already",
+                hint="retry after the given time",
+                details={"retry_after_s": self.retry_after_s()},
+            )
+        self.waiting += 1
+        ticket.queue = self
+        ticket.request.work = ticket
+        self._queue.append(ticket)
+        if not self._busy and not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+        elif self._delayed is not None and self.waiting >= self._options.max_batch_size:
+            self._delayed.cancel()
+            self._delayed = None
+            self._loop.call_soon(self._flush)
+        if not self._sweep_due:
+            self._sweep_due = True
+            self._loop.call_later(SWEEP_S, self._sweep)
+
+    def retry_after_s(self) -> int:
+        """Whole seconds until the present queue is worked off, 1 to 60."""
+        return max(1, min(60, math.ceil(self.waiting * self._request_s)))
+
+    def forget(self, ticket: Ticket) -> None:
+        """A waiting ticket's client is gone."""
+        self._leave(ticket)
+        self._telemetry.abandoned += 1
+
+    def stop(self) -> None:
+        """End the worker's thread."""
+        self._worker.stop()
+
+    # -- batches -----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self._delayed = None
+        if self._busy:
+            return
+        now_ns = perf_counter_ns()
+        if self._queue and not self._alone:
+            wait_s = self._delay.wait_s(
+                self.waiting, self._options.max_batch_size, (now_ns - self._queue[0].queued_ns) / 1e9
+            )
+            if wait_s > 0:
+                self._flush_due = True
+                self._delayed = self._loop.call_later(wait_s, self._flush)
+                return
+        single = bool(self._alone)
+        batch = self._collect(now_ns)
+        if not batch:
+            return
+        self._running = batch
+        if self.placement.on_loop and not single:
+            self._finish(batch, self._execution.run(batch))
+        else:
+            self._busy = True
+            self._worker.submit(batch, self._finish_on_loop)
+
+    def _collect(self, now_ns: int) -> list[Ticket]:
+        """The next tickets to predict together: the oldest one, and those behind it that fit to it."""
+        while self._alone:
+            ticket = self._alone.popleft()
+            if not self._dead(ticket, now_ns):
+                return [ticket]
+        queue, batch, passed = self._queue, list[Ticket](), list[Ticket]()
+        rows, limit, key = 0, self._options.max_batch_size, None
+        while queue:
+            ticket = queue.popleft()
+            if ticket.queue is None:  # left already
+                continue
+            if self._dead(ticket, now_ns):
+                continue
+            if not batch:
+                key = ticket.inputs.key
+            elif ticket.inputs.key != key or rows + ticket.inputs.rows > limit:
+                passed.append(ticket)
+                continue
+            self._leave(ticket)
+            batch.append(ticket)
+            rows += ticket.inputs.rows
+            if rows >= limit or not self._model.together:
+                break
+        queue.extendleft(reversed(passed))
+        return batch
+
+    def _leave(self, ticket: Ticket) -> None:
+        if ticket.queue is not None:
+            ticket.queue = None
+            self.waiting -= 1
+
+    def _dead(self, ticket: Ticket, now_ns: int) -> bool:
+        """Whether nobody needs its answer any more; an expired one is answered here."""
+        if ticket.abandoned or ticket.answered:
+            self._leave(ticket)
+            return True
+        if ticket.deadline_ns <= now_ns:
+            self._expire(ticket)
+            return True
+        return False
+
+    def _finish_on_loop(self, batch: list[Ticket], outcome: Outcome) -> None:
+        self._busy = False
+        self._finish(batch, outcome)
+
+    def _finish(self, batch: list[Ticket], outcome: Outcome) -> None:
+        self._running = []
+        spent_ns = outcome.predicted_ns - outcome.started_ns
+        self.placement.observe(spent_ns / 1e9)
+        if outcome.answers is None:
+            self._alone.extend(batch)
+        else:
+            self._account(batch, outcome, spent_ns)
+            for ticket, answer in zip(batch, outcome.answers, strict=True):
+                self._answer(ticket, answer)
+        if (self._queue or self._alone) and not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _account(self, batch: list[Ticket], outcome: Outcome, spent_ns: int) -> None:
+        telemetry = self._telemetry
+        telemetry.predict.observe(spent_ns)
+        telemetry.batch_rows.observe(outcome.rows)
+        telemetry.batch_requests.observe(len(batch))
+        observe_queue, observe_encode = telemetry.queue.observe, telemetry.encode.observe
+        before_ns = outcome.predicted_ns
+        for ticket in batch:
+            observe_queue(outcome.started_ns - ticket.queued_ns)
+            if ticket.encoded_ns:
+                observe_encode(ticket.encoded_ns - before_ns)
+                before_ns = ticket.encoded_ns
+        if outcome.measurements is not None:
+            telemetry.custom.record(outcome.measurements)
+        per_request_s = (before_ns - outcome.started_ns) / 1e9 / len(batch)
+        self._request_s += 0.1 * (per_request_s - self._request_s)
+
+    # -- answers -----------------------------------------------------------------------------------
+
+    def _answer(self, ticket: Ticket, answer: Answer) -> None:
+        if ticket.answered:
+            return
+        ticket.answered = True
+        request = ticket.request
+        response = error_response(answer) if isinstance(answer, HeadwayError) else answer
+        self._telemetry.answered(request, response.status)
+        request.peer.settle(request, response)
+        if self.on_predicted is not None:
+            self.on_predicted(ticket, response)
+
+    def _expire(self, ticket: Ticket) -> None:
+        self._leave(ticket)
+        ticket.answered = True
+        self._telemetry.expired += 1
+        limit_ms = (ticket.deadline_ns - ticket.queued_ns) // 1_000_000
+        response = error_response(DeadlineExceeded(f"no answer within {limit_ms} ms"))
+        self._telemetry.answered(ticket.request, response.status)
+        ticket.request.peer.settle(ticket.request, response)
+
+    def _sweep(self) -> None:
+        """Answer 504 to whoever has waited too long, a call that is running included."""
+        now_ns = perf_counter_ns()
+        for tickets in (self._queue, self._alone, self._running):
+            for ticket in tuple(tickets):
+                if ticket.deadline_ns <= now_ns and not ticket.answered and not ticket.abandoned:
+                    self._expire(ticket)
+        self._sweep_due = bool(self._queue or self._alone or self._running)
+        if self._sweep_due:
+            self._loop.call_later(SWEEP_S, self._sweep)
