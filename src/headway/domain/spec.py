@@ -13,7 +13,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from headway.domain import names, replicas
@@ -33,7 +33,12 @@ class _Part(BaseModel):
     """A part of the document: camelCase on the wire, unknown fields refused."""
 
     model_config = ConfigDict(
-        extra="forbid", alias_generator=to_camel, populate_by_name=True, frozen=True, hide_input_in_errors=True
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
 
@@ -48,6 +53,11 @@ def _checked(check: Any) -> AfterValidator:
     return AfterValidator(run)
 
 
+def _written(value: object) -> object:
+    """A quantity may be written as a number, as in Kubernetes: ``cpu: 2``."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 def _relative(path: str) -> str:
     parts = path.split("/")
     if path.startswith("/") or "\\" in path or "\0" in path or ".." in parts:
@@ -55,8 +65,8 @@ def _relative(path: str) -> str:
     return path
 
 
-Millicores = Annotated[str, Field(examples=["500m", "2"]), _checked(millicores)]
-Bytes = Annotated[str, Field(examples=["512Mi", "2Gi"]), _checked(byte_count)]
+Millicores = Annotated[str, Field(examples=["500m", "2"]), BeforeValidator(_written), _checked(millicores)]
+Bytes = Annotated[str, Field(examples=["512Mi", "2Gi"]), BeforeValidator(_written), _checked(byte_count)]
 Duration = Annotated[str, Field(examples=["2ms", "30s"]), _checked(seconds)]
 ProbePath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=256)]
 ModelName = Annotated[str, Field(max_length=40), _checked(names.check_model_name)]

@@ -57,22 +57,24 @@ def check_weights(split: Sequence[tuple[str, int]]) -> None:
 
 def refusal(error: ValidationError, root: type[BaseModel]) -> InvalidSpec:
     """One :class:`InvalidSpec` for everything pydantic found, the first problem in front."""
-    problems: list[tuple[str, str, str | None]] = []
+    problems: list[tuple[str, str]] = []
     for item in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]:
         path = _dotted(item["loc"])
         if item["type"] == "extra_forbidden":
-            problems.append((path, "unknown field", _nearest(root, item["loc"])))
+            problems.append((path, f"unknown field; {_nearest(root, item['loc'])}"))
         else:
-            problems.append((path, _plain(item["msg"]), None))
-    where, message, hint = problems[0]
+            problems.append((path, _plain(item["msg"])))
+    where, message = problems[0]
     if len(problems) > 1:
-        message = "; ".join([message, *(f"{path}: {text}" for path, text, _ in problems[1:])])
-    details = {"problems": [{"where": path, "message": text} for path, text, _ in problems]}
-    return InvalidSpec(message, where=where, hint=hint, details=details)
+        message = "; ".join([message, *(f"{path}: {text}" for path, text in problems[1:])])
+    details = {"problems": [{"where": path, "message": text} for path, text in problems]}
+    return InvalidSpec(message, where=where, details=details)
 
 
 def _plain(message: str) -> str:
-    text = message.removeprefix("Value error, ")
+    text = message.removeprefix("Value error, ").replace(
+        "a valid dictionary or instance of ModelDeployment", "a mapping"
+    )
     return text[:1].lower() + text[1:]
 
 
