@@ -58,7 +58,7 @@ def _challenge(scope: Scope) -> str:
 
 
 def _secret(scope: Scope) -> str:
-    sent = [value for name, value in scope["headers"] if name == b"authorization"]
+    sent: list[bytes] = [value for name, value in scope["headers"] if name == b"authorization"]
     if not sent:
         raise Unauthenticated("a token is needed here", hint=HOW)
     if len(sent) > 1:
