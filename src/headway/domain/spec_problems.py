@@ -75,7 +75,7 @@ def _plain(message: str) -> str:
     text = message.removeprefix("Value error, ").replace(
         "a valid dictionary or instance of ModelDeployment", "a mapping"
     )
-    return text[:1].lower() + text[1:]
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 def _dotted(loc: Sequence[int | str]) -> str:
