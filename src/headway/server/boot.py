@@ -33,6 +33,9 @@ log = logging.getLogger("headway.server")
 
 EXIT_FAILED = 78
 
+DEFAULT_SAMPLE = "sample.json"
+"""Predicted once before the server is ready when the config names no other and the bundle holds it."""
+
 
 def boot(config_file: Path) -> int:
     """Serve as ``config_file`` says; the exit code: 0 after a drain, 78 after a failure, 2 for a bad config."""
@@ -58,9 +61,10 @@ def _run(config: ServerConfig, stages: list[str]) -> None:
     bundle = Path(config.bundle_path)
     _enter(bundle)
     model = load_model(bundle, config.entrypoint, stage=stages.append)
-    if config.sample is not None:
+    sample = config.sample or (DEFAULT_SAMPLE if (bundle / DEFAULT_SAMPLE).is_file() else None)
+    if sample is not None:
         stages.append("sample")
-        predict_sample(model, bundle, config.sample)
+        predict_sample(model, bundle, sample)
     # What is loaded stays: the collector need not walk it again and again (its pauses are most of a p99).
     gc.collect()
     gc.freeze()

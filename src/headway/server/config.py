@@ -44,7 +44,10 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """``module:attribute``; None: looked for in ``model.py``."""
     options: ServerOptions = ServerOptions()
     sample: str | None = None
-    """File in the bundle with an example request body; predicted once before the server is ready."""
+    """File in the bundle with an example request body, predicted once before the server is ready.
+
+    None: ``sample.json``, where the bundle holds it.
+    """
     failure_file: str | None = None
     stack_file: str | None = None
     log_file: str | None = None
