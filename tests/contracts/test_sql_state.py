@@ -1,0 +1,42 @@
+"""The stores in SQLite keep the contracts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
+from tests.contracts.deployment_store_contract import DeploymentStoreContract, State
+from tests.contracts.event_log_contract import EventLogContract
+from tests.contracts.token_store_contract import TokenState, TokenStoreContract
+
+POLL_S = 60.0
+"""So seldom that only a signal can wake a waiter in time."""
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[SqlDatabase]:
+    database = SqlDatabase(tmp_path / "headway.db")
+    await database.open()
+    yield database
+    await database.close()
+
+
+class TestSqlEventLog(EventLogContract):
+    @pytest.fixture
+    def log(self, database: SqlDatabase) -> SqlEventLog:
+        return SqlEventLog(database, poll_s=POLL_S)
+
+
+class TestSqlDeploymentStore(DeploymentStoreContract):
+    @pytest.fixture
+    def state(self, database: SqlDatabase) -> State:
+        return State(SqlDeploymentStore(database), SqlEventLog(database, poll_s=POLL_S))
+
+
+class TestSqlTokenStore(TokenStoreContract):
+    @pytest.fixture
+    def state(self, database: SqlDatabase) -> TokenState:
+        return TokenState(SqlTokenStore(database), SqlEventLog(database, poll_s=POLL_S))
