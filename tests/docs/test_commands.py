@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -18,7 +18,7 @@ SHELLS = ("bash", "sh", "console")
 
 def problem(arguments: list[str]) -> str | None:
     """What is wrong with ``headway ARGUMENTS``, as far as the command tree knows; None when nothing is."""
-    command: click.Command = ROOT_COMMAND
+    command: Any = ROOT_COMMAND
     taken = ["headway"]
     expects_value = False
     for word in arguments:
@@ -29,10 +29,10 @@ def problem(arguments: list[str]) -> str | None:
             found = next((p for p in command.params if name in (*p.opts, *p.secondary_opts)), None)
             if found is None and name not in {"--help", "--version"}:
                 return f"{' '.join(taken)} has no option {name}"
-            flag = found is None or (isinstance(found, click.Option) and (found.is_flag or found.count))
+            flag = found is None or found.is_flag or found.count
             expects_value = not flag and not value
-        elif isinstance(command, click.Group):
-            below = command.commands.get(word)
+        elif (children := getattr(command, "commands", None)) is not None:
+            below = children.get(word)
             if below is None:
                 return f"{' '.join(taken)} has no command {word}"
             command = below
