@@ -1,0 +1,59 @@
+"""``headway events``: every state transition, in order, from any point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from headway.cli.output import Format, OutputOption, emit_json, is_json, moment, out
+from headway.domain.names import check_model_name
+
+if TYPE_CHECKING:
+    from headway.api.schemas import EventView
+
+_SHOWN = ("message", "reason", "new", "failure", "restarts", "phase", "pid")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(events)
+
+
+def events(
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new events until Ctrl-C.")] = False,
+    after: Annotated[int, typer.Option(min=0, help="Only events after this cursor.")] = 0,
+    model: Annotated[str | None, typer.Option(help="Only events of this model.")] = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Show what happened: versions, replicas, routes, traffic, tokens."""
+    from headway.client import Client
+
+    if model is not None:
+        check_model_name(model, where="--model")
+    with Client() as client:
+        found = client.events(after=after, model=model, follow=follow)
+        if is_json() and not follow:
+            emit_json(list(found))
+            return
+        for event in found:
+            if is_json():
+                emit_json(event, indent=None)
+                continue
+            out.print(_line(event))
+
+
+def _line(event: EventView) -> str:
+    about = event.replica or "/".join(part for part in (event.model, event.version) if part) or "-"
+    said = {key: event.data.get(key) for key in _SHOWN}
+    told = "  ".join(f"{key}={_short(value)}" for key, value in said.items() if value not in (None, ""))
+    head = f"[dim]{event.cursor:>6}  {moment(event.at)}[/]  {event.type:<30} "
+    return f"{head}{escape(about):<24} [dim]{escape(told)}[/]".rstrip()
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict):
+        value = value.get("message") or ", ".join(f"{k}={v}" for k, v in value.items())
+    text = str(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,144 @@
+"""What commands print: tables and sentences for people, JSON for programs, errors in one clear block.
+
+Results go to standard output, everything else (progress, notes, errors) to standard error, so that
+``headway … -o json | jq`` works.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from headway.domain.errors import HeadwayError
+
+
+class Format(StrEnum):
+    """``text`` for people, ``json`` for programs."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Chosen:
+    """The format of the running command; errors are printed in it too."""
+
+    format = Format.TEXT
+
+
+def _remember(value: Format) -> Format:
+    _Chosen.format = value
+    return value
+
+
+OutputOption = Annotated[
+    Format, typer.Option("-o", "--output", help="text for people, json for programs.", callback=_remember)
+]
+
+
+def is_json() -> bool:
+    """Whether the running command was asked for JSON."""
+    return _Chosen.format is Format.JSON
+
+
+def reset() -> None:
+    """Back to text, before a command's options are read."""
+    _Chosen.format = Format.TEXT
+
+
+def plain(value: Any) -> Any:
+    """``value`` with models turned into JSON values."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def emit_json(value: Any, *, indent: int | None = 2) -> None:
+    """``value`` as JSON on standard output."""
+    sys.stdout.write(json.dumps(plain(value), indent=indent, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line for people on standard output; nothing when JSON was asked for."""
+    if not is_json():
+        out.print(text)
+
+
+def note(text: str) -> None:
+    """A line for people on standard error; nothing when JSON was asked for."""
+    if not is_json():
+        err.print(text)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """A table, or the sentence ``empty`` when there is no row. Cells are printed as they are, without markup."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(str(cell)) for cell in row))
+    if made.row_count:
+        # A pipe has no width: rows must not be folded for one.
+        Console(highlight=False, width=None if out.is_terminal else 400).print(made)
+    else:
+        say(empty)
+
+
+def split_text(arms: Iterable[Any]) -> str:
+    """``v1 90 %, v2 10 %``; a dash when there is none."""
+    return ", ".join(f"{arm.version} {arm.weight} %" for arm in arms) or "-"
+
+
+def moment(at: float | None) -> str:
+    """An instant in UTC, to the second: ``2026-05-01 12:00:00Z``."""
+    return "-" if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def size(count: int | None) -> str:
+    """Bytes as a person says them: ``64.2 MiB``."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.1f} {unit}" if unit != "B" else f"{int(value)} B"
+        value /= 1024
+    return f"{value:.1f} GiB"
+
+
+def print_error(error: HeadwayError) -> None:
+    """``error`` on standard error: a block for people, the tree's JSON form for programs."""
+    if is_json():
+        sys.stderr.write(json.dumps(error.to_dict(), ensure_ascii=False) + "\n")
+        return
+    err.print(f"[bold red]error:[/] {escape(error.message)}")
+    if error.where:
+        err.print(f"[bold]where:[/] {escape(error.where)}")
+    tail = str(error.details.get("log_tail") or "").rstrip()
+    if tail:
+        err.print("[bold]last lines of the log:[/]")
+        for line in tail.splitlines()[-15:]:
+            err.print(f"  {escape(_without_traceback(line))}", style="dim")
+    if error.hint:
+        err.print(f"[bold]hint:[/] {escape(error.hint)}")
+
+
+def _without_traceback(line: str) -> str:
+    """The log's own words stay; the interpreter's heading would read as if the command had crashed."""
+    return line.replace("Traceback (most recent call last):", "the model's stack:")

@@ -1,0 +1,75 @@
+"""``headway token``: who may call. A secret is printed once, to standard output alone, and kept nowhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from headway.cli.output import Format, OutputOption, emit_json, is_json, moment, note, out, say, table
+from headway.domain.errors import InvalidInput
+
+app = typer.Typer(help="Create, list and revoke access tokens.", no_args_is_help=True)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def lifetime_s(text: str) -> float:
+    """``90d`` -> 7776000.0; :class:`InvalidInput` otherwise."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text)
+    if found is None or int(found[1]) == 0:
+        raise InvalidInput(f"{text[:40]!r} is not a lifetime", where="--expires", hint="for example 12h, 30d, 4w")
+    return float(int(found[1]) * _UNITS[found[2]])
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="What to call it in lists and logs.")],
+    scope: Annotated[str, typer.Option(help="admin, deploy or predict.")] = "predict",
+    model: Annotated[list[str] | None, typer.Option(help="Confine it to this model; repeatable.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Lifetime: 12h, 30d, 4w. Default: none.")] = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Create a token and print its secret, this once."""
+    from headway.client import Client
+
+    lifetime = lifetime_s(expires) if expires is not None else None
+    with Client() as client:
+        created = client.create_token(name, scope=scope, models=model or None, expires_in_s=lifetime)
+    if is_json():
+        emit_json(created)
+        return
+    where = f" on {', '.join(created.models)}" if created.models else ""
+    until = f", until {moment(created.expires_at)}" if created.expires_at else ""
+    note(f"token {created.name}: may {created.scope}{where}{until}. This is the only time it is shown:")
+    out.print(created.token, markup=False)
+
+
+@app.command(name="list")
+def list_(output: OutputOption = Format.TEXT) -> None:
+    """List tokens; secrets are not kept and so not shown."""
+    from headway.client import Client
+
+    with Client() as client:
+        tokens = client.tokens()
+    if is_json():
+        emit_json(tokens)
+        return
+    rows = [
+        (t.name, t.scope, ", ".join(t.models or ["all"]), t.state, moment(t.created_at), moment(t.expires_at))
+        for t in tokens
+    ]
+    table(("name", "scope", "models", "state", "created", "expires"), rows, empty="no tokens yet: headway token create")
+
+
+@app.command()
+def revoke(name: Annotated[str, typer.Argument(help="The token's name.")], output: OutputOption = Format.TEXT) -> None:
+    """Revoke a token: the gateway and the control API refuse it from now on."""
+    from headway.client import Client
+
+    with Client() as client:
+        revoked = client.revoke_token(name)
+    if is_json():
+        emit_json(revoked)
+    else:
+        say(f"token {revoked.name} is revoked")

@@ -1,0 +1,107 @@
+"""Commands that move traffic and replicas: traffic, promote, rollback, scale."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headway.cli.output import Format, OutputOption, emit_json, is_json, say, split_text
+from headway.cli.progress import LiveProgress
+from headway.domain.errors import InvalidTraffic
+from headway.domain.names import check_model_name, check_version_name
+
+if TYPE_CHECKING:
+    from headway.api.schemas import Change
+    from headway.client import Client
+
+Name = Annotated[str, typer.Argument(help="The model's name.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it is done.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait at most.")]
+WAIT_S = 300.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    for command in (traffic, promote, rollback, scale):
+        app.command()(command)
+
+
+def weights_of(arms: list[str]) -> dict[str, int]:
+    """``["v1=90", "v2=10"]`` -> ``{"v1": 90, "v2": 10}``; :class:`InvalidTraffic` names the one that is wrong."""
+    weights: dict[str, int] = {}
+    for arm in arms:
+        found = re.fullmatch(r"([^=]+)=(-?\d{1,9})%?", arm)
+        if found is None:
+            raise InvalidTraffic(f"{arm[:60]!r} is not VERSION=PERCENT", hint="for example: v1=90 v2=10")
+        version = check_version_name(found[1])
+        if version in weights:
+            raise InvalidTraffic(f"{version} is named twice")
+        weights[version] = int(found[2])
+    return weights
+
+
+def traffic(
+    name: Name,
+    arms: Annotated[list[str], typer.Argument(metavar="VERSION=PERCENT...", help="For example: v1=90 v2=10")],
+    no_wait: NoWait = False,
+    timeout: Timeout = WAIT_S,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Split a model's traffic between versions; a share of 0 keeps a version running."""
+    from headway.client import Client
+
+    weights = weights_of(arms)
+    with Client() as client:
+        _finish(client, client.set_traffic(check_model_name(name), weights), no_wait, timeout)
+
+
+def promote(
+    name: Name,
+    version: Annotated[str | None, typer.Argument(help="Default: the newest version in the split.")] = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = WAIT_S,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Give all traffic to a version: the canary becomes production."""
+    from headway.client import Client
+
+    with Client() as client:
+        _finish(client, client.promote(check_model_name(name), version), no_wait, timeout)
+
+
+def rollback(
+    name: Name, no_wait: NoWait = False, timeout: Timeout = WAIT_S, output: OutputOption = Format.TEXT
+) -> None:
+    """Return to the split before the last version came in, or call a rollout off."""
+    from headway.client import Client
+
+    with Client() as client:
+        _finish(client, client.rollback(check_model_name(name)), no_wait, timeout)
+
+
+def scale(
+    name: Name,
+    replicas: Annotated[int, typer.Argument(min=0, max=1000, help="Replicas of each version in the split.")],
+    no_wait: NoWait = False,
+    timeout: Timeout = WAIT_S,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Set how many replicas each version of a model runs."""
+    from headway.client import Client
+
+    with Client() as client:
+        _finish(client, client.scale(check_model_name(name), replicas), no_wait, timeout)
+
+
+def _finish(client: Client, change: Change, no_wait: bool, timeout: float) -> None:
+    if not no_wait:
+        with LiveProgress(change.model) as progress:
+            client.wait_until(change.model, cursor=change.cursor, timeout_s=timeout, progress=progress.update)
+    if is_json():
+        emit_json(change)
+    else:
+        each = "replica" if change.replicas == 1 else "replicas"
+        done = "asked for" if no_wait else "now"
+        say(f"{change.model}: {done} {split_text(change.target)}, {change.replicas} {each} each")
