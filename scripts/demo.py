@@ -139,13 +139,6 @@ def predictions(body: Any) -> list[str]:
 
 def next_steps() -> None:
     base = f"http://{HOST}:{DATA_PORT}"
-    settings = " ".join(
-        [
-            f"HEADWAY_HOME={shlex.quote(str(HOME))}",
-            *([f"HEADWAY_DATA_PORT={DATA_PORT}"] if DATA_PORT != 8420 else []),
-            *([f"HEADWAY_CONTROL_PORT={CONTROL_PORT}"] if CONTROL_PORT != 8421 else []),
-        ]
-    )
     print(f"""
 Model        {base}/models/iris/predict
 One version  {base}/models/iris/versions/v1/predict
@@ -155,7 +148,7 @@ Ask it:
   curl {base}/models/iris/predict -H 'content-type: application/json' -d '[[5.1, 3.5, 1.4, 0.2]]'
 
 What to try next:
-  export {settings} PATH="{HEADWAY.parent}:$PATH"
+  export HEADWAY_HOME={shlex.quote(str(HOME))} PATH="{HEADWAY.parent}:$PATH"
   headway status iris                              # state, versions, replicas
   headway scale iris 3                             # three replicas
   headway logs iris -f                             # what they print

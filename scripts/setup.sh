@@ -66,5 +66,4 @@ say "installing what requirements.lock names"
 export UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$PWD/$venv
 "$venv/bin/uv" pip sync --quiet --require-hashes requirements.lock
 "$venv/bin/uv" pip install --quiet --no-deps --editable .
-"$venv/bin/headway" --version >/dev/null 2>&1 || "$venv/bin/python" -c 'import headway'
 say "ready: $venv/bin/headway"
