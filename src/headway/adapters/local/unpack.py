@@ -194,8 +194,6 @@ class _Tree:
                 content.update(data)
                 file.write(data)
                 left -= len(data)
-            file.flush()
-            os.fsync(file.fileno())
         self.files.append(BundleFile(path, member.size, content.hexdigest(), executable))
 
     def _create(self, path: str, mode: int) -> IO[bytes]:
@@ -209,14 +207,24 @@ class _Tree:
         return os.fdopen(file, "wb")
 
     def seal(self) -> None:
-        """Make every folder read-only and durable, the deepest first."""
+        """Make everything durable and every folder read-only.
+
+        About 0.3 ms per file on an ordinary disk: nothing for a model, 6 s for the 20,000 files that a bundle
+        may have at most.
+        """
+        for written in self.files:
+            self._flush(written.path, None)
         for path in sorted(self._folders, key=lambda p: p.count("/"), reverse=True):
-            folder = os.open(self._root / path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fchmod(folder, 0o555)
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            self._flush(path, 0o555)
+
+    def _flush(self, path: str, mode: int | None) -> None:
+        file = os.open(self._root / path, os.O_RDONLY)
+        try:
+            if mode is not None:
+                os.fchmod(file, mode)
+            os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def _of_name(path: str, error: OSError) -> Exception:

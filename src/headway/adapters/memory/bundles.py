@@ -21,6 +21,10 @@ Files = dict[str, tuple[bytes, bool]]
 """Path -> content and whether it is executable."""
 
 
+_OVERHEAD = 32 * 1024 * 1024
+"""Headers and padding of 20,000 files."""
+
+
 class MemoryBundleStore:
     """``root``: where folders are made for :meth:`path`. ``max_bytes`` bounds a bundle unpacked."""
 
@@ -38,8 +42,8 @@ class MemoryBundleStore:
         data = bytearray()
         async for chunk in archive:
             data += chunk
-            if len(data) > 2 * self._max_bytes + 1024 * 1024:
-                raise PayloadTooLarge(f"the archive is larger than {2 * self._max_bytes} bytes")
+            if len(data) > self._max_bytes + _OVERHEAD:
+                raise PayloadTooLarge(f"the archive is larger than {self._max_bytes + _OVERHEAD} bytes")
         files = _unpack(bytes(data), self._max_bytes)
         found = _digest(files)
         if found != digest:
@@ -110,8 +114,7 @@ def _unpack(data: bytes, max_bytes: int) -> Files:
 def _plain(data: bytes, max_bytes: int) -> bytes:
     if not data.startswith(b"\x1f\x8b"):
         return data
-    # Headers and padding of small files can be more than their content, hence the slack.
-    limit = 2 * max_bytes + 1024 * 1024
+    limit = max_bytes + _OVERHEAD
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as source:
         plain = source.read(limit + 1)
     if len(plain) > limit:
