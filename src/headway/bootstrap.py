@@ -1,0 +1,318 @@
+"""Bootstrap: the only place that constructs adapters and puts the rooms together.
+
+:func:`serve` is the control plane's whole life: take the home's lock, adopt what runs, serve until told to
+stop, stop everything. A crash skips the last part on purpose: replicas and gateway go on, and the next
+:func:`serve` adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from headway import __version__
+from headway.adapters.haproxy import HaproxyGateway
+from headway.adapters.local import LocalRuntime, SystemClock, run_dir_for, stop_strays
+from headway.adapters.local.bundles import LocalBundleStore
+from headway.adapters.local.environments import UvEnvironments
+from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
+from headway.api.app import create_app
+from headway.api.schemas import InfoView
+from headway.api.server import create_server
+from headway.control.book import DeploymentBook
+from headway.control.builds import EnvironmentBuilds
+from headway.control.reconciler import Reconciler
+from headway.control.recorder import GatewayWatch, TransitionRecorder
+from headway.control.service import ControlService
+from headway.control.tokens import TokenService
+from headway.domain import tokens as token_rules
+from headway.domain.errors import AlreadyRunning, InsecureListener
+from headway.domain.events import EventType, NewEvent
+from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
+from headway.domain.tokens import Scope
+from headway.settings import Settings, is_loopback
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Safeguards:
+    """What keeps requests safe while things change. Switched off only to show, by experiment, that it is needed."""
+
+    drain: bool = True
+    retries: bool = True
+
+
+def control_file(home: Path) -> Path:
+    """Where a running control plane says who and where it is."""
+    return home / "control.json"
+
+
+def admin_token(home: Path) -> str:
+    """The home's own admin token, made at first use; readable by the owner only."""
+    path = home / "admin.token"
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_text().strip()
+    secret = token_rules.TOKEN_PREFIX + secrets.token_urlsafe(32)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "w") as file:
+        file.write(secret + "\n")
+    return secret
+
+
+@contextlib.contextmanager
+def home_lock(home: Path) -> Iterator[None]:
+    """Hold the home exclusively; :class:`AlreadyRunning` when another control plane does."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "control.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"a control plane is already running on {home}", hint="headway info shows it; headway down stops it"
+            ) from None
+        yield
+
+
+def gateway_of(settings: Settings, safeguards: Safeguards) -> HaproxyGateway:
+    """The gateway of the home in ``settings``."""
+    return HaproxyGateway(
+        home=settings.home_path,
+        host=settings.data_host,
+        port=settings.data_port,
+        keep_alive_s=settings.keep_alive_s,
+        binary=settings.haproxy,
+        retries=safeguards.retries,
+    )
+
+
+class ControlPlane:
+    """Every part of a running control plane, started and stopped in the one order that is safe."""
+
+    def __init__(self, settings: Settings, safeguards: Safeguards) -> None:
+        home = settings.home_path
+        self.settings = settings
+        self.home = home
+        self.clock = SystemClock()
+        self.database = SqlDatabase(home / "headway.db")
+        self.events = SqlEventLog(self.database)
+        self.bundles = LocalBundleStore(home / "bundles")
+        self.book = DeploymentBook(SqlDeploymentStore(self.database))
+        self.gateway = gateway_of(settings, safeguards)
+        self.runtime = LocalRuntime(
+            home,
+            run_dir_for(home),
+            clock=self.clock,
+            server_env=os.environ,
+            shadow_gateway=self.gateway.internal_address,
+        )
+        self.tokens = TokenService(
+            SqlTokenStore(self.database),
+            self.clock,
+            home_admin_sha256=token_rules.digest(admin_token(home)),
+        )
+        self.builds = EnvironmentBuilds(self.book, self.bundles, UvEnvironments(home / "environments"), self.clock)
+        self.require_token = not is_loopback(settings.data_host)
+        self.reconciler = Reconciler(
+            book=self.book,
+            runtime=self.runtime,
+            gateway=self.gateway,
+            bundles=self.bundles,
+            builds=self.builds,
+            events=self.events,
+            clock=self.clock,
+            tokens=self.tokens.gateway_tokens,
+            suffix=replica_suffix,
+            require_token=self.require_token,
+            drain=safeguards.drain,
+        )
+        self.tokens.on_change = self.reconciler.wake
+        self.service = ControlService(self.book, self.runtime, self.bundles, self.events, self.clock)
+        self.recorder = TransitionRecorder(self.runtime, self.events, self.clock, self.reconciler.wake)
+        self.watch = GatewayWatch(self.gateway, self.events, self.clock)
+
+    async def start(self) -> None:
+        """Read the state, adopt what runs, begin to reconcile."""
+        await self.database.open()
+        await self.bundles.open()
+        await self.book.load()
+        await self.tokens.load()
+        self._refuse_open_listeners()
+        await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STARTED, data={"pid": os.getpid()})])
+        await self.runtime.start()
+        await self.recorder.start()
+        await self.gateway.start()
+        await self.watch.start()
+        await self.reconciler.start()
+
+    async def stop(self) -> None:
+        """Answer what is in flight, then stop everything: routes, gateway, replicas."""
+        await self.reconciler.stop()
+        await self.gateway.stop(stop_gateway=True)
+        await self.watch.look()
+        await self.watch.stop()
+        await self.runtime.stop(stop_replicas=True)
+        await self.recorder.stop()
+        await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STOPPED, data={"pid": os.getpid()})])
+        await self.database.close()
+
+    def _refuse_open_listeners(self) -> None:
+        settings = self.settings
+        how = "create one while listening on loopback: headway token create NAME --scope {scope}"
+        if not is_loopback(settings.data_host) and not self.tokens.has_active(Scope.PREDICT):
+            raise InsecureListener(
+                f"refusing to serve models on {settings.data_host}: there is no token that may predict",
+                where="--data-host",
+                hint=how.format(scope="predict"),
+            )
+        if not is_loopback(settings.control_host) and not self.tokens.has_active(Scope.DEPLOY):
+            raise InsecureListener(
+                f"refusing to serve the control API on {settings.control_host}: there is no token that may deploy",
+                where="--control-host",
+                hint=how.format(scope="deploy"),
+            )
+
+
+def replica_suffix() -> str:
+    """Five random characters; the space of 14 million makes a repeat among a model's replicas unlikely."""
+    return "".join(secrets.choice(REPLICA_SUFFIX_ALPHABET) for _ in range(REPLICA_SUFFIX_LENGTH))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket for the control API; :class:`AlreadyRunning` when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise AlreadyRunning(
+            f"cannot listen on {host}:{port} for the control API: {error.strerror}",
+            hint="choose another with --control-port or HEADWAY_CONTROL_PORT",
+        ) from None
+    return listener
+
+
+def control_url(settings: Settings) -> str:
+    """Where the CLI on this machine finds the control API."""
+    host = settings.control_host
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{reachable}:{settings.control_port}"
+
+
+async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    plane = ControlPlane(settings, safeguards)
+    started_at = plane.clock.now()
+    closing = asyncio.Event()
+    app = create_app(
+        service=plane.service,
+        event_log=plane.events,
+        bundles=plane.bundles,
+        runtime=plane.runtime,
+        tokens=plane.tokens,
+        gateway=plane.gateway,
+        info=lambda: _info(plane, started_at),
+        shutdown=stopping.set,
+        clock=plane.clock,
+        hosts=(settings.control_host,),
+        closing=closing,
+    )
+    server = create_server(app, host=settings.control_host, port=settings.control_port, closing=closing)
+    announced = control_file(plane.home)
+    serving: asyncio.Task[None] | None = None
+    try:
+        await plane.start()
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="control API")
+        _announce(announced, settings, plane)
+        log.info("control API on %s, models on %s", control_url(settings), plane.gateway.status().url)
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+    finally:
+        log.info("stopping")
+        announced.unlink(missing_ok=True)
+        server.stop()
+        if serving is not None:
+            await asyncio.gather(serving, return_exceptions=True)
+        await plane.stop()
+
+
+def _announce(path: Path, settings: Settings, plane: ControlPlane) -> None:
+    content = {
+        "pid": os.getpid(),
+        "control_url": control_url(settings),
+        "gateway_url": plane.gateway.status().url,
+        "version": __version__,
+    }
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content) + "\n")
+    partial.replace(path)
+
+
+def _info(plane: ControlPlane, started_at: float) -> InfoView:
+    gateway = plane.gateway.status()
+    return InfoView(
+        version=__version__,
+        pid=os.getpid(),
+        started_at=started_at,
+        home=str(plane.home),
+        control_url=control_url(plane.settings),
+        gateway_url=gateway.url,
+        gateway_running=gateway.running,
+        gateway_pid=gateway.pid,
+        gateway_version=gateway.version,
+        gateway_adopted=gateway.adopted,
+        models=len(plane.book.all()),
+        replicas=len(plane.runtime.observe()),
+        require_token=plane.require_token,
+    )
+
+
+def serve(settings: Settings, *, safeguards: Safeguards | None = None) -> int:
+    """Run the control plane until SIGINT, SIGTERM or a shutdown request; then stop all it started.
+
+    Raises ``AlreadyRunning`` (home or port taken), ``InsecureListener``, ``MissingBinary``, ``GatewayFailed``.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    home = settings.home_path
+    with home_lock(home), contextlib.closing(bind(settings.control_host, settings.control_port)) as listener:
+        asyncio.run(_serve(settings, safeguards or Safeguards(), listener))
+    return 0
+
+
+def clean_up(settings: Settings) -> list[str]:
+    """Stop what a crashed control plane left running; what was stopped, a line each.
+
+    Raises ``AlreadyRunning`` while a control plane lives: it has to be asked instead.
+    """
+    home = settings.home_path
+    if not home.exists():
+        return []
+    with home_lock(home):
+        stopped = asyncio.run(_clean_up(settings))
+        control_file(home).unlink(missing_ok=True)
+    return stopped
+
+
+async def _clean_up(settings: Settings) -> list[str]:
+    # The gateway first, so that requests in flight are still answered by their replicas.
+    gateway = gateway_of(settings, Safeguards())
+    ran = Path(gateway.internal_address.removeprefix("unix:")).exists()
+    await gateway.stop(stop_gateway=True)
+    return [*(["gateway"] if ran else []), *await stop_strays(settings.home_path)]

@@ -275,7 +275,8 @@ class Reconciler:
     async def _add_spec(self, deployment: Deployment, version: str, replica_id: str) -> None:
         record = deployment.version(version)
         path = await self._bundles.path(record.bundle_digest)
-        self._specs[replica_id] = replica_spec(deployment.name, record, replica_id, str(path))
+        spec = replica_spec(deployment.name, record, replica_id, str(path))
+        self._specs[replica_id] = spec if self._drain else replace(spec, termination_grace_s=0.0)
 
 
 def _coming(spec: ReplicaSpec) -> ReplicaStatus:
