@@ -137,6 +137,7 @@ class RuntimeContract:
             assert (status.model, status.version, status.restarts, status.failure) == ("iris", "v1", 0, None)
         assert control.phases() == [_P.STARTING, _P.READY, _P.STOPPING, _P.STOPPED]
         assert control.seen[0].old is None
+        assert all(t.status.pid is not None for t in control.seen if t.status.phase is _P.STARTING)
         assert not any(t.adopted for t in control.seen)
         check_chain(control.seen)
 
@@ -195,6 +196,7 @@ class RuntimeContract:
         assert ended.address is None
         restarted = control.seen[3].status
         assert restarted.failure == ended.failure  # kept until it is ready
+        assert restarted.pid == second.pid
         check_chain(control.seen)
 
     async def test_a_broken_model_ends_in_a_crash_loop_and_says_why(self, machine: Machine) -> None:

@@ -45,7 +45,7 @@ class TestManualClock(ClockContract):
         left = [clock.sleeping]
         clock.advance(10)
         await asyncio.gather(*tasks)
-        assert woke[-1] == ("often", 1013)
+        assert woke[4:] == [("often", 1013.0)]
         assert [*left, clock.sleeping] == [1, 0]
 
     def test_the_wall_clock_steps_back_alone(self) -> None:

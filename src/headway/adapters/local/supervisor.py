@@ -29,7 +29,7 @@ from headway.adapters.local.process import Exit, ReplicaProcess
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.adapters.local.state import SERVING, ReplicaState
 from headway.domain.errors import HeadwayError
-from headway.domain.lifecycle import ReplicaPhase
+from headway.domain.lifecycle import REPLICA_TRANSITIONS, ReplicaPhase, check
 from headway.domain.replicas import Failure, ReplicaSpec, ReplicaStatus, ReplicaTransition
 from headway.ports.clock import Clock
 
@@ -65,6 +65,10 @@ class ReplicaSupervisor:
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
         self._over_bytes: int | None = None
+        self._untold = False
+        """``starting`` was reached and is not reported yet: the report is to carry the pid."""
+        self._from: ReplicaPhase | None = None
+        """The phase from which it was."""
         self._task: asyncio.Task[None] | None = None
         self._spread = zlib.crc32(record.spec.replica_id.encode()) / 2**32
 
@@ -91,7 +95,7 @@ class ReplicaSupervisor:
         """Write the first record of a replica that is to be started."""
         self._wanted.set()
         self._state.change(changed_at=self._clock.now())
-        self._state.tell(None)
+        self._untold = True
 
     async def adopt(self, found: FoundProcess | None) -> None:
         """Take over from an earlier supervisor: ``found`` is the replica's process, None when it is gone."""
@@ -164,7 +168,10 @@ class ReplicaSupervisor:
             if self._process is None:
                 if not await self._turn_to_start():
                     return
-                crash = self._start_process()
+                try:
+                    crash = self._start_process()
+                finally:
+                    self._tell_start()
             crash = crash or await self._watch()
             if crash is not None:
                 self._crashed(crash)
@@ -177,7 +184,13 @@ class ReplicaSupervisor:
             delay = backoff.delay_s(self._state.record.crash_score)
             if delay > 0 and not await self._unless_stopped(self._clock.sleep(delay)):
                 return False
-            self._state.move(_P.STARTING, restarts=self._state.record.restarts + 1, reason=None)
+            self._from, self._untold = self.phase, True
+            self._state.change(
+                phase=check(REPLICA_TRANSITIONS, self.phase, _P.STARTING),
+                changed_at=self._clock.now(),
+                restarts=self._state.record.restarts + 1,
+                reason=None,
+            )
         return True
 
     def _start_process(self) -> Crash | None:
@@ -281,6 +294,7 @@ class ReplicaSupervisor:
 
     async def _shut_down(self) -> None:
         """SIGTERM, SIGKILL after the grace period, and nothing left."""
+        self._tell_start()
         self._state.move(_P.STOPPING, reason=None)
         process = self._process
         if process is not None:
@@ -356,6 +370,11 @@ class ReplicaSupervisor:
                 break  # it is written and has stopped growing
             seen = size
         await self._kill(process)
+
+    def _tell_start(self) -> None:
+        if self._untold:
+            self._untold = False
+            self._state.tell(self._from)
 
     def _let_go(self) -> None:
         self._over_bytes = None

@@ -264,6 +264,7 @@ class MemoryRuntime:
         replica.printed = earlier.printed if earlier is not None else replica.printed
         self.machine.replicas[spec.replica_id] = replica
         minder = self._mind(replica, wanted=True)
+        self._launch(replica)
         self._tell(replica, None)
         self._begin(minder)
 
@@ -310,22 +311,21 @@ class MemoryRuntime:
             if not minder.wanted or left > 0:
                 return left if minder.wanted else None
             replica.reason = None
+            self._launch(replica)
             self._move(replica, _P.STARTING)
         if replica.phase is _P.STARTING:
-            return self._start(minder, adopted=adopted)
+            return self._start(replica, adopted=adopted)
         self._move(replica, _P.READY if replica.answers_ready else _P.UNREADY, adopted=adopted)
         return None
 
-    def _start(self, minder: _Minder, *, adopted: bool) -> float | None:
-        replica = minder.replica
+    def _launch(self, replica: MemoryReplica) -> None:
+        replica.pid = self.machine.next_pid()
+        replica.starts += 1
+        replica.started_at = self._clock.now()
+        replica.since = self._clock.monotonic()
+
+    def _start(self, replica: MemoryReplica, *, adopted: bool) -> float | None:
         script, now = replica.script, self._clock.monotonic()
-        if replica.pid is None:
-            if not minder.wanted:
-                return None
-            replica.pid = self.machine.next_pid()
-            replica.starts += 1
-            replica.started_at = self._clock.now()
-            replica.since = now
         if script.ready_after_s is None:
             return None
         left = replica.since + script.ready_after_s - now
