@@ -20,9 +20,10 @@ from pathlib import Path
 from headway.domain.errors import InvalidSpec
 from headway.server.app import Application
 from headway.server.config import ServerConfig
+from headway.server.connections import Shared
 from headway.server.http import Renderer
 from headway.server.model import LoadedModel
-from headway.server.protocol import HttpProtocol, Shared
+from headway.server.protocol import HttpProtocol
 from headway.server.shadow import ShadowSender
 
 log = logging.getLogger("headway.server")

@@ -20,10 +20,10 @@ from time import perf_counter_ns
 from typing import Final
 
 from headway.domain.errors import DeadlineExceeded, HeadwayError, Overloaded
+from headway.server.batch_delay import BatchDelay
 from headway.server.config import ServerOptions
 from headway.server.execution import Answer, Execution, Outcome, Ticket
 from headway.server.http import Response, error_response
-from headway.server.linger import BatchDelay
 from headway.server.model import LoadedModel
 from headway.server.placement import Placement
 from headway.server.telemetry import Telemetry

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from time import perf_counter_ns
 from typing import Final, cast
 
@@ -29,46 +28,27 @@ from headway.domain.errors import (
     PayloadTooLarge,
     RequestTimeout,
 )
-from headway.server.http import Renderer, Request, Response, error_response
+from headway.server.connections import Shared
+from headway.server.http import Request, Response, error_response
+from headway.server.limits import (
+    BODY_BYTES_PER_TICK_SHIFT,
+    BODY_TIMEOUT_TICKS,
+    FRAMING_BYTES,
+    FREE_BODY_BYTES,
+    HEADER_TIMEOUT_TICKS,
+    KEEP_ALIVE_TICKS,
+    LINGER_TICKS,
+    MAX_HEADER_BYTES,
+    MAX_HEADER_FIELDS,
+    MAX_PIPELINED,
+    MAX_TARGET_BYTES,
+    WRITE_TIMEOUT_TICKS,
+)
 
 log = logging.getLogger("headway.server")
 
-MAX_HEADER_BYTES: Final = 32 * 1024
-MAX_HEADER_FIELDS: Final = 100
-MAX_PIPELINED: Final = 32
-"""Requests of one connection worked on at a time; more wait unread."""
-FREE_BODY_BYTES: Final = 64 * 1024
-"""Bodies up to this size do not count against the budget."""
-FRAMING_BYTES: Final = 512 * 1024
-"""Chunk headers, extensions and trailers may be this much, plus an eighth of the body."""
-
-HEADER_TIMEOUT_TICKS: Final = 10
-BODY_TIMEOUT_TICKS: Final = 30
-BODY_BYTES_PER_TICK_SHIFT: Final = 14
-"""A slow body gets one more second for each 16 KiB that came."""
-KEEP_ALIVE_TICKS: Final = 75
-WRITE_TIMEOUT_TICKS: Final = 60
-LINGER_TICKS: Final = 3
-
 _IDLE, _HEAD, _BODY = range(3)
 _SINGLE: Final = frozenset({b"host", b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
-
-
-class Shared:
-    """What all connections of a server share."""
-
-    def __init__(
-        self, handle: Callable[[Request], Response | None], renderer: Renderer, *, max_body_bytes: int
-    ) -> None:
-        self.handle = handle
-        self.renderer = renderer
-        self.max_body_bytes = max_body_bytes
-        self.body_budget = max(256 * 1024 * 1024, 2 * max_body_bytes)
-        """Bytes that bodies above 64 KiB may still take, all connections together."""
-        self.max_connections = 8192
-        self.connections: set[HttpProtocol] = set()
-        self.draining = False
-        self.tick = 0
 
 
 class _Refused(Exception):
@@ -124,16 +104,7 @@ class HttpProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._shared.connections.discard(self)
         self._deaf = True
-        self._parked.clear()
-        self._release(self._reserved)
-        self._reserved = 0
-        for request in self._queue:
-            request.cancelled = True
-            self._release(request.reserved)
-            request.reserved = 0
-            if request.work is not None:
-                request.work.abandon()
-        self._queue.clear()
+        self._drop_queue()
 
     def data_received(self, data: bytes) -> None:
         while data and not self._deaf:
@@ -202,8 +173,8 @@ class HttpProtocol(asyncio.Protocol):
         else:
             self._target += url
         self._head_bytes += len(url)
-        if self._head_bytes > MAX_HEADER_BYTES // 4:
-            raise self._stop(HeadersTooLarge(f"request target above {MAX_HEADER_BYTES // 4} bytes"))
+        if self._head_bytes > MAX_TARGET_BYTES:
+            raise self._stop(HeadersTooLarge(f"request target above {MAX_TARGET_BYTES} bytes"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value) + 4
@@ -242,6 +213,9 @@ class HttpProtocol(asyncio.Protocol):
                 return
             if coding.strip().lower() != b"chunked":
                 raise self._stop(MalformedHttp("transfer-encoding other than chunked"))
+        if b"upgrade" in headers and length != b"0":
+            # The parser takes the body for the other protocol; two readings of one message are one too many.
+            raise self._stop(MalformedHttp("upgrade of a request with a body", hint="send it without Upgrade"))
         if b"expect" in headers and headers[b"expect"].lower() == b"100-continue":
             if self._queue:
                 self._continue_due = True
@@ -283,9 +257,6 @@ class HttpProtocol(asyncio.Protocol):
         self._shared.body_budget -= more
         self._reserved = size
 
-    def _release(self, size: int) -> None:
-        self._shared.body_budget += size
-
     def on_message_complete(self) -> None:
         path, _, query = self._target.partition(b"?")
         body = self._body if type(self._body) is bytes else bytes(self._body)
@@ -315,7 +286,7 @@ class HttpProtocol(asyncio.Protocol):
             return
         shared = self._shared
         if request.reserved:
-            self._release(request.reserved)
+            shared.body_budget += request.reserved
             request.reserved = 0
         request.work = None
         if response.close or shared.draining:
@@ -352,8 +323,7 @@ class HttpProtocol(asyncio.Protocol):
         if self._deaf:
             return
         self._deaf = True
-        self._release(self._reserved)
-        self._reserved = 0
+        self._release_own()
         request = Request(b"", b"", b"", {}, self, perf_counter_ns(), keep_alive=False)
         self._queue.append(request)
         self.settle(request, error_response(error, close=True))
@@ -361,13 +331,7 @@ class HttpProtocol(asyncio.Protocol):
     def _end(self) -> None:
         """Close so that the client still gets the answer: a reset would destroy it (RFC 9112 section 9.6)."""
         self._deaf = True
-        for request in self._queue:
-            request.cancelled = True
-            self._release(request.reserved)
-            if request.work is not None:
-                request.work.abandon()
-        self._queue.clear()
-        self._parked.clear()
+        self._drop_queue()
         self._lingering = True
         self._since = self._shared.tick
         if self._transport.can_write_eof() and not self._transport.is_closing():
@@ -375,6 +339,23 @@ class HttpProtocol(asyncio.Protocol):
             self._resume_reading()
         else:
             self._transport.close()
+
+    def _drop_queue(self) -> None:
+        """Nobody reads further answers."""
+        self._release_own()
+        self._parked.clear()
+        for request in self._queue:
+            request.cancelled = True
+            self._shared.body_budget += request.reserved
+            request.reserved = 0
+            if request.work is not None:
+                request.work.abandon()
+        self._queue.clear()
+
+    def _release_own(self) -> None:
+        """Give back what the body that was arriving had taken of the budget."""
+        self._shared.body_budget += self._reserved
+        self._reserved = 0
 
     # -- the server's side -----------------------------------------------------------------------
 
@@ -389,7 +370,7 @@ class HttpProtocol(asyncio.Protocol):
             self._transport.close()
 
     def check(self, tick: int) -> None:
-        """Called once a second: end what takes too long."""
+        """End what takes too long; called once a second."""
         age = tick - self._since
         if self._lingering:
             if age >= LINGER_TICKS:
