@@ -22,8 +22,7 @@ def check_split(weights: Mapping[str, int], known: Collection[str]) -> tuple[Arm
             listed = ", ".join(sorted(known, key=version_number)[-5:]) or "none"
             shown = version if len(version) <= 40 else version[:37] + "..."
             raise InvalidTraffic(f"there is no version {shown!r}", where="traffic", hint=f"versions: {listed}")
-        # bool is an int to Python, but no percentage
-        if not isinstance(weight, int) or isinstance(weight, bool) or not 0 <= weight <= WEIGHT_TOTAL:
+        if not 0 <= weight <= WEIGHT_TOTAL:
             raise InvalidTraffic(
                 f"{weight!r} is not a weight", where=f"traffic.{version}", hint="whole percents from 0 to 100"
             )

@@ -1,0 +1,237 @@
+"""The whole configuration as text, from a routing table and where to listen. Pure.
+
+HAProxy runs in the folder that holds the configuration and the maps, so maps go by their bare names and no
+path of the user's has to be quoted inside an expression.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from headway.adapters.haproxy.maps import (
+    Maps,
+    backend_name,
+    check_table,
+    map_text,
+    render_maps,
+    server_name,
+    sticky_rule,
+)
+from headway.adapters.haproxy.rules import error_pages, frontend_rules, reply
+from headway.domain.errors import NotReady, Overloaded, PayloadTooLarge
+from headway.domain.names import version_name, version_number
+from headway.domain.routing_table import ModelRoute, RoutingTable, VersionRoute
+
+BUFFER_BYTES = 128 * 1024
+"""A request up to about this size is held until it is answered, so it can be sent to another replica."""
+MAX_CONNECTIONS = 2_000
+"""Each request in flight takes at most three buffers (request, its copy for a retry, answer): 0.8 GB at most."""
+RETRIES = 3
+SPARES = 4
+"""Backends for the versions to come: the next versions of a known model with the same limits need no reload."""
+CHECK_INTERVAL_MS = 5_000
+SHORTEST_CHECK_TIMEOUT_S = 5.0
+SLACK_S = 2.0
+"""How much longer than the model server's own time limit the gateway waits: its answer tells more than ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where HAProxy listens and what it does about dead replicas."""
+
+    host: str
+    port: int
+    internal_socket: Path
+    stats_socket: Path
+    keep_alive_s: float = 5.0
+    retries: bool = True
+    """False only to show, by experiment, that they are needed."""
+    threads: int = 2
+
+    @property
+    def address(self) -> str:
+        """``127.0.0.1:8420``, ``[::1]:8420``."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Everything on disk: the configuration, the maps, and one fingerprint over both."""
+
+    config: str
+    maps: Maps
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What only a reload can add to a running HAProxy."""
+
+    backends: frozenset[str]
+    sticky: frozenset[str]
+
+    def holds(self, other: Structure) -> bool:
+        return other.backends <= self.backends and other.sticky <= self.sticky
+
+
+def structure(table: RoutingTable, *, with_spares: bool = False) -> Structure:
+    """What ``table`` cannot do without; ``with_spares``: all that its configuration holds."""
+    backends = {backend_name(m.model, v) for m in table.models for v in m.versions}
+    if with_spares:
+        backends |= {backend_name(m.model, v) for m in table.models for v in spares(m)}
+    return Structure(frozenset(backends), frozenset(sticky_rule(m.sticky) for m in table.models if m.sticky))
+
+
+def render(table: RoutingTable, listen: Listen) -> Rendered:
+    """Configuration and maps for ``table``; raises ``GatewayFailed`` for names that cannot be configured."""
+    check_table(table)
+    maps = render_maps(table)
+    config = render_config(table, listen)
+    digest = hashlib.sha256(config.encode())
+    for name, entries in maps.items():
+        digest.update(f"\0{name}\0{map_text(entries)}".encode())
+    fingerprint = digest.hexdigest()
+    return Rendered(config, {**maps, "state": {**maps["state"], "table": fingerprint}}, fingerprint)
+
+
+def render_config(table: RoutingTable, listen: Listen) -> str:
+    """``haproxy.cfg``. Servers of the table are in it, so a reload or restart knows them at once."""
+    routes = [v for m in table.models for v in m.versions]
+    longest_s = max((v.timeout_s for v in routes), default=30.0)
+    sections = [_global(listen, longest_s), _defaults(listen, longest_s)]
+    sections.append(_section("frontend gateway", [*_binds(listen), *frontend_rules(sorted(structure(table).sticky))]))
+    for model in table.models:
+        sections += [_backend(model.model, version, listen) for version in model.versions]
+        sections += [_backend(model.model, spare, listen) for spare in spares(model)]
+    return "# Written by Headway; changes are lost.\n\n" + "\n".join(sections)
+
+
+def spares(model: ModelRoute) -> tuple[VersionRoute, ...]:
+    """Routes, without replicas, for the next versions of ``model``, with the limits of its newest one."""
+    if not model.versions:
+        return ()
+    newest = max(model.versions, key=lambda v: version_number(v.version))
+    first = version_number(newest.version) + 1
+    return tuple(
+        VersionRoute(version_name(n), (), newest.max_concurrency, newest.timeout_s, newest.max_body_bytes)
+        for n in range(first, first + SPARES)
+    )
+
+
+def server_options(version: VersionRoute, *, retries: bool) -> str:
+    """Options of each server of ``version``, the same whether it stands in the file or is added later.
+
+    ``observe layer4``, not ``layer7``: a refused connection means a dead replica, and one is enough; an answer
+    of 500 means a model that raised, which says nothing about the replica.
+    """
+    checks = f"check inter {CHECK_INTERVAL_MS}ms fastinter 500ms downinter 500ms rise 1 fall 3"
+    watch = " observe layer4 error-limit 1 on-error mark-down" if retries else ""
+    return f"maxconn {max(1, version.max_concurrency)} {checks}{watch}"
+
+
+def server_address(address: str) -> str:
+    """``unix:/path`` -> ``unix@/path``; ``host:port`` stays."""
+    return f"unix@{address.removeprefix('unix:')}" if address.startswith("unix:") else address
+
+
+def _section(head: str, lines: list[str]) -> str:
+    return "\n".join([head, *(f"    {line}" for line in lines)]) + "\n"
+
+
+def quoted(text: str) -> str:
+    """``text`` as one word of a configuration line."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _ms(seconds: float) -> str:
+    return f"{max(1, round(seconds * 1000))}ms"
+
+
+def hard_stop_s(longest_s: float, keep_alive_s: float) -> int:
+    """An old worker may wait for a queued request, its answer, and an idle connection; no longer."""
+    return math.ceil(2 * (longest_s + SLACK_S) + keep_alive_s + 10)
+
+
+def _global(listen: Listen, longest_s: float) -> str:
+    return _section(
+        "global",
+        [
+            f"maxconn {MAX_CONNECTIONS}",
+            f"nbthread {listen.threads}",
+            f"tune.bufsize {BUFFER_BYTES}",
+            f"hard-stop-after {hard_stop_s(longest_s, listen.keep_alive_s)}s",
+            # Two gateways on one port would share its connections by chance; the second has to fail instead.
+            "noreuseport",
+            "no strict-limits",
+            "spread-checks 10",
+            f"stats socket {quoted(str(listen.stats_socket))} mode 600 level admin expose-fd listeners",
+            "stats timeout 30s",
+        ],
+    )
+
+
+def _defaults(listen: Listen, longest_s: float) -> str:
+    if listen.retries:
+        # What is retried: nobody was there, or the connection broke before the first byte of an answer. Never
+        # an answer that was given, whatever its status, and never a replica that merely takes its time.
+        again = [f"retries {RETRIES}", "option redispatch 1", "retry-on conn-failure empty-response junk-response"]
+    else:
+        again = ["retries 0", "no option redispatch"]
+    return _section(
+        "defaults",
+        [
+            "mode http",
+            "option http-buffer-request",
+            "option idle-close-on-response",
+            "option forwardfor",
+            "option splice-auto",
+            "http-reuse always",
+            *again,
+            "timeout http-request 15s",
+            f"timeout http-keep-alive {_ms(listen.keep_alive_s)}",
+            f"timeout client {_ms(longest_s + 30)}",
+            "timeout connect 5s",
+            f"timeout server {_ms(longest_s)}",
+            f"timeout queue {_ms(longest_s)}",
+            *error_pages(),
+        ],
+    )
+
+
+def _binds(listen: Listen) -> list[str]:
+    internal = quoted(f"unix@{listen.internal_socket}")
+    return [f"bind {listen.address} name data", f"bind {internal} name internal mode 600"]
+
+
+def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
+    name = backend_name(model, version)
+    waiting = max(1, version.max_concurrency)
+    full = reply(
+        Overloaded, f"the queue of {model} {version.version} is full", "send it again after Retry-After seconds"
+    )
+    none = reply(NotReady, f"no replica of {model} {version.version} can be reached")
+    large = reply(
+        PayloadTooLarge, f"the body is larger than {version.max_body_bytes} bytes", "send fewer rows in one request"
+    )
+    options = server_options(version, retries=listen.retries)
+    servers = [f"server {server_name(e)} {quoted(server_address(e.address))} {options}" for e in version.endpoints]
+    return _section(
+        f"backend {name}",
+        [
+            "balance leastconn",
+            f"timeout server {_ms(version.timeout_s + SLACK_S)}",
+            f"timeout queue {_ms(version.timeout_s)}",
+            # A model that keeps its interpreter busy answers checks late: lateness alone is no death.
+            f"timeout check {_ms(max(SHORTEST_CHECK_TIMEOUT_S, version.timeout_s))}",
+            "option httpchk",
+            "http-check send meth GET uri /health/ready ver HTTP/1.1 hdr host headway",
+            "http-check expect status 200-399",
+            f"http-request return {large} if {{ req.body_size gt {version.max_body_bytes} }}",
+            f"http-request return {none} if {{ nbsrv({name}) lt 1 }}",
+            f"http-request return {full} if {{ queue({name}) ge {waiting} }}",
+            *servers,
+        ],
+    )
