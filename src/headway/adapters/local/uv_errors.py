@@ -16,10 +16,12 @@ from headway.domain.errors import EnvironmentFailed
 _MAX_DETAILS = 8_000
 _SYNTAX = re.compile(r"in `(?P<file>[^`]+)` at position (?P<position>\d+)(?:: (?P<inline>.+))?\n?")
 _CAUSE = re.compile(r"^\s*cause: (?P<text>.+)$", re.MULTILINE)
-_UNKNOWN = re.compile(r"(?P<name>[\w.-]+) was not found in (?P<place>[^,\n]+?)(?= and |,|\s*$)", re.MULTILINE)
+# A word must begin where the expression does: else a long word (a build may print anything) costs the
+# square of its length.
+_UNKNOWN = re.compile(r"(?<![\w.-])(?P<name>[\w.-]+) was not found in (?P<place>[^,\n]+?)(?= and |,|$)", re.MULTILINE)
 _NO_VERSION = re.compile(r"(?:there is|there are) no versions? of (?P<what>[^,\s]+)")
 _ONLY = re.compile(r"only (?P<what>.+?) (?:is|are) available")
-_NOT_FOR_US = re.compile(r"(?P<what>\S+) has no (?:usable wheels|wheels with a matching [^()]+?tag)")
+_NOT_FOR_US = re.compile(r"(?<!\S)(?P<what>\S+) has no (?:usable wheels|wheels with a matching [^()]+?tag)")
 _REQUIRE = re.compile(r"you require (?P<what>.+?), we can conclude", re.DOTALL)
 _BUILD = re.compile(r"Failed to (?:build|download and build) `(?P<what>[^`]+)`")
 _HASH = re.compile(r"Hash mismatch for `(?P<what>[^`]+)`")
