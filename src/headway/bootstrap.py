@@ -290,6 +290,7 @@ def serve(settings: Settings, *, safeguards: Safeguards | None = None) -> int:
     Raises ``AlreadyRunning`` (home or port taken), ``InsecureListener``, ``MissingBinary``, ``GatewayFailed``.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     home = settings.home_path
     with home_lock(home), contextlib.closing(bind(settings.control_host, settings.control_port)) as listener:
         asyncio.run(_serve(settings, safeguards or Safeguards(), listener))
