@@ -142,7 +142,7 @@ def next_steps() -> None:
     print(f"""
 Model        {base}/models/iris/predict
 One version  {base}/models/iris/versions/v1/predict
-Control API  http://{HOST}:{CONTROL_PORT}/docs
+Control API  http://{HOST}:{CONTROL_PORT}
 
 Ask it:
   curl {base}/models/iris/predict -H 'content-type: application/json' -d '[[5.1, 3.5, 1.4, 0.2]]'
