@@ -1,0 +1,98 @@
+"""From what a user names, a folder or a document, to what is deployed: a document and a bundle."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headway.client.pack import DOCUMENT_NAMES, Bundle, scan
+from headway.domain.errors import InvalidBundle, InvalidName, InvalidSpec
+from headway.domain.names import MODEL_NAME, check_model_name
+from headway.domain.spec import Metadata, ModelDeployment, default_document
+from headway.domain.spec_document import MAX_BYTES, parse_document
+
+
+@dataclass(frozen=True, slots=True)
+class Deployable:
+    """A document and the files that belong to it."""
+
+    document: ModelDeployment
+    bundle: Bundle
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.document.metadata.name
+
+    def spec(self) -> dict[str, Any]:
+        """The document as it is sent: only what it states, so that what it leaves open stays as it is."""
+        return self.document.model_dump(by_alias=True, exclude_unset=True, mode="json")
+
+
+def from_folder(folder: Path, name: str | None = None) -> Deployable:
+    """The deployable of a folder: by its ``headway.yaml`` if there is one, else with every default.
+
+    ``name`` overrides the document's; without either the folder's own name is taken. Raises ``InvalidBundle``,
+    ``InvalidSpec``, ``InvalidName`` and what else a document is refused with.
+    """
+    if name is not None:
+        check_model_name(name, where="--name")
+    present = [folder / one for one in DOCUMENT_NAMES if (folder / one).exists()]
+    if len(present) > 1:
+        raise InvalidSpec(f"{folder} holds both {' and '.join(DOCUMENT_NAMES)}", hint="keep one of them")
+    if present:
+        return from_document(present[0], name)
+    bundle = scan(folder)
+    return _checked(Deployable(default_document(name or _name_of(bundle.folder)), bundle))
+
+
+def from_document(path: Path, name: str | None = None) -> Deployable:
+    """The deployable of a document; its ``spec.model.path`` counts from the folder it lies in."""
+    document = parse_document(_text(path), str(path))
+    if name is not None:
+        document = document.model_copy(update={"metadata": Metadata(name=name)})
+    return _checked(Deployable(document, scan(path.parent / document.spec.model.path, document=path)))
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise InvalidSpec("the document is larger than 1 MiB", where=str(path))
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidSpec(f"the document is not UTF-8 text: byte {error.start + 1}", where=str(path)) from None
+    except OSError as error:
+        raise InvalidSpec(f"the document cannot be read: {error.strerror or error}", where=str(path)) from None
+
+
+def _name_of(folder: Path) -> str:
+    """``Iris_Model`` -> ``iris-model``."""
+    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+    if not MODEL_NAME.fullmatch(name):
+        raise InvalidName(
+            f"the folder's name {folder.name[:60]!r} cannot be made the model's name", hint="give one with --name"
+        )
+    return name
+
+
+def _checked(found: Deployable) -> Deployable:
+    """What would certainly fail later is refused before anything is uploaded."""
+    model, bundle = found.document.spec.model, found.bundle
+    module = (model.entrypoint or "model:").partition(":")[0].replace(".", "/")
+    if not (bundle.holds(f"{module}.py") or bundle.holds(f"{module}/__init__.py")):
+        if model.entrypoint is not None:
+            raise InvalidBundle(
+                f"{bundle.folder} holds no {module}.py, which spec.model.entrypoint names",
+                where="spec.model.entrypoint",
+            )
+        hint = "headway init makes one to start with; or name another module in spec.model.entrypoint"
+        if bundle.holds("MLmodel"):
+            hint = "write a model.py whose load() reads the MLflow model"
+        raise InvalidBundle(f"{bundle.folder} holds no model.py", hint=hint)
+    if model.sample is not None and not bundle.holds(model.sample):
+        raise InvalidBundle(f"{bundle.folder} holds no {model.sample}", where="spec.model.sample")
+    return found
