@@ -32,6 +32,7 @@ def prepare(path: Path, busy_timeout_s: float) -> None:
         _make_private(path)
         if _revision(path, busy_timeout_s) != HEAD:
             _upgrade(path, busy_timeout_s)
+        _write_ahead(path, busy_timeout_s)
     except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
         reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
         raise StorageFailed(
@@ -63,6 +64,12 @@ def _revision(path: Path, busy_timeout_s: float) -> str | None:
             raise StorageFailed("this is not a Headway database", where=str(path), hint="choose another home")
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
         return str(row[0]) if row else None
+
+
+def _write_ahead(path: Path, busy_timeout_s: float) -> None:
+    """Switch to the write-ahead log. The file remembers it; done here because it needs the file for itself."""
+    with closing(sqlite3.connect(path, timeout=busy_timeout_s)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _upgrade(path: Path, busy_timeout_s: float) -> None:

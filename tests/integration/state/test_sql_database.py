@@ -1,0 +1,389 @@
+"""The SQLite file itself: crashes, other processes, other schemas, other files in its place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog
+from headway.adapters.sql.schema import HEAD
+from headway.adapters.sql.tables import events, metadata
+from headway.domain.deployments import Deployment
+from headway.domain.errors import HeadwayError, StaleWrite, StorageFailed, Unsupported
+from headway.domain.events import EventType, NewEvent
+from headway.domain.names import version_name
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "headway.db"
+
+
+@pytest.fixture
+async def database(path: Path) -> AsyncIterator[SqlDatabase]:
+    database = SqlDatabase(path)
+    await database.open()
+    yield database
+    await database.close()
+
+
+def event(number: int = 0, model: str = "iris") -> NewEvent:
+    return NewEvent(1.0, EventType.REPLICA_READY, model, data={"number": number})
+
+
+def run(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+
+
+SAVES = """
+import asyncio, sys
+from dataclasses import replace
+from pathlib import Path
+from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog
+from headway.domain.deployments import Deployment, Version
+from headway.domain.events import EventType, NewEvent
+
+async def main():
+    database = SqlDatabase(Path(sys.argv[1]))
+    await database.open()
+    store = SqlDeploymentStore(database)
+    (saved,) = await store.load_all() or [Deployment("iris", 1.0, replicas=0)]
+    while True:
+        n = saved.replicas + 1
+        versions = tuple(Version(f"v{i}", "d", "b", float(n), {"n": n}) for i in range(1, 30))
+        notes = [NewEvent(float(n), EventType.DEPLOYMENT_SCALED, "iris", data={"n": n, "part": p}) for p in range(3)]
+        saved = await store.save(replace(saved, replicas=n, versions=versions), notes)
+        print(n, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_kill_in_the_middle_of_saves_leaves_every_save_whole(path: Path) -> None:
+    acknowledged = 0
+    for kill_after in (1, 7, 3):
+        child = run(SAVES, path)
+        assert child.stdout is not None
+        for _ in range(kill_after):
+            acknowledged = int(await asyncio.to_thread(child.stdout.readline))
+        os.kill(child.pid, signal.SIGKILL)
+        acknowledged = int([str(acknowledged), *child.communicate()[0].split()][-1])
+
+        database = SqlDatabase(path)
+        await database.open()
+        (found,) = await SqlDeploymentStore(database).load_all()
+        told = [(e.data["n"], e.data["part"]) for e in await SqlEventLog(database).read(limit=10_000)]
+        await database.close()
+        assert found.replicas >= acknowledged
+        assert {v.spec["n"] for v in found.versions} == {found.replicas}
+        assert told == [(n, part) for n in range(1, found.replicas + 1) for part in range(3)]
+
+
+APPENDS = """
+import asyncio, sys
+from pathlib import Path
+from headway.adapters.sql import SqlDatabase, SqlEventLog
+from headway.domain.events import EventType, NewEvent
+
+async def main():
+    database = SqlDatabase(Path(sys.argv[1]))
+    await database.open()
+    log = SqlEventLog(database)
+    for n in range(int(sys.argv[2])):
+        await log.append([NewEvent(1.0, EventType.REPLICA_READY, "iris", data={"number": n})] * 2)
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_two_processes_append_without_losing_or_repeating_a_cursor(path: Path, database: SqlDatabase) -> None:
+    log = SqlEventLog(database, poll_s=0.01)
+    others = [run(APPENDS, path, 20) for _ in range(2)]
+    for n in range(20):
+        await log.append([event(n)])
+    seen: list[int] = []
+    async with asyncio.timeout(60):
+        while len(seen) < 100:
+            await log.wait(seen[-1] if seen else 0, 60)
+            seen += [e.cursor for e in await log.read(after=seen[-1] if seen else 0)]
+    assert seen == list(range(1, 101))
+    for other in others:
+        other.communicate()
+        assert other.returncode == 0
+
+
+async def test_an_append_of_another_process_wakes_a_waiter(path: Path, database: SqlDatabase) -> None:
+    log = SqlEventLog(database, poll_s=0.02)
+    waiter = asyncio.create_task(log.wait(0, 60))
+    other = run(APPENDS, path, 1)
+    assert await waiter is True
+    other.communicate()
+
+
+async def test_waiting_asks_the_database_seldom_however_many_wait(database: SqlDatabase) -> None:
+    log = SqlEventLog(database, poll_s=60)
+    asked = 0
+
+    def count(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+
+    assert database._engine is not None
+    sa.event.listen(database._engine.sync_engine, "before_cursor_execute", count)
+    waiters = [asyncio.create_task(log.wait(0, 60)) for _ in range(50)]
+    assert await log.wait(0, 0.1) is False
+    await log.append([event()])
+    async with asyncio.timeout(20):
+        assert all(await asyncio.gather(*waiters))
+    statements_of_the_append = 3
+    assert asked <= 3 * 2 + statements_of_the_append
+
+
+async def test_many_processes_may_make_the_same_database(path: Path) -> None:
+    others = [run(APPENDS, path, 3) for _ in range(3)]
+    for other in others:
+        await asyncio.to_thread(other.communicate)
+        assert other.returncode == 0
+    database = SqlDatabase(path)
+    await database.open()
+    assert await SqlEventLog(database).last_cursor() == 18
+    await database.close()
+
+
+async def test_what_was_saved_is_there_after_opening_again(path: Path, database: SqlDatabase) -> None:
+    saved = await SqlDeploymentStore(database).save(Deployment("iris", 1.0), [event()])
+    await database.close()
+    await database.open()
+    assert await SqlDeploymentStore(database).load_all() == [saved]
+    assert await SqlEventLog(database).wait(0, 0) is True
+
+
+async def test_open_and_close_may_come_twice_unasked_and_at_once(path: Path) -> None:
+    database = SqlDatabase(path)
+    await database.close()
+    await asyncio.gather(database.open(), database.open(), database.close(), database.open())
+    await database.open()
+    assert await SqlEventLog(database).append([event()]) == 1
+    await asyncio.gather(database.close(), database.close())
+    with pytest.raises(HeadwayError, match="not open"):
+        await SqlEventLog(database).last_cursor()
+
+
+async def test_closing_waits_for_what_runs(path: Path) -> None:
+    database = SqlDatabase(path)
+    await database.open()
+    appends = [asyncio.create_task(SqlEventLog(database).append([event(n)])) for n in range(10)]
+    await asyncio.sleep(0)
+    await database.close()
+    await asyncio.gather(*appends)
+    await database.open()
+    assert await SqlEventLog(database).last_cursor() == 10
+    await database.close()
+
+
+async def test_cancelled_transactions_neither_block_nor_tear(database: SqlDatabase) -> None:
+    store, log = SqlDeploymentStore(database), SqlEventLog(database)
+    base = await store.save(Deployment("iris", 1.0, replicas=0))
+    for steps in range(60):
+        task = asyncio.create_task(store.save(replace(base, replicas=base.replicas + 1), [event(base.replicas + 1)]))
+        reading = asyncio.create_task(store.load_all())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        reading.cancel()
+        await asyncio.wait([task, reading])
+        await log.append([])
+        (base,) = await store.load_all()
+        while True:  # a save that was under way comes to its end
+            told = [e.data["number"] for e in await log.read()]
+            (base,) = await store.load_all()
+            if base.replicas == len(told):
+                break
+        assert told == list(range(1, base.replicas + 1))
+    with pytest.raises(StaleWrite):
+        await store.save(replace(base, resource_version=1))
+
+
+async def test_the_file_and_its_companions_are_the_owners_alone(path: Path, database: SqlDatabase) -> None:
+    await SqlEventLog(database).append([event()])
+    names = sorted(p.name for p in path.parent.iterdir())
+    assert names == ["headway.db", "headway.db-shm", "headway.db-wal"]
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    await database.close()
+    path.chmod(0o644)
+    await database.open()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_every_connection_is_durable_and_checks_references(database: SqlDatabase) -> None:
+    def pragmas(connection: sa.Connection) -> list[object]:
+        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    full = 2
+    found = await asyncio.gather(*(database.read(pragmas) for _ in range(8)), database.write(pragmas))
+    assert found == [["wal", full, 1, 10_000]] * 9
+
+
+async def test_a_writer_that_does_not_end_is_waited_for_and_then_reported(path: Path) -> None:
+    database = SqlDatabase(path, busy_timeout_s=0.1)
+    await database.open()
+    other = sqlite3.connect(path, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageFailed, match="locked"):
+            await SqlEventLog(database).append([event()])
+        assert await SqlEventLog(database).read() == []
+        other.execute("ROLLBACK")
+        assert await SqlEventLog(database).append([event()]) == 1
+    finally:
+        other.close()
+        await database.close()
+
+
+async def test_reading_one_model_uses_its_index(database: SqlDatabase) -> None:
+    query = sa.select(events).where(events.c.cursor > 5, events.c.model == "iris").order_by(events.c.cursor).limit(9)
+    await SqlEventLog(database).append([event(n, f"m{n % 50}") for n in range(500)])
+
+    def plan(connection: sa.Connection) -> str:
+        text = query.compile(connection, compile_kwargs={"literal_binds": True})
+        return str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}").all())
+
+    found = await database.read(plan)
+    assert "ix_events_model_cursor" in found
+    assert "TEMP B-TREE" not in found
+
+
+async def test_cursors_do_not_come_back_when_events_are_removed(database: SqlDatabase) -> None:
+    log = SqlEventLog(database)
+    last = await log.append([event(n) for n in range(5)])
+    await database.write(lambda connection: connection.execute(sa.delete(events)))
+    assert await log.last_cursor() == last
+    assert await log.append([event()]) == last + 1
+
+
+async def test_a_save_with_many_old_versions_writes_only_what_changed(database: SqlDatabase) -> None:
+    from tests.contracts.deployment_store_contract import version
+
+    store = SqlDeploymentStore(database)
+    many = tuple(version(version_name(n)) for n in range(1, 300))
+    saved = await store.save(Deployment("iris", 1.0, versions=many))
+    written: list[str] = []
+
+    def record(_c: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if "versions" in statement and not statement.startswith("SELECT"):
+            written.append(str(parameters))
+
+    assert database._engine is not None
+    sa.event.listen(database._engine.sync_engine, "before_cursor_execute", record)
+    await store.save(replace(saved, replicas=2))
+    assert written == []
+    await store.save(replace((await store.load_all())[0].with_version(replace(many[6], python="/p"))))
+    assert len(written) == 2
+    assert all("v7" in parameters and "v8" not in parameters for parameters in written)
+
+
+async def test_a_database_of_a_newer_headway_is_refused_and_not_touched(path: Path, database: SqlDatabase) -> None:
+    await database.close()
+    other = sqlite3.connect(path)
+    other.execute("UPDATE alembic_version SET version_num = '9999'")
+    other.commit()
+    other.close()
+    before = path.read_bytes()
+    with pytest.raises(Unsupported, match="newer Headway"):
+        await database.open()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"hello, I am a text file\n" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+async def test_a_file_that_is_no_database_is_reported(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(StorageFailed) as failure:
+        await SqlDatabase(path).open()
+    assert failure.value.where == str(path)
+    assert path.read_bytes() == content
+
+
+async def test_a_database_of_something_else_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE recipes (name TEXT)")
+    other.commit()
+    other.close()
+    with pytest.raises(StorageFailed, match="not a Headway database"):
+        await SqlDatabase(path).open()
+
+
+async def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageFailed):
+        await SqlDatabase(tmp_path / "file" / "headway.db").open()
+
+
+async def test_a_crash_in_the_middle_of_a_migration_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from alembic import op
+
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(op, "create_index", fail)
+        with pytest.raises(StorageFailed, match="disk full"):
+            await SqlDatabase(path).open()
+    assert path.stat().st_size == 0
+    database = SqlDatabase(path)
+    await database.open()
+    await database.close()
+
+
+async def test_the_migrations_make_the_tables_that_the_code_knows(path: Path, database: SqlDatabase) -> None:
+    config = Config()
+    config.set_main_option("script_location", "headway.adapters.sql:migrations")
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+        partial = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'uq_tokens_unrevoked_name'")
+        assert "WHERE revoked_at IS NULL" in str(partial.scalar())
+    engine.dispose()
+
+
+async def test_opening_a_database_that_is_up_to_date_needs_no_alembic(path: Path, database: SqlDatabase) -> None:
+    code = (
+        "import asyncio, sys; from pathlib import Path; from headway.adapters.sql import SqlDatabase\n"
+        "database = SqlDatabase(Path(sys.argv[1]))\n"
+        "async def main(): await database.open(); await database.close()\n"
+        "asyncio.run(main()); print('alembic' in sys.modules)"
+    )
+    out, _ = await asyncio.to_thread(run(code, path).communicate)
+    assert out.strip() == "False"
