@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-_QUANTITY = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,9})?)(?P<unit>[numkMGTPE]|[KMGTPE]i)?")
+_QUANTITY = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,9})?)(?P<unit>[numkMGTPE]|[KMGTPE]i)?", re.ASCII)
 _FACTORS = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -18,7 +18,11 @@ _FACTORS = {
     **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
     **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
 }
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_DURATION = re.compile(
+    r"(?:(\d{1,9}(?:\.\d{1,9})?)h)?(?:(\d{1,9}(?:\.\d{1,9})?)m(?!s))?"
+    r"(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?",
+    re.ASCII,
+)
 
 
 def _number(text: str) -> Decimal:
@@ -61,3 +65,31 @@ def show_bytes(count: int) -> str:
             return f"{value:.1f}".removesuffix(".0") + unit
         value /= 1024
     return f"{value:.1f}".removesuffix(".0") + "Ti"
+
+
+def canonical_millicores(value: int) -> str:
+    """500 -> ``500m``, 2000 -> ``2``: one spelling for one amount, as Kubernetes keeps it."""
+    return f"{value}m" if value % 1000 else str(value // 1000)
+
+
+def canonical_bytes(count: int) -> str:
+    """536870912 -> ``512Mi``, 10**9 -> ``1G``: the unit with the fewest digits, a binary one first."""
+    spellings = [(str(count), "")]
+    for base, units in ((1024, ("Ki", "Mi", "Gi", "Ti", "Pi")), (1000, ("k", "M", "G", "T", "P"))):
+        for power, unit in enumerate(units, start=1):
+            if count % base**power == 0:
+                spellings.append((str(count // base**power), unit))
+    digits, unit = min(spellings, key=lambda spelling: (len(spelling[0]), "i" not in spelling[1]))
+    return digits + unit
+
+
+def canonical_duration(text: str) -> str:
+    """``90s`` and ``1m30s`` -> ``90s``, ``60m`` -> ``1h``: the largest unit that keeps it whole.
+
+    Raises ``ValueError``; nothing finer than a microsecond is kept.
+    """
+    micros = round(seconds(text) * 1_000_000)
+    for unit, size in (("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)):
+        if micros % size == 0:
+            return f"{micros // size}{unit}" if micros else "0s"
+    return f"{Decimal(micros) / 1000:f}ms"

@@ -10,23 +10,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-from headway.domain import names, replicas
-from headway.domain.errors import InvalidName
+from headway.domain import replicas
 from headway.domain.quantities import byte_count, millicores, seconds
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
-from headway.domain.spec_problems import check_weights, not_supported, refusal
+from headway.domain.spec_problems import check_range, check_weights, not_supported, refusal
+from headway.domain.spec_values import (
+    BundlePath,
+    Bytes,
+    CookieName,
+    Duration,
+    EntryPoint,
+    EnvName,
+    EnvValue,
+    FolderPath,
+    HeaderName,
+    Memory,
+    Millicores,
+    ModelName,
+    ProbePath,
+    VersionName,
+)
 
 API_VERSION = "headway.dev/v1alpha1"
 KIND = "ModelDeployment"
-RESERVED_ENV = re.compile(r"HEADWAY_.*|PYTHONPATH|PYTHONHOME|LD_PRELOAD|LD_AUDIT")
-_ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
-_TOKEN = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"  # a header or cookie name: RFC 9110, section 5.6.2
+MOST_BODY = 1024**3
 
 
 class _Part(BaseModel):
@@ -42,50 +54,16 @@ class _Part(BaseModel):
     )
 
 
-def _checked(check: Any) -> AfterValidator:
-    def run(text: str) -> str:
-        try:
-            check(text)
-        except InvalidName as error:
-            raise ValueError(f"{error.message} ({error.hint})") from None
-        return text
-
-    return AfterValidator(run)
-
-
-def _written(value: object) -> object:
-    """A quantity may be written as a number, as in Kubernetes: ``cpu: 2``."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _relative(path: str) -> str:
-    parts = path.split("/")
-    if path.startswith("/") or "\\" in path or "\0" in path or ".." in parts:
-        raise ValueError("must be a path inside the model's folder")
-    return path
-
-
-Millicores = Annotated[str, Field(examples=["500m", "2"]), BeforeValidator(_written), _checked(millicores)]
-Bytes = Annotated[str, Field(examples=["512Mi", "2Gi"]), BeforeValidator(_written), _checked(byte_count)]
-Duration = Annotated[str, Field(examples=["2ms", "30s"]), _checked(seconds)]
-ProbePath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=256)]
-ModelName = Annotated[str, Field(max_length=40), _checked(names.check_model_name)]
-VersionName = Annotated[str, _checked(names.check_version_name)]
-
-
 class Metadata(_Part):
     name: ModelName = Field(description="The model's name: its place in URLs.")
 
 
 class Model(_Part):
-    path: str = Field(default=".", description="Folder of the model, relative to this document.", min_length=1)
-    entrypoint: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$",
-        max_length=300,
-        description="module:attribute; left out, it is looked for in model.py.",
+    path: FolderPath = Field(default=".", description="Folder of the model, relative to this document.")
+    entrypoint: EntryPoint | None = Field(
+        default=None, description="module:attribute; left out, it is looked for in model.py."
     )
-    sample: Annotated[str, AfterValidator(_relative)] | None = Field(
+    sample: BundlePath | None = Field(
         default=None,
         description="Example request body in the folder, predicted once before a replica is ready; "
         "left out, sample.json is used if it is there.",
@@ -93,23 +71,15 @@ class Model(_Part):
 
 
 class EnvVar(_Part):
-    name: str = Field(pattern=_ENV_NAME, max_length=128)
-    value: str = Field(max_length=32_768)
-
-    @model_validator(mode="after")
-    def _not_reserved(self) -> EnvVar:
-        if RESERVED_ENV.fullmatch(self.name):
-            raise ValueError(f"{self.name} is set by Headway itself")
-        if "\0" in self.value:
-            raise ValueError("a value cannot hold a NUL character")
-        return self
+    name: EnvName = Field(description="Name of the variable; names that Headway sets itself are refused.")
+    value: EnvValue = Field(description="Its value: a string, so numbers need quotes.")
 
 
 class Resources(_Part):
     cpu: Millicores | None = Field(
         default=None, description="Processor share a replica is planned with; sizes its thread pools."
     )
-    memory: Bytes | None = Field(default=None, description="Limit; a replica above it is killed and says so.")
+    memory: Memory | None = Field(default=None, description="Limit; a replica above it is killed and says so.")
 
 
 class Server(_Part):
@@ -121,10 +91,14 @@ class Server(_Part):
 
     @model_validator(mode="after")
     def _sane(self) -> Server:
-        if not 0 < seconds(self.timeout) <= 3600:
-            raise ValueError("timeout must be more than 0s and at most 1h")
+        if not 0.001 <= seconds(self.timeout) <= 3600:
+            raise ValueError("timeout must be at least 1ms and at most 1h")
         if seconds(self.max_batch_delay) > 10:
             raise ValueError("maxBatchDelay must be at most 10s")
+        if seconds(self.max_batch_delay) >= seconds(self.timeout):
+            raise ValueError("maxBatchDelay must be shorter than timeout")
+        if byte_count(self.max_body_size) > MOST_BODY:
+            raise ValueError("maxBodySize must be at most 1Gi")
         return self
 
 
@@ -177,7 +151,9 @@ class Probes(_Part):
 
 class Scaling(_Part):
     min_replicas: int = Field(default=1, ge=0, le=1000, description="Replicas of each version in the split.")
-    max_replicas: int | None = Field(default=None, ge=1, le=1000)
+    max_replicas: int | None = Field(
+        default=None, ge=0, le=1000, description="Must equal minReplicas: this release does not scale by itself."
+    )
 
 
 class TrafficArm(_Part):
@@ -188,8 +164,12 @@ class TrafficArm(_Part):
 class Sticky(_Part):
     """One of the two: the same value meets the same version."""
 
-    header: str | None = Field(default=None, pattern=_TOKEN, max_length=64)
-    cookie: str | None = Field(default=None, pattern=_TOKEN, max_length=64)
+    header: HeaderName | None = Field(
+        default=None, description="Request header whose value decides; without it the version is random."
+    )
+    cookie: CookieName | None = Field(
+        default=None, description="Cookie whose value decides; set by the gateway where it is missing."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Sticky:
@@ -284,6 +264,7 @@ class ModelDeployment(_Part):
         fields = set(VersionSpec.model_fields)
         level: dict[str, Any] = self.spec.model_dump(mode="json", by_alias=True, include=fields)
         level["model"].pop("path")
+        level["env"].sort(key=lambda var: var["name"])  # order means nothing, so it makes no new version
         return level
 
 
@@ -291,9 +272,10 @@ def parse(data: object) -> ModelDeployment:
     """A document from plain data. ``InvalidSpec`` lists every problem, ``Unsupported`` what is not done yet."""
     not_supported(data)
     try:
-        doc = ModelDeployment.model_validate(data)
+        doc = ModelDeployment.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
         raise refusal(error, ModelDeployment) from None
+    check_range(doc.spec.scaling.min_replicas, doc.spec.scaling.max_replicas)
     arms(doc)
     return doc
 

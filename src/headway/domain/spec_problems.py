@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -12,6 +12,18 @@ from headway.domain.errors import InvalidSpec, InvalidTraffic, Unsupported
 from headway.domain.routing_table import WEIGHT_TOTAL
 
 MOST_PROBLEMS = 20
+_WORDS = {
+    "missing": "this field is required",
+    "string_type": "must be a string (quote numbers and words such as yes)",
+    "string_unicode": "must be valid Unicode text",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "list_type": "must be a list",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "invalid_key": "field names must be strings",
+}
 _LATER = {
     ("scaling", "triggers"): "autoscaling triggers",
     ("scaling", "behavior"): "autoscaling behaviour",
@@ -25,22 +37,27 @@ def not_supported(data: object) -> None:
     if not isinstance(spec, dict):
         return
     for path, what in _LATER.items():
-        found: Any = spec
-        for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        if found is not None:
+        within: object = spec
+        for key in path[:-1]:
+            within = within.get(key) if isinstance(within, dict) else None
+        if isinstance(within, dict) and path[-1] in within:
             raise Unsupported(
                 f"{what} are not supported yet", where="spec." + ".".join(path), hint="leave the field out for now"
             )
-    scaling = spec.get("scaling")
-    if isinstance(scaling, dict) and scaling.get("maxReplicas") is not None:
-        least = scaling.get("minReplicas", 1)
-        if scaling["maxReplicas"] != least:
-            raise Unsupported(
-                "a range of replicas is not supported yet",
-                where="spec.scaling.maxReplicas",
-                hint=f"set it to minReplicas ({least}) or leave it out",
-            )
+
+
+def check_range(least: int, most: int | None) -> None:
+    """Raise :class:`Unsupported` for a range of replicas, :class:`InvalidSpec` for one that is none."""
+    if most is None or most == least:
+        return
+    where = "spec.scaling.maxReplicas"
+    if most < least:
+        raise InvalidSpec(f"must not be below minReplicas ({least})", where=where)
+    raise Unsupported(
+        "a range of replicas is not supported yet",
+        where=where,
+        hint=f"set it to minReplicas ({least}) or leave it out",
+    )
 
 
 def check_weights(split: Sequence[tuple[str, int]]) -> None:
@@ -63,7 +80,7 @@ def refusal(error: ValidationError, root: type[BaseModel]) -> InvalidSpec:
         if item["type"] == "extra_forbidden":
             problems.append((path, f"unknown field; {_nearest(root, item['loc'])}"))
         else:
-            problems.append((path, _plain(item["msg"])))
+            problems.append((path, _WORDS.get(item["type"]) or _plain(item["msg"])))
     where, message = problems[0]
     if len(problems) > 1:
         message = "; ".join([message, *(f"{path}: {text}" for path, text in problems[1:])])
@@ -72,9 +89,7 @@ def refusal(error: ValidationError, root: type[BaseModel]) -> InvalidSpec:
 
 
 def _plain(message: str) -> str:
-    text = message.removeprefix("Value error, ").replace(
-        "a valid dictionary or instance of ModelDeployment", "a mapping"
-    )
+    text = message.removeprefix("Value error, ").replace("Input should be", "must be")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
