@@ -59,8 +59,9 @@ def mebibytes(amount: int) -> str:
 class _Watched:
     limit: int | None
     on_over: Callable[[int], None]
-    members: list[int] = field(default_factory=list)
-    """Its processes, the leader first."""
+    leader: int
+    gauges: dict[int, procfs.MemoryGauge] = field(default_factory=dict)
+    """Of its processes, by pid."""
     used: int = 0
     over: bool = False
 
@@ -84,14 +85,20 @@ class MemoryWatch:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        for leader in list(self._watched):
+            self.remove(leader)
 
     def add(self, leader: int, limit: int | None, on_over: Callable[[int], None]) -> None:
         """Watch the session that process ``leader`` leads; ``limit`` None: only measure it."""
-        self._watched[leader] = _Watched(limit, on_over, [leader])
+        self.remove(leader)
+        self._watched[leader] = _Watched(limit, on_over, leader, {leader: procfs.MemoryGauge(leader)})
 
     def remove(self, leader: int) -> None:
         """Watch it no more; fine when it is not watched."""
-        self._watched.pop(leader, None)
+        watched = self._watched.pop(leader, None)
+        if watched is not None:
+            for gauge in watched.gauges.values():
+                gauge.close()
 
     def used_bytes(self, leader: int) -> int | None:
         """As last seen; None before the first look."""
@@ -119,22 +126,26 @@ class MemoryWatch:
                 self._measure(watched)
 
     def _find_members(self) -> None:
-        for leader, watched in self._watched.items():
-            watched.members = [leader]
+        found: dict[int, set[int]] = {leader: {leader} for leader in self._watched}
         for pid in procfs.pids():
-            found = procfs.stat(pid)
-            if found is not None and found.session != pid and found.session in self._watched:
-                self._watched[found.session].members.append(pid)
+            seen = procfs.stat(pid)
+            if seen is not None and seen.session in found:
+                found[seen.session].add(pid)
+        for leader, watched in self._watched.items():
+            for pid in watched.gauges.keys() - found[leader]:
+                watched.gauges.pop(pid).close()
+            for pid in found[leader] - watched.gauges.keys():
+                watched.gauges[pid] = procfs.MemoryGauge(pid)
 
     def _measure(self, watched: _Watched) -> None:
         used = 0
-        for pid in watched.members:
-            resident, shared = procfs.resident_bytes(pid)
+        for pid, gauge in watched.gauges.items():
+            resident, shared = gauge.read()
             # Code and other file pages count once, with the leader.
-            used += resident if pid == watched.members[0] else resident - shared
+            used += resident if pid == watched.leader else resident - shared
         limit = watched.limit
-        if limit is not None and used > limit and len(watched.members) > 1:
-            used = sum(procfs.proportional_bytes(pid) for pid in watched.members)
+        if limit is not None and used > limit and len(watched.gauges) > 1:
+            used = sum(procfs.proportional_bytes(pid) for pid in watched.gauges)
         watched.used = used
         if limit is not None and used > limit and not watched.over:
             watched.over = True

@@ -75,13 +75,28 @@ def environ(pid: int) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
 
 
-def resident_bytes(pid: int) -> tuple[int, int]:
-    """``(resident, of which file-backed or shared)``; zeros when it is gone."""
-    raw = _read(f"/proc/{pid}/statm")
-    if not raw:
-        return 0, 0
-    fields = raw.split()
-    return int(fields[1]) * PAGE_BYTES, int(fields[2]) * PAGE_BYTES
+class MemoryGauge:
+    """Reads one process's resident memory again and again: an open ``statm`` costs a fifth of opening it anew."""
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._fd = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
+
+    def read(self) -> tuple[int, int]:
+        """Bytes: ``(resident, of which file-backed or shared)``; zeros when the process is gone."""
+        try:
+            fields = os.pread(self._fd, 256, 0).split()
+        except OSError:
+            return 0, 0
+        return (int(fields[1]) * PAGE_BYTES, int(fields[2]) * PAGE_BYTES) if fields else (0, 0)
+
+    def close(self) -> None:
+        """Give up the descriptor; a second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
 
 def proportional_bytes(pid: int) -> int:
