@@ -32,7 +32,7 @@ from headway.client.discovery import discover
 from headway.client.documents import Deployable, from_document, from_folder
 from headway.client.pack import readable_size
 from headway.client.progress import Progress
-from headway.client.rollout import Rollout, follow, is_live, pages, settled
+from headway.client.rollout import Rollout, follow, is_live, pages, shifted
 from headway.client.wire import lines_of, view_of, views_of
 from headway.domain.errors import BundleNotFound, InvalidInput
 from headway.domain.names import check_model_name, check_token_name, check_version_name
@@ -310,7 +310,7 @@ class Client:
     def _there(self, answer: DeployAnswer) -> bool:
         """Unchanged is also what is still on its way from a deploy before."""
         view = self.get(answer.model)
-        return settled(view) and (not answer.version or is_live(view, answer.version))
+        return shifted(view) and (not answer.version or is_live(view, answer.version))
 
     def _upload(self, found: Deployable, tell: Told) -> None:
         bundle = found.bundle

@@ -71,7 +71,9 @@ class Rollout:
         self._time = time or Time()
         self._timeout_s = timeout_s
         self._ends_at = self._time.now() + timeout_s
-        self._story = Story(version, progress)
+        self._ours = set() if version is None else {version}
+        """Versions that what was asked for needs; one of them failing is the end of it."""
+        self._story = Story(self._ours, progress)
         self._seen: ModelView | None = None
         self._failed_beside: HeadwayError | None = None
         """Why another version failed, which may have called off a split that names both."""
@@ -121,8 +123,10 @@ class Rollout:
 
     def _look(self) -> ModelView:
         view = view_of(ModelView, self._connection.ask("GET", f"/v1/models/{self._model}"), CONTROL)
+        if self._seen is None and self._version is None:
+            self._ours.update(arm.version for arm in view.target)
         self._seen = view
-        self._story.replicas = view.replicas
+        self._story.look(view)
         return view
 
     def _catch_up(self) -> None:
@@ -149,10 +153,13 @@ class Rollout:
 
     def _take(self, event: EventView) -> None:
         self._cursor = event.cursor
+        if event.type == EventType.TRAFFIC_REQUESTED and self._version is None:
+            # It may have failed before the first look, and the model be back at what was.
+            self._ours.update(event.data.get("new") or {})
         self._story.tell(event)
         if event.type == EventType.VERSION_FAILED and event.version is not None:
             failure = failure_of(event.data.get("failure") or {}, self._model, event.version)
-            if self._version in (None, event.version):
+            if event.version in self._ours:
                 raise failure
             self._failed_beside = failure
         if event.type == EventType.DEPLOYMENT_DELETED:
@@ -225,10 +232,15 @@ def follow(connection: Connection, *, after: int, model: str | None, give_up_s: 
 
 
 def settled(view: ModelView) -> bool:
-    """Whether the wished split is the live one and each of its versions has all its replicas."""
-    if not view.target or _weights(view.live) != _weights(view.target):
+    """Whether the wished split is the live one, each of its versions has all its replicas, and the model says so."""
+    if view.state != "ready" or _weights(view.live) != _weights(view.target):
         return False
     return all(_ready(view, arm.version) >= view.replicas for arm in view.live)
+
+
+def shifted(view: ModelView) -> bool:
+    """Whether the wished split is the live one."""
+    return bool(view.target) and _weights(view.live) == _weights(view.target)
 
 
 def is_live(view: ModelView, version: str) -> bool:

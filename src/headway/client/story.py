@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from headway.api.schemas import EventView, ModelView
@@ -13,26 +13,30 @@ from headway.domain.events import EventType
 class Story:
     """Turns events into :class:`Progress`; each stage begins and ends once, whatever is told twice.
 
-    ``version``: only events of this version (and of the split) belong to it; None: all of the model's do.
+    ``versions``: the versions it is about, as far as they are known by now.
     """
 
-    def __init__(self, version: str | None, progress: Callable[[Progress], None] | None) -> None:
-        self._version = version
+    def __init__(self, versions: Set[str], progress: Callable[[Progress], None] | None) -> None:
+        self._versions = versions
         self._progress = progress
         self._stage: Stage = "environment"
         self._begun: set[Stage] = set()
         self._ended: set[Stage] = set()
         self._ready: set[str] = set()
-        self.replicas = 1
-        """Wished for each version."""
+        self._replicas = 1
+        self._draining = ""
+
+    def look(self, view: ModelView) -> None:
+        """Take how things stand, for what no event tells: how many replicas are wished, and were ready before."""
+        self._replicas = view.replicas
+        self._ready = {r.name for r in view.replica_list if r.ready and r.version in self._versions}
 
     def tell(self, event: EventView) -> None:
         """Take the next event."""
-        ours = self._version is None or event.version == self._version
         if event.type == EventType.TRAFFIC_SHIFTED:
             self._end("ready", self._counted())
             self._end("route", f"traffic: {_weights(event.data.get('new'))}", whole=True)
-        elif not ours or event.version is None:
+        elif event.version is None or event.version not in self._versions:
             return
         elif event.type == EventType.VERSION_FAILED:
             failure = event.data.get("failure") or {}
@@ -46,15 +50,17 @@ class Story:
         """The end is reached, whether or not an event has told so: close what is open."""
         for stage in ("environment", "start", "ready", "route"):
             if stage in self._begun:
-                self._end(stage, f"{view.name} is {view.state}")
+                self._end(stage, self._counted() if stage == "ready" else f"{view.name} is {view.state}")
 
     def draining(self, versions: list[str]) -> None:
         """Old versions still finish what they have."""
-        self._say("drain", "running", f"{', '.join(versions)} answers what it has")
+        self._draining = " and ".join(versions)
+        self._say("drain", "running", f"{self._draining}: finishing requests in flight")
 
     def drained(self, *, finished: bool) -> None:
         """They are done; or waiting for them is over and they finish by themselves."""
-        self._end("drain", "done" if finished else "goes on in the background", whole=True)
+        how = "stopped" if finished else "still finishing, in the background"
+        self._end("drain", f"{self._draining}: {how}", whole=True)
 
     def _tell_version(self, event: EventView, version: str) -> None:
         if event.type == EventType.VERSION_BUILDING:
@@ -62,7 +68,7 @@ class Story:
         elif event.type == EventType.VERSION_ENVIRONMENT_READY:
             self._end("environment", _environment(event.data), whole=True)
         elif event.type == EventType.VERSION_STARTING:
-            self._say("start", "running", f"starting {_count(self.replicas)} of {version}")
+            self._say("start", "running", f"starting {_count(self._replicas)} of {version}")
         elif event.type == EventType.VERSION_LIVE:
             self._end("ready", self._counted())
 
@@ -72,7 +78,10 @@ class Story:
         elif event.type == EventType.REPLICA_READY:
             self._ready.add(replica)
             self._end("start", f"{replica} has loaded the model")
-            self._say("ready", "running", self._counted())
+            if len(self._ready) < self._wished:
+                self._say("ready", "running", self._counted())
+            else:
+                self._end("ready", self._counted(), whole=True)
         elif event.type in (EventType.REPLICA_EXITED, EventType.REPLICA_FAILED, EventType.REPLICA_UNREADY):
             self._ready.discard(replica)
             failure = event.data.get("failure") or {}
@@ -80,7 +89,11 @@ class Story:
             self._say(self._stage, "running", f"{replica}: {why}")
 
     def _counted(self) -> str:
-        return f"{len(self._ready)} of {_count(max(self.replicas, len(self._ready)))} ready"
+        return f"{min(len(self._ready), self._wished)} of {_count(self._wished)} ready"
+
+    @property
+    def _wished(self) -> int:
+        return self._replicas * max(len(self._versions), 1)
 
     def _end(self, stage: Stage, text: str, *, whole: bool = False) -> None:
         """``stage`` is done. ``whole``: also when it was never told to have begun."""
