@@ -116,7 +116,7 @@ CASES = {
     ),
     "a build that fails": (
         (
-            "   Building pycrypto==2.6.1\nerror: Failed to build `pycrypto==2.6.1`\n  cause: The build backend returned an "
+            "   Building pycrypto==2.6.1\nerror: Failed to build `pycrypto==2.6.1`\n  cause: The backend returned an "
             "error\n\n         [stdout]\n         error: Command gcc failed\n"
         ),
         "six\nPyCrypto==2.6.1",
