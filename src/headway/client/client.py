@@ -65,7 +65,7 @@ class Client:
         *,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._connection = Connection(discover(url, token, home, gateway_url), transport)
+        self._connection = Connection(lambda: discover(url, token, home, gateway_url), transport)
         self._gateway_url = self._connection.place.gateway_url
 
     def __enter__(self) -> Client:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn
 
 import httpx
@@ -25,10 +25,11 @@ PREDICT_S: Final = 3_700.0
 
 
 class Connection:
-    """Two HTTP clients that share a token. Safe for one thread at a time; ``close`` it."""
+    """Requests to the place that ``find`` tells of. For one thread at a time; ``close`` it."""
 
-    def __init__(self, place: Place, transport: httpx.BaseTransport | None = None) -> None:
-        self.place = place
+    def __init__(self, find: Callable[[], Place], transport: httpx.BaseTransport | None = None) -> None:
+        self._find = find
+        self.place = place = find()
         headers = {"User-Agent": f"headway/{__version__}"}
         if place.token is not None:
             headers["Authorization"] = f"Bearer {place.token}"
@@ -43,6 +44,13 @@ class Connection:
     def close(self) -> None:
         """Close the connections; a second call changes nothing."""
         self._http.close()
+
+    def find_again(self) -> None:
+        """After the other side was lost: a control plane that was restarted may listen elsewhere."""
+        with suppress(HeadwayError):
+            found = self._find()
+            if found.token == self.place.token:
+                self.place = found
 
     def ask(
         self,

@@ -118,6 +118,7 @@ class Rollout:
                 self._listen(until)
             except (ControlUnreachable, DeadlineExceeded):
                 self._time.pause(RETRY_S)  # restarting, perhaps
+                self._connection.find_again()
             if self._time.now() >= until:
                 return None
 
@@ -228,6 +229,7 @@ def follow(connection: Connection, *, after: int, model: str | None, give_up_s: 
         except (ControlUnreachable, DeadlineExceeded):
             if answered_at is None or clock.now() - answered_at > give_up_s:
                 raise
+            connection.find_again()
         clock.pause(RETRY_S)
 
 
