@@ -78,6 +78,8 @@ def document(api: FastAPI) -> dict[str, Any]:
                 del answers["422"]
             if path in PUBLIC:
                 operation["security"] = []
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
     components = described.setdefault("components", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         components.get("schemas", {}).pop(unused, None)
@@ -86,3 +88,11 @@ def document(api: FastAPI) -> dict[str, Any]:
     }
     described["security"] = [{"token": []}]
     return described
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter can be left out, but it cannot be null: there is no such text."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) != 1:
+        return schema
+    return {**{key: value for key, value in schema.items() if key != "anyOf"}, **choices[0]}

@@ -7,7 +7,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from headway.domain import names
+from headway.domain.tokens import Scope
+
+
+def _named(rule: str) -> WithJsonSchema:
+    """Describe a text by the pattern that ``headway.domain.names`` checks it with."""
+    return WithJsonSchema({"type": "string", "pattern": f"^{rule}$"})
+
+
+def _whole(value: object) -> object:
+    """``3.0`` is an integer to JSON Schema, and some clients have no other numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+ModelNameText = Annotated[str, _named(names.MODEL_NAME.pattern)]
+VersionNameText = Annotated[str, _named(names.VERSION_NAME.pattern)]
+TokenNameText = Annotated[str, _named(names.TOKEN_NAME.pattern)]
+DigestText = Annotated[str, _named(names.DIGEST.pattern)]
+ScopeText = Annotated[str, WithJsonSchema({"type": "string", "enum": list(Scope)})]
 
 
 class Body(BaseModel):
@@ -122,9 +143,9 @@ class DeployBody(Body):
     traffic instead of all of it.
     """
 
-    bundle: str
+    bundle: DigestText
     spec: dict[str, Any]
-    canary: int | None = Field(default=None, ge=1, le=99)
+    canary: WholeNumber | None = Field(default=None, ge=1, le=99)
 
 
 class DeployAnswer(View):
@@ -139,7 +160,7 @@ class DeployAnswer(View):
 
 
 class DiffBody(Body):
-    bundle: str
+    bundle: DigestText
     """Digest of the local bundle; need not be uploaded."""
     spec: dict[str, Any]
 
@@ -159,17 +180,17 @@ class DiffAnswer(View):
 
 
 class TrafficBody(Body):
-    weights: dict[str, Annotated[int, Field(ge=0, le=100)]]
+    weights: dict[VersionNameText, Annotated[WholeNumber, Field(ge=0, le=100)]]
     """Every version of the split, by name; 0 keeps a version running without production traffic."""
 
 
 class PromoteBody(Body):
-    version: str | None = None
+    version: VersionNameText | None = None
     """Default: the newest version in the split."""
 
 
 class ScaleBody(Body):
-    replicas: int = Field(ge=0, le=1000)
+    replicas: WholeNumber = Field(ge=0, le=1000)
 
 
 class Change(View):
@@ -236,10 +257,11 @@ class EventView(View):
 
 
 class TokenBody(Body):
-    name: str
-    scope: str = "predict"
-    models: list[str] | None = None
-    expires_in_s: float | None = Field(default=None, gt=0)
+    name: TokenNameText
+    scope: ScopeText = "predict"
+    models: Annotated[list[ModelNameText], Field(json_schema_extra={"minItems": 1})] | None = None
+    """Leave it out to cover all of them; an admin token always does."""
+    expires_in_s: float | None = Field(default=None, gt=0, json_schema_extra={"maximum": 3_153_600_000})
 
 
 class TokenView(View):

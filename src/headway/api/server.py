@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -30,6 +32,12 @@ class ControlServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Signals are the affair of whoever runs the control plane."""
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's own; connections that did not end within the grace period are cut, not left open."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def stop(self) -> None:
         """Let ``serve`` return soon: no new connections, streams end, requests in flight finish."""
@@ -56,4 +64,6 @@ def create_server(app: ASGIApp, *, host: str, port: int, closing: asyncio.Event)
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_S,
     )
+    # uvicorn leaves its access logger on when anybody has put a handler on it.
+    logging.getLogger("uvicorn.access").disabled = True
     return ControlServer(config, closing)

@@ -66,6 +66,13 @@ def test_every_route_is_in_it_and_checks_what_comes_in() -> None:
     assert all(isinstance(route, JsonRoute) for route in world.app.routes)
 
 
+def test_no_parameter_is_said_to_be_null() -> None:
+    _, document = described()
+    parameters = [p for _, _, operation in operations(document) for p in operation.get("parameters", ())]
+    assert {"after", "model", "last-event-id", "version"} <= {p["name"] for p in parameters}
+    assert not [p for p in parameters if "null" in json.dumps(p["schema"])]
+
+
 def test_examples_fit_their_schemas() -> None:
     _, document = described()
     for _, path, operation in operations(document):

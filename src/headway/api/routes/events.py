@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from headway.api.access import Caller, check_covers, covered
 from headway.api.answers import LiveStream, answer, to_json
 from headway.api.openapi import refusals
 from headway.api.parts import Parts
-from headway.api.schemas import EventView
+from headway.api.schemas import EventView, ModelNameText
 from headway.api.views import event_view
 from headway.domain.errors import InvalidInput
 from headway.domain.events import Event
@@ -25,6 +26,7 @@ PAGE = 1_000
 STREAM_PAGE = 100
 """Events read ahead for one stream: what a slow client can hold in memory."""
 KEEP_ALIVE_S = 15.0
+CursorText = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,18}$"})]
 SSE = "text/event-stream"
 
 
@@ -51,21 +53,21 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         caller: Caller,
         after: Annotated[int, Query(ge=0, le=MAX_CURSOR, description="Only events with a cursor above this.")] = 0,
         limit: Annotated[int, Query(ge=1, le=PAGE, description="At most so many (a stream ignores no event).")] = 100,
-        model: Annotated[str | None, Query(description="Only events of this model.", examples=["iris"])] = None,
+        model: Annotated[ModelNameText | None, Query(description="Only events of this model.")] = None,
         accept: Annotated[str, Header(include_in_schema=False)] = "",
         last_event_id: Annotated[
-            str | None, Header(description="Streams resume after this cursor; it wins over `after`.")
+            CursorText | None, Header(description="Resume after this cursor; it wins over `after`.")
         ] = None,
     ) -> Response:
         """What happened, in order. Read page by page with the last cursor as the next `after`, or follow."""
         if model is not None:
             check_covers(caller, check_model_name(model, where="?model"))
         visible = covered(caller)
+        if last_event_id is not None:
+            after = _cursor(last_event_id)
         if not _wants_stream(accept):
             found, _ = await read_page(parts.event_log, after, limit, model, visible)
             return answer([event_view(event) for event in found])
-        if last_event_id is not None:
-            after = _cursor(last_event_id)
         return LiveStream(
             event_stream(parts.event_log, parts.clock, after, model, visible),
             media_type=SSE,

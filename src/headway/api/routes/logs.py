@@ -14,6 +14,7 @@ from headway.api.answers import LiveStream
 from headway.api.log_lines import Following, one_after_the_other, released
 from headway.api.openapi import refusals
 from headway.api.parts import Parts
+from headway.api.schemas import VersionNameText
 from headway.domain.errors import InvalidInput, ModelNotFound, ReplicaNotFound
 from headway.domain.names import (
     REPLICA_SUFFIX_ALPHABET,
@@ -46,7 +47,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         model: ModelName,
         caller: Caller,
         replica: Annotated[str | None, Query(description="Only this replica; it may be gone already.")] = None,
-        version: Annotated[str | None, Query(description="Only replicas of this version.", examples=["v1"])] = None,
+        version: Annotated[VersionNameText | None, Query(description="Only replicas of this version.")] = None,
         tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL, description="Begin so many lines before the end.")] = None,
         follow: Annotated[bool, Query(description="Go on with what is printed from now on.")] = False,
     ) -> Response:
