@@ -86,7 +86,7 @@ def test_scale_and_logs(running: Installation, write_model: WriteModel) -> None:
     call = Caller(running.data_url)
     seen = {call("/models/chatty/predict", "[[1]]").headers["x-headway-replica"] for _ in range(60)}
     assert len(seen) == 3
-    assert running.ok("logs", "chatty").stdout.count("loaded") == 3
+    assert running.ok("logs", "chatty").stdout.count("| loaded\n") == 3
     running.ok("scale", "chatty", "1")
     wait_until(lambda: len(running.ok("status", "chatty", "-o", "json").json()["replica_list"]) == 1, 30)
     assert call("/models/chatty/predict", "[[1]]").status == 200
