@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headway.adapters.haproxy.maps import (
@@ -25,6 +26,7 @@ from headway.domain.errors import NotReady, Overloaded, PayloadTooLarge
 from headway.domain.names import version_name, version_number
 from headway.domain.routing_table import ModelRoute, RoutingTable, VersionRoute
 
+CONFIG_FILE = "haproxy.cfg"
 BUFFER_BYTES = 128 * 1024
 """A request up to about this size is held until it is answered, so it can be sent to another replica."""
 MAX_CONNECTIONS = 2_000
@@ -50,6 +52,8 @@ class Listen:
     retries: bool = True
     """False only to show, by experiment, that they are needed."""
     threads: int = 2
+    request_timeout_s: float = 15.0
+    """For a request's head, and again for as much of its body as fits the buffer."""
 
     @property
     def address(self) -> str:
@@ -59,11 +63,18 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Everything on disk: the configuration, the maps, and one fingerprint over both."""
+    """Everything on disk: the configuration, the maps, the error pages, and one fingerprint over all."""
 
     config: str
     maps: Maps
+    pages: Mapping[int, str]
     fingerprint: str
+
+    def files(self) -> dict[str, str]:
+        """Content by file name; the configuration last, since it names the others."""
+        maps = {f"{name}.map": map_text(entries) for name, entries in self.maps.items()}
+        pages = {f"{status}.http": text for status, text in self.pages.items()}
+        return {**maps, **pages, CONFIG_FILE: self.config}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +99,23 @@ def structure(table: RoutingTable, *, with_spares: bool = False) -> Structure:
 def render(table: RoutingTable, listen: Listen) -> Rendered:
     """Configuration and maps for ``table``; raises ``GatewayFailed`` for names that cannot be configured."""
     check_table(table)
-    maps = render_maps(table)
-    config = render_config(table, listen)
-    digest = hashlib.sha256(config.encode())
-    for name, entries in maps.items():
-        digest.update(f"\0{name}\0{map_text(entries)}".encode())
-    fingerprint = digest.hexdigest()
-    return Rendered(config, {**maps, "state": {**maps["state"], "table": fingerprint}}, fingerprint)
+    bare = Rendered(render_config(table, listen), render_maps(table), error_pages(), "")
+    digest = hashlib.sha256()
+    for name, text in bare.files().items():
+        digest.update(f"{name}\0{text}\0".encode())
+    return with_state(bare, digest.hexdigest())
+
+
+def with_state(rendered: Rendered, fingerprint: str) -> Rendered:
+    """``rendered`` with the fingerprint also where a running HAProxy can be asked for it."""
+    state = {**rendered.maps["state"], "table": fingerprint}
+    return replace(rendered, maps={**rendered.maps, "state": state}, fingerprint=fingerprint)
+
+
+def render_cold(listen: Listen) -> Rendered:
+    """What HAProxy starts with while no table is known: every model is "not ready", none is "unknown"."""
+    bare = Rendered(render_config(RoutingTable(), listen), render_maps(RoutingTable()), error_pages(), "")
+    return replace(bare, maps={**bare.maps, "state": {}})
 
 
 def render_config(table: RoutingTable, listen: Listen) -> str:
@@ -184,19 +205,18 @@ def _defaults(listen: Listen, longest_s: float) -> str:
         "defaults",
         [
             "mode http",
-            "option http-buffer-request",
             "option idle-close-on-response",
             "option forwardfor",
             "option splice-auto",
             "http-reuse always",
             *again,
-            "timeout http-request 15s",
+            f"timeout http-request {_ms(listen.request_timeout_s)}",
             f"timeout http-keep-alive {_ms(listen.keep_alive_s)}",
             f"timeout client {_ms(longest_s + 30)}",
             "timeout connect 5s",
             f"timeout server {_ms(longest_s)}",
             f"timeout queue {_ms(longest_s)}",
-            *error_pages(),
+            *(f"errorfile {status} {status}.http" for status in error_pages()),
         ],
     )
 
@@ -232,6 +252,9 @@ def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
             f"http-request return {large} if {{ req.body_size gt {version.max_body_bytes} }}",
             f"http-request return {none} if {{ nbsrv({name}) lt 1 }}",
             f"http-request return {full} if {{ queue({name}) ge {waiting} }}",
+            # After every refusal: what is going to be refused is not waited for. A request that lies in the buffer
+            # as a whole can be sent to another replica.
+            f"http-request wait-for-body time {_ms(listen.request_timeout_s)}",
             *servers,
         ],
     )

@@ -33,11 +33,12 @@ from headway.adapters.haproxy.config import (
     Rendered,
     Structure,
     render,
+    render_cold,
     server_address,
     server_options,
     structure,
 )
-from headway.adapters.haproxy.maps import ORDER, backend_name, map_text, replica_of, server_name
+from headway.adapters.haproxy.maps import ORDER, backend_name, replica_of, server_name
 from headway.adapters.haproxy.process import HaproxyProcess, Places
 from headway.adapters.haproxy.runtime_api import BackendState, RuntimeApi
 from headway.domain.errors import GatewayFailed, HeadwayError
@@ -145,8 +146,7 @@ class HaproxyGateway:
             if self._adopted:
                 await self._read_running()
             else:
-                empty = render(RoutingTable(), self._listen)
-                self._write(Rendered(empty.config, {**empty.maps, "state": {}}, ""))
+                self._write(render_cold(self._listen))
                 self._table, self._fingerprint = None, ""
                 self._loaded, self._older_suspects = structure(RoutingTable()), frozenset()
                 self._process = await self._spawn()
@@ -356,9 +356,8 @@ class HaproxyGateway:
     def _write(self, rendered: Rendered) -> None:
         folder = self._places.folder
         try:
-            for name, entries in rendered.maps.items():
-                _replace_file(folder / f"{name}.map", map_text(entries))
-            _replace_file(self._places.config, rendered.config)
+            for name, text in rendered.files().items():
+                _replace_file(folder / name, text)
         except OSError as error:
             raise GatewayFailed(f"the gateway's files cannot be written: {error}") from None
         self._on_disk = rendered
@@ -385,7 +384,7 @@ def _replace_file(path: Path, text: str) -> None:
     part = path.with_name(path.name + ".part")
     part.unlink(missing_ok=True)
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
+    with os.fdopen(fd, "w", newline="") as file:
         file.write(text)
     part.replace(path)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from headway.adapters.haproxy.config import CONFIG_FILE
 from headway.adapters.haproxy.runtime_api import ask, messages_of
 from headway.domain.errors import AlreadyRunning, GatewayFailed, Unsupported
 
@@ -43,7 +44,7 @@ class Places:
 
     @property
     def config(self) -> Path:
-        return self.folder / "haproxy.cfg"
+        return self.folder / CONFIG_FILE
 
     @property
     def log(self) -> Path:
@@ -206,6 +207,7 @@ async def spawn(binary: str, places: Places, host: str, port: int) -> HaproxyPro
         said = places.log.read_bytes()[logged_before:].decode(errors="replace")
         raise GatewayFailed(f"HAProxy did not start: {messages_of(said)}", hint=f"see {places.log}") from None
     except BaseException:
+        process.send(signal.SIGKILL)
         process.release()
         raise
     return process

@@ -25,12 +25,13 @@ from headway.domain.errors import (
 )
 
 RETRY_AFTER_S = 1
+AGAIN = f"send it again after {RETRY_AFTER_S} s"
 TRICKS = r"(^|/)(\.|%2e)(\.|%2e)?(/|$)|%2f|%5c|%00|[\\]"
 """``.`` and ``..`` segments, and separators in disguise: nobody needs them, and readings of them differ."""
 
 
 def reply(error: type[HeadwayError], message: str, hint: str = "", *, dynamic: bool = False) -> str:
-    """Arguments of a ``return`` or ``http-error``: the error's JSON form, status and headers.
+    """Arguments of ``http-request return``: the error's JSON form, status and headers.
 
     ``dynamic``: ``message`` holds sample expressions (``%[...]``), which then must be safe inside JSON.
     """
@@ -46,21 +47,31 @@ def reply(error: type[HeadwayError], message: str, hint: str = "", *, dynamic: b
     return f"status {error.status} content-type application/json {kind} '{body}'{headers}"
 
 
-def error_pages() -> list[str]:
-    """What HAProxy says by itself. A 502 (a replica died in the middle) goes out as 503: ask again."""
-    pages = [
-        (400, MalformedHttp, "the request is not valid HTTP/1.x, or its head is too large", ""),
-        (408, RequestTimeout, "the request came in too slowly", ""),
-        (500, HeadwayError, "the gateway failed", ""),
-        (502, NotReady, "the replica ended before it had answered", "send the request again"),
-        (503, NotReady, "no replica could take the request in time", "send it again after Retry-After seconds"),
-        (504, DeadlineExceeded, "the replica did not answer within the time limit of its version", ""),
-    ]
-    lines = []
-    for status, error, message, hint in pages:
-        text = reply(error, message, hint).replace(f"status {error.status}", f"status {status}", 1)
-        lines.append(f"http-error {text}")
-    return lines
+def error_pages() -> dict[int, str]:
+    """What HAProxy says by itself, as raw answers by the status that it believes to send.
+
+    They have to be files: the parser of requests knows no other kind. A 502 (the replica died in the middle
+    of its answer, or every time) goes out as 503: ask again.
+    """
+    slow = "the request came in too slowly"
+    late = "no replica could take the request in time"
+    return {
+        400: _page("Bad Request", MalformedHttp("the request is not valid HTTP/1.x, or its head is too large")),
+        408: _page("Request Timeout", RequestTimeout(slow)),
+        500: _page("Internal Server Error", HeadwayError("the gateway failed")),
+        502: _page("Service Unavailable", NotReady("the replica ended before it had answered", hint=AGAIN)),
+        503: _page("Service Unavailable", NotReady(late, hint=AGAIN)),
+        504: _page("Gateway Timeout", DeadlineExceeded("the replica did not answer within its version's time limit")),
+    }
+
+
+def _page(reason: str, error: HeadwayError) -> str:
+    body = json.dumps(error.to_dict())
+    again = f"Retry-After: {RETRY_AFTER_S}\r\n" if isinstance(error, NotReady) else ""
+    return (
+        f"HTTP/1.1 {error.status} {reason}\r\nContent-Type: application/json\r\n{again}"
+        f"Content-Length: {len(body)}\r\n\r\n{body}"
+    )
 
 
 def frontend_rules(sticky_rules: Sequence[str]) -> list[str]:
@@ -192,5 +203,4 @@ def _answer() -> list[str]:
     return [
         f"http-after-response set-header x-request-id %[var(txn.id)] if {_has('id')}",
         f"http-after-response set-header x-headway-version %[var(txn.version)] if {_has('backend')}",
-        "http-after-response set-status 503 if { status 502 }",
     ]
