@@ -64,6 +64,10 @@ fi
 
 say "installing what requirements.lock names"
 export UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=$PWD/$venv
-"$venv/bin/uv" pip sync --quiet --require-hashes requirements.lock
+compile=()
+# Where Python may not write bytecode as it goes, every start would compile its imports anew.
+[[ -z ${PYTHONDONTWRITEBYTECODE:-} ]] || compile=(--compile-bytecode)
+"$venv/bin/uv" pip sync --quiet --require-hashes "${compile[@]}" requirements.lock
 "$venv/bin/uv" pip install --quiet --no-deps --editable .
+[[ -z ${PYTHONDONTWRITEBYTECODE:-} ]] || "$venv/bin/python" -m compileall -q src
 say "ready: $venv/bin/headway"
