@@ -87,7 +87,7 @@ def _offline(output: str) -> _Explained | None:
     return (
         f"{place} cannot be reached",
         None,
-        "check the network and the index that uv is set up with (UV_INDEX_URL or uv.toml)",
+        "check the network and the index that uv is set up with (UV_DEFAULT_INDEX or uv.toml)",
     )
 
 
