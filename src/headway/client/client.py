@@ -144,7 +144,7 @@ class Client:
         return view_of(DiffAnswer, self._connection.ask("POST", f"{_model(found.name)}/diff", body=body), CONTROL)
 
     def set_traffic(self, name: str, weights: Mapping[str, int]) -> Change:
-        """Split production traffic: percent by version, 100 together. ``InvalidTraffic``, ``VersionNotFound``."""
+        """Split production traffic: percent by version, 100 together. Raises ``InvalidTraffic``."""
         body = {"weights": dict(weights)}
         return view_of(Change, self._connection.ask("PUT", f"{_model(name)}/traffic", body=body), CONTROL)
 
