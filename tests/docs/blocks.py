@@ -54,6 +54,18 @@ def commands(block: Block) -> Iterator[str]:
             yield line.strip()
 
 
+def printed(block: Block) -> dict[str, list[str]]:
+    """What a console block shows below each of its commands, line by line."""
+    shown: dict[str, list[str]] = {}
+    below: list[str] = []
+    for line in block.code.replace("\\\n", " ").splitlines():
+        if line.startswith("$ "):
+            below = shown.setdefault(line[2:].strip(), [])
+        elif line.strip():
+            below.append(line)
+    return shown
+
+
 def words(command: str) -> list[str]:
     """Words of a command up to the first pipe, redirection or ``&&``; comments dropped."""
     lexer = shlex.shlex(command, posix=True, punctuation_chars="|&;<>")
