@@ -13,13 +13,13 @@ from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, Mo
 from headway.server.codecs import Codec
 from headway.server.failures import describe, log_traceback
 from headway.server.http import Request, Response
-from headway.server.inputs import Inputs, stack
+from headway.server.inputs import Inputs, has_odd_numbers, stack
 from headway.server.model import LoadedModel
 from headway.server.results import NotSplittable, split
 
 Answer = Response | HeadwayError
 
-_MAX_SHAPES = 16
+_MAX_SHAPES = 64
 
 
 class Ticket:
@@ -87,10 +87,11 @@ class Execution:
         outcome.rows = sum(t.inputs.rows for t in tickets) if together else first.rows
         try:
             x = stack([t.inputs for t in tickets], self._model.kind)
-            result = self._model.predict(x, first.columns)
+            result = self._model.predict(x, first.columns, first.extras)
             outcome.predicted_ns = perf_counter_ns()
             if together:
-                parts = split(result, [t.inputs.rows for t in tickets])
+                wants_arrays = any(t.codec.wants_arrays for t in tickets)
+                parts = split(result, [t.inputs.rows for t in tickets], as_lists=not wants_arrays)
         except NotSplittable as error:
             log_traceback(error, "this model does not answer row by row; requests are predicted one at a time")
             self._model.together = False
@@ -103,7 +104,7 @@ class Execution:
         if len(self._proven) < _MAX_SHAPES:
             self._proven.add(first.shape)
         if self._model.metrics is not None:
-            outcome.measurements = self._measure()
+            outcome.measurements = self._model.reported = self._measure()
         outcome.answers = (
             [self._encode(t, parts[i]) for i, t in enumerate(tickets)]
             if together
@@ -113,7 +114,7 @@ class Execution:
 
     def _encode(self, ticket: Ticket, result: Any) -> Answer:
         try:
-            answer: Answer = ticket.codec.encode(ticket.request, result)
+            answer: Answer = ticket.codec.encode(ticket.inputs, result)
         except HeadwayError as error:
             answer = error
         except Exception as error:
@@ -126,8 +127,9 @@ class Execution:
         """Whose fault ``error`` is.
 
         The client's when the model says so (an error of Headway's own ``InvalidInput`` family, or one with a
-        ``status_code`` from 400 to 499), or when it rejects a shape of input it has never answered while it has
-        answered others: scikit-learn's "X has 3 features, but … is expecting 4" is one of these.
+        ``status_code`` from 400 to 499); when it rejects a shape of input it has never answered while it has
+        answered others (scikit-learn's "X has 3 features, but … is expecting 4"); when it raises ``ValueError`` for
+        numbers that are missing, infinite or beyond float32 ("Input X contains NaN").
         """
         if isinstance(error, InvalidInput):
             return error
@@ -135,12 +137,14 @@ class Execution:
         status = getattr(error, "status_code", None)
         if isinstance(status, int) and 400 <= status < 500:
             return InvalidRequest(failure.message)
+        hint = None
         rejects = isinstance(error, ValueError | TypeError | KeyError | IndexError)
         if rejects and self._proven and inputs.shape not in self._proven:
-            return InvalidRequest(
-                f"the model refused this input: {failure.message}",
-                hint="its columns, width or type differ from those of inputs that the model has answered",
-            )
+            hint = "its columns, width or type differ from those of inputs that the model has answered"
+        elif isinstance(error, ValueError) and has_odd_numbers(inputs):
+            hint = "it holds missing, infinite or huge numbers"
+        if hint is not None:
+            return InvalidRequest(f"the model refused this input: {failure.message}", hint=hint)
         log_traceback(error, f"predict failed{f' at {failure.where}' if failure.where else ''}")
         return ModelFailed(failure.message, where=failure.where)
 

@@ -65,15 +65,7 @@ def _where(error: BaseException, bundle: Path) -> str | None:
     root = os.path.realpath(bundle)
     if isinstance(error, SyntaxError) and error.filename:
         return _place(error.filename, error.lineno, root)
-    found = None
-    seen: set[int] = set()
-    # A wrapped error (`raise X from Y`, an error while handling one) may have its only frame of ours further in.
-    current: BaseException | None = error
-    while current is not None and found is None and id(current) not in seen:
-        seen.add(id(current))
-        found = _innermost(current.__traceback__, root)
-        current = current.__cause__ or current.__context__
-    return found
+    return _innermost(error.__traceback__, root)
 
 
 def _innermost(trace: TracebackType | None, root: str) -> str | None:
@@ -86,6 +78,8 @@ def _innermost(trace: TracebackType | None, root: str) -> str | None:
 
 
 def _place(filename: str, line: int | None, root: str) -> str | None:
+    if not os.path.isabs(filename):
+        return None  # <frozen importlib._bootstrap>, <string>
     path = os.path.realpath(filename)
     if not path.startswith(root + os.sep):
         return None

@@ -1,24 +1,19 @@
-"""A request's rows on their way to the model: checked when they come, stacked when they are predicted.
+"""A request's rows on their way to the model: kept apart when they come, stacked when they are predicted.
 
 Rows stay plain lists until the batch is built: one ``numpy.array`` call for sixty-four requests instead of
 sixty-four. ``Inputs.key`` says which requests fit into one call (same columns, width and kind of value).
-
-Numbers in JSON become float64, whole or not: JSON does not tell 5 from 5.0, and what a model answers must
-not depend on it. ``null`` among numbers is NaN, booleans are 0 and 1. Rows of strings become an array of
-objects; strings and numbers in one row need a DataFrame, which keeps a type for each column.
 """
 
 from __future__ import annotations
 
 import enum
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from headway.domain.errors import InvalidRequest
 from headway.server.model import InputKind
 
-MIXED_HINT = "annotate X as pandas.DataFrame in the model to take columns of different types"
+FLOAT32_MAX = 3.4028234663852886e38
 ROWS_HINT = "send rows: [[1, 2], [3, 4]]; one row is [[1, 2]]"
 
 
@@ -32,14 +27,16 @@ class Form(enum.IntEnum):
     """Lists of any JSON values, for a DataFrame."""
     TENSOR = 3
     """An ndarray with the rows in its first axis."""
-    WHOLE = 4
+    COLUMNS = 4
+    """One ndarray per column, for a DataFrame."""
+    WHOLE = 5
     """The body as it is."""
 
 
 class Inputs:
     """What one request asks about."""
 
-    __slots__ = ("columns", "form", "key", "rows", "shape", "values")
+    __slots__ = ("columns", "context", "extras", "form", "key", "rows", "shape", "values")
 
     def __init__(
         self,
@@ -54,10 +51,20 @@ class Inputs:
         self.values = values
         self.rows = rows
         self.columns = columns
-        self.shape = (form, columns, width)
+        self.shape = (form, columns, width, kinds)
         """What a model may care about before it looks at values."""
-        self.key = self.shape if kinds is None else (form, columns, width, kinds)
-        """Requests with equal keys may share a call."""
+        self.key: Hashable = None if form is Form.WHOLE else self.shape
+        """Requests with equal keys may share a call; None: with nobody."""
+        self.extras: Mapping[str, Any] | None = None
+        """Keyword arguments for ``predict`` that the request brings; set with :meth:`bring`."""
+        self.context: Any = None
+        """What the codec needs for the answer."""
+
+    def bring(self, extras: Mapping[str, Any]) -> None:
+        """Add keyword arguments for ``predict``; such a request shares no call."""
+        if extras:
+            self.extras = extras
+            self.key = None
 
 
 def whole(value: Any) -> Inputs:
@@ -67,45 +74,55 @@ def whole(value: Any) -> Inputs:
 
 def numbers(rows: list[list[float]], columns: tuple[str, ...] | None = None) -> Inputs:
     """Rows that are known to hold floats only; widths are checked here."""
-    width = _width(rows)
+    width = row_width(rows)
     return Inputs(Form.NUMBERS, rows, len(rows), columns, width)
 
 
-def tabular(
-    rows: Any, columns: Sequence[Any] | None, kind: InputKind, known_columns: tuple[str, ...] | None = None
-) -> Inputs:
-    """Decoded JSON rows, as lists or as records, for a model of that ``kind``. Raises ``InvalidRequest``.
+def tensor(values: Any, columns: tuple[str, ...] | None = None) -> Inputs:
+    """An ndarray of at least one row."""
+    if values.ndim == 0 or values.shape[0] == 0:
+        raise InvalidRequest("no rows", hint=ROWS_HINT)
+    return Inputs(Form.TENSOR, values, values.shape[0], columns, values.shape[1:], values.dtype.str)
 
-    ``known_columns`` are the model's own: named columns are put into their order, missing ones refused.
-    """
-    if not isinstance(rows, list):
-        raise InvalidRequest("rows must be a JSON array", hint=ROWS_HINT)
-    if kind is InputKind.LISTS:
-        if columns is not None:
-            raise InvalidRequest("this model takes plain lists, no columns", where="columns")
-        return whole(rows)
+
+def vector(values: Any, columns: tuple[str, ...] | None = None) -> Inputs:
+    """Rows that are single values: a one-dimensional array of floats, or of strings as objects."""
+    import numpy
+
+    types = set(map(type, values))
+    if types == {str}:
+        return tensor(numpy.array(values, dtype=object), columns)
+    if not types <= {int, float, bool, type(None)}:
+        raise InvalidRequest("rows mix strings and numbers")
+    try:
+        return tensor(numpy.array(values, dtype=numpy.float64), columns)
+    except OverflowError:
+        raise InvalidRequest("a number is beyond the range of float64") from None
+
+
+def columnar(columns: Mapping[str, Any]) -> Inputs:
+    """One-dimensional ndarrays of equal length by column name, for a DataFrame."""
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) != 1 or lengths == {0}:
+        raise InvalidRequest("columns differ in length" if len(lengths) > 1 else "no rows")
+    names = tuple(columns)
+    kinds = tuple(values.dtype.str for values in columns.values())
+    return Inputs(Form.COLUMNS, dict(columns), lengths.pop(), names, len(names), kinds)
+
+
+def row_width(rows: list[Any]) -> int:
+    """The common width of ``rows``. Raises ``InvalidRequest`` when there is none."""
     if not rows:
         raise InvalidRequest("no rows", hint=ROWS_HINT)
-    if all(type(row) is dict for row in rows):
-        if columns is not None:
-            raise InvalidRequest("rows are records, which name their columns already", where="columns")
-        named, rows = _records(rows)
-        names: tuple[str, ...] | None = named
-    else:
-        for index, row in enumerate(rows):
-            if type(row) is not list:
-                raise InvalidRequest(f"row {index} is {_type_name(row)}, not a list", hint=ROWS_HINT)
-        names = None if columns is None else _names(columns)
-    width = _width(rows)
-    if names is not None and len(names) != width:
-        raise InvalidRequest(f"{len(names)} columns, but rows have {width} values", where="columns")
-    if known_columns is not None:
-        names, rows = _in_order(names, rows, known_columns)
-    if kind is InputKind.FRAME:
-        kinds = tuple(frozenset(map(type, column)) for column in zip(*rows, strict=True))
-        _check_integers(rows)
-        return Inputs(Form.CELLS, rows, len(rows), names, width, kinds)
-    return _uniform(rows, names, width, kind)
+    width = len(rows[0])
+    if len(rows) > 1 and any(len(row) != width for row in rows):
+        index = next(i for i, row in enumerate(rows) if len(row) != width)
+        raise InvalidRequest(
+            f"row {index} has {len(rows[index])} values, row 0 has {width}", hint="all rows need the same width"
+        )
+    if width == 0:
+        raise InvalidRequest("rows are empty", hint=ROWS_HINT)
+    return width
 
 
 def stack(batch: Sequence[Inputs], kind: InputKind) -> Any:
@@ -115,6 +132,8 @@ def stack(batch: Sequence[Inputs], kind: InputKind) -> Any:
         return first.values
     if first.form is Form.TENSOR:
         return _stack_tensors(batch, kind)
+    if first.form is Form.COLUMNS:
+        return _stack_columns(batch)
     if len(batch) == 1:
         rows = first.values
     else:
@@ -144,105 +163,23 @@ def _stack_tensors(batch: Sequence[Inputs], kind: InputKind) -> Any:
     return values if kind is InputKind.ARRAY else values.tolist()
 
 
-def _width(rows: list[Any]) -> int:
-    if not rows:
-        raise InvalidRequest("no rows", hint=ROWS_HINT)
-    width = len(rows[0])
-    if len(rows) > 1 and any(len(row) != width for row in rows):
-        index = next(i for i, row in enumerate(rows) if len(row) != width)
-        raise InvalidRequest(
-            f"row {index} has {len(rows[index])} values, row 0 has {width}", hint="all rows need the same width"
-        )
-    if width == 0:
-        raise InvalidRequest("rows are empty", hint=ROWS_HINT)
-    return width
-
-
-def _names(columns: Any) -> tuple[str, ...]:
-    if not isinstance(columns, list) or not all(type(c) is str for c in columns):
-        raise InvalidRequest("columns must be a list of strings", where="columns")
-    names = tuple(columns)
-    if len(set(names)) != len(names):
-        raise InvalidRequest("a column is named twice", where="columns")
-    return names
-
-
-def _records(records: list[dict[str, Any]]) -> tuple[tuple[str, ...], list[list[Any]]]:
-    names = tuple(records[0])
-    wanted = records[0].keys()
-    rows = []
-    for index, record in enumerate(records):
-        if record.keys() != wanted:
-            odd = sorted(record.keys() ^ wanted)[:5]
-            raise InvalidRequest(f"record {index} and record 0 differ in the keys {', '.join(map(repr, odd))}")
-        rows.append([record[name] for name in names])
-    return names, rows
-
-
-def _in_order(
-    names: tuple[str, ...] | None, rows: list[list[Any]], known: tuple[str, ...]
-) -> tuple[tuple[str, ...] | None, list[list[Any]]]:
-    if names is None:
-        return (known if len(known) == len(rows[0]) else None), rows
-    if names == known:
-        return names, rows
-    missing = [n for n in known if n not in names]
-    if missing:
-        raise InvalidRequest(f"columns are missing: {', '.join(map(repr, missing[:5]))}")
-    extra = [n for n in names if n not in known]
-    if extra:
-        raise InvalidRequest(f"unknown columns: {', '.join(map(repr, extra[:5]))}")
-    order = [names.index(n) for n in known]
-    return known, [[row[i] for i in order] for row in rows]
-
-
-def _uniform(rows: list[list[Any]], names: tuple[str, ...] | None, width: int, kind: InputKind) -> Inputs:
-    types = {type(cell) for row in rows for cell in row}
-    if types <= {int, float, bool, type(None)}:
-        return Inputs(Form.NUMBERS, _floats(rows), len(rows), names, width)
-    if types == {str}:
-        return Inputs(Form.STRINGS, rows, len(rows), names, width)
-    if types == {list} and kind is InputKind.ARRAY:
-        return tensor(_array(rows), names)
-    first = type(rows[0][0])
-    odd = ((i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if type(cell) is not first)
-    i, j = next(odd, (0, 0))
-    where = f"row {i}, column {j}"
-    if types <= {int, float, bool, type(None), str}:
-        raise InvalidRequest("rows mix strings and numbers", where=where, hint=MIXED_HINT)
-    raise InvalidRequest(f"{_type_name(rows[i][j])} where a number is wanted", where=where)
-
-
-def tensor(values: Any, columns: tuple[str, ...] | None = None) -> Inputs:
-    """An ndarray of at least one row."""
-    if values.ndim == 0 or values.shape[0] == 0:
-        raise InvalidRequest("no rows", hint=ROWS_HINT)
-    return Inputs(Form.TENSOR, values, values.shape[0], columns, values.shape[1:], values.dtype.str)
-
-
-def _array(rows: list[list[Any]]) -> Any:
+def _stack_columns(batch: Sequence[Inputs]) -> Any:
     import numpy
+    import pandas
 
-    try:
-        return numpy.array(rows, dtype=numpy.float64)
-    except (ValueError, TypeError, OverflowError):
-        raise InvalidRequest("nested rows must be numbers in lists of equal shape") from None
-
-
-def _floats(rows: list[list[Any]]) -> list[list[float]]:
-    try:
-        return [[math.nan if cell is None else float(cell) for cell in row] for row in rows]
-    except OverflowError:
-        raise InvalidRequest("a number is beyond the range of float64") from None
+    if len(batch) == 1:
+        return pandas.DataFrame(batch[0].values)
+    names = batch[0].values
+    return pandas.DataFrame({name: numpy.concatenate([inputs.values[name] for inputs in batch]) for name in names})
 
 
-def _check_integers(rows: list[list[Any]]) -> None:
-    for index, row in enumerate(rows):
-        for cell in row:
-            if type(cell) is int and not -(2**63) <= cell < 2**63:
-                raise InvalidRequest("a whole number is beyond 64 bits", where=f"row {index}")
-
-
-def _type_name(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
+def has_odd_numbers(inputs: Inputs) -> bool:
+    """Whether a number in it is missing, not finite, or beyond what float32 holds."""
+    form, values = inputs.form, inputs.values
+    if form is Form.NUMBERS or form is Form.CELLS:
+        cells = (cell for row in values for cell in row)
+        return any(cell is None or (isinstance(cell, float | int) and not abs(cell) <= FLOAT32_MAX) for cell in cells)
+    if form is Form.TENSOR or form is Form.COLUMNS:
+        arrays = [values] if form is Form.TENSOR else values.values()
+        return any(a.dtype.kind in "iuf" and not bool((abs(a) <= FLOAT32_MAX).all()) for a in arrays)
+    return False

@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ from headway.domain.errors import LoadFailed
 
 NAME_PARAMETERS = ("features_names", "feature_names", "names")
 """Parameters of ``predict`` that get the column names, the first one found."""
+
+
+_CATCH_ALL = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+EXTRAS = ("params", "meta")
 
 
 class InputKind(enum.Enum):
@@ -46,6 +50,10 @@ class LoadedModel:
         self._call: Callable[..., Any] = subject.predict if hasattr(subject, "predict") else subject
         signature = _signature(self._call, name)
         first, self._names_parameter = _parameters(signature, name)
+        self.extras = _extras(signature)
+        """Keyword arguments that ``predict`` takes from a request: of ``params`` (MLflow) and ``meta`` (Seldon)."""
+        self.reported: Any = None
+        """What ``metrics`` returned after the present call."""
         self.kind = _kind(self._call, first, name)
         self.together: bool = getattr(subject, "batching", True) is not False and self.kind in (
             InputKind.ARRAY,
@@ -54,6 +62,7 @@ class LoadedModel:
         )
         """Whether rows of several requests may be predicted in one call; set False once that proved wrong."""
         self.metrics: Callable[[], Any] | None = _optional(subject, "metrics")
+        self.tags: Callable[[], Any] | None = _optional(subject, "tags")
         self.health_status: Callable[[], Any] | None = _optional(subject, "health_status")
 
     def load(self) -> None:
@@ -69,11 +78,12 @@ class LoadedModel:
             return None
         return tuple(str(n) for n in names)
 
-    def predict(self, x: Any, columns: Sequence[str] | None) -> Any:
+    def predict(self, x: Any, columns: Sequence[str] | None, extras: Mapping[str, Any] | None = None) -> Any:
         """The user's answer for ``x``; ``columns`` reach it if it takes them."""
         if self._names_parameter is None:
-            return self._call(x)
-        return self._call(x, **{self._names_parameter: None if columns is None else list(columns)})
+            return self._call(x) if extras is None else self._call(x, **extras)
+        names = None if columns is None else list(columns)
+        return self._call(x, **{self._names_parameter: names}, **(extras or {}))
 
 
 def _optional(subject: Any, name: str) -> Callable[[], Any] | None:
@@ -116,7 +126,7 @@ def _parameters(signature: inspect.Signature | None, name: str) -> tuple[inspect
     missing = [
         p.name
         for p in parameters
-        if p is not first and p.name != taken and p.default is kinds.empty and p.kind not in (2, 4)
+        if p is not first and p.name != taken and p.default is kinds.empty and p.kind not in _CATCH_ALL
     ]
     if missing:
         raise LoadFailed(
@@ -124,6 +134,13 @@ def _parameters(signature: inspect.Signature | None, name: str) -> tuple[inspect
             hint="def predict(self, X, features_names=None); other parameters need defaults",
         )
     return first, taken
+
+
+def _extras(signature: inspect.Signature | None) -> frozenset[str]:
+    if signature is None:
+        return frozenset()
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    return frozenset(name for name in EXTRAS if open_ended or name in signature.parameters)
 
 
 def _kind(call: Callable[..., Any], first: inspect.Parameter | None, name: str) -> InputKind:

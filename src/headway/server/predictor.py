@@ -182,13 +182,13 @@ class Predictor:
                 continue
             if not batch:
                 key = ticket.inputs.key
-            elif ticket.inputs.key != key or rows + ticket.inputs.rows > limit:
+            elif key is None or ticket.inputs.key != key or rows + ticket.inputs.rows > limit:
                 passed.append(ticket)
                 continue
             self._leave(ticket)
             batch.append(ticket)
             rows += ticket.inputs.rows
-            if rows >= limit or not self._model.together:
+            if rows >= limit or key is None or not self._model.together:
                 break
         queue.extendleft(reversed(passed))
         return batch

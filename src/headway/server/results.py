@@ -19,16 +19,19 @@ class NotSplittable(Exception):
     """A result that has not one item for each row: such a model cannot be asked for several requests at once."""
 
 
-def split(result: Any, sizes: Sequence[int]) -> list[Any]:
-    """The part of each request, ``sizes`` being their row counts. Raises :class:`NotSplittable`."""
+def split(result: Any, sizes: Sequence[int], *, as_lists: bool = True) -> list[Any]:
+    """The part of each request, ``sizes`` being their row counts. Raises :class:`NotSplittable`.
+
+    ``as_lists``: arrays become lists first, once for all.
+    """
     total = sum(sizes)
     rows = _rows(result)
     if rows is None or rows != total:
         found = "no rows" if rows is None else f"{rows} rows"
         raise NotSplittable(f"{total} rows in, {found} out ({type(result).__name__})")
-    slices = getattr(result, "iloc", result)
-    if not hasattr(result, "iloc"):
-        slices = to_plain(result)
+    slices = getattr(result, "iloc", None)
+    if slices is None:
+        slices = to_plain(result) if as_lists else result
     parts, start = [], 0
     for size in sizes:
         parts.append(slices[start : start + size])

@@ -15,13 +15,16 @@ from headway.server.inputs import Inputs
 class Codec(Protocol):
     """One wire format, for one model."""
 
+    wants_arrays: bool
+    """Whether results should come as the model made them; else arrays come as lists, which is cheaper in batches."""
+
     def decode(self, request: Request) -> Inputs:
         """The request's rows. Raises ``InvalidRequest`` or ``UnsupportedMediaType``."""
         ...
 
-    def encode(self, request: Request, result: Any) -> Response:
-        """The answer for what the model returned for these rows. Raises ``ModelFailed``.
+    def encode(self, inputs: Inputs, result: Any) -> Response:
+        """The answer for what the model returned for ``inputs``. Raises ``ModelFailed`` or ``InvalidRequest``.
 
-        May run on the worker's thread.
+        ``inputs.context`` is what ``decode`` left there. May run on the worker's thread.
         """
         ...

@@ -12,10 +12,11 @@ import msgspec
 
 from headway.domain.errors import InvalidRequest, UnsupportedMediaType
 from headway.server.http import Request, Response
-from headway.server.inputs import Inputs, numbers, tabular, whole
+from headway.server.inputs import Inputs, numbers, whole
 from headway.server.json_text import parse_json
 from headway.server.model import InputKind
 from headway.server.results import encode_json, to_plain
+from headway.server.tabular import tabular
 
 _decode_numbers = msgspec.json.Decoder(list[list[float]]).decode
 
@@ -31,6 +32,8 @@ _JSON_TYPES = frozenset(
 
 class RowsCodec:
     """For a model of ``kind``; ``known_columns`` are those that the model itself names."""
+
+    wants_arrays = False
 
     def __init__(self, kind: InputKind, known_columns: tuple[str, ...] | None = None) -> None:
         self._kind = kind
@@ -68,7 +71,7 @@ class RowsCodec:
             value = value["instances"]
         return tabular(value, columns, self._kind, self._known_columns)
 
-    def encode(self, request: Request, result: Any) -> Response:
+    def encode(self, inputs: Inputs, result: Any) -> Response:
         """``{"predictions": …}``."""
         return Response(200, b'{"predictions":%b}' % encode_json(to_plain(result)))
 
