@@ -94,13 +94,28 @@ def _from_json(text: str) -> object:
         depth += 1 if bracket in "[{" else -1
         if depth > MAX_DEPTH:
             raise _Unfit(f"nested more than {MAX_DEPTH} levels deep")
-    return json.loads(
+    found = json.loads(
         text,
         object_pairs_hook=_json_object,
         parse_int=_json_number(int),
         parse_float=_json_number(float),
         parse_constant=_json_constant,
     )
+    if any(_SURROGATE.search(one) for one in _strings(found)):
+        raise _Unfit("half a surrogate pair is not text")
+    return found
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield key
+            yield from _strings(one)
 
 
 def _json_number(kind: type[int] | type[float]) -> Any:
@@ -120,9 +135,6 @@ def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise _Unfit("a key stands twice in the same mapping")
-    strings = [*found, *(value for value in found.values() if isinstance(value, str))]
-    if any(_SURROGATE.search(one) for one in strings):
-        raise _Unfit("half a surrogate pair is not text")
     return found
 
 
