@@ -69,8 +69,8 @@ BROKEN = {
     "eats memory at once": Broken(
         model("bytearray(64 * 2**30)"), "out_of_memory", "MemoryError", "model.py:3", "memory", memory_mib=256
     ),
-    "array that does not fit": Broken(
-        model("import numpy\nnumpy.ones(10**10)"),
+    "memory asked for and not used": Broken(
+        model("import numpy\nself.x = numpy.zeros(2**29)"),
         "out_of_memory",
         "MemoryError",
         "model.py:4",
