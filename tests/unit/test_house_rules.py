@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pytest
 
+import headway.client
 import headway.ports
 from headway.domain.errors import HeadwayError, tree
 from headway.domain.lifecycle import (
@@ -169,3 +170,52 @@ def test_a_port_has_six_methods_at_most() -> None:
     for port in ports():
         methods = [n for n, _ in inspect.getmembers(port, inspect.isfunction) if not n.startswith("_")]
         assert 1 <= len(methods) <= 6, f"{port.__name__}: {methods}"
+
+
+CLIENT = {
+    "__init__": "(url, token, home, gateway_url, *, transport)",
+    "apply": "(document, *, wait, timeout_s, progress)",
+    "close": "()",
+    "create_token": "(name, *, scope, models, expires_in_s)",
+    "delete": "(name)",
+    "deploy": "(path, *, name, canary, wait, timeout_s, progress)",
+    "diff": "(document)",
+    "events": "(*, after, model, follow)",
+    "get": "(name)",
+    "info": "()",
+    "list": "()",
+    "logs": "(name, *, replica, version, tail, follow)",
+    "predict": "(name, body, *, version, content_type, path)",
+    "promote": "(name, version)",
+    "revoke_token": "(name)",
+    "rollback": "(name)",
+    "scale": "(name, n)",
+    "schema": "()",
+    "set_traffic": "(name, weights)",
+    "shutdown": "()",
+    "spec": "(name)",
+    "tokens": "()",
+    "versions": "(name)",
+    "wait_deleted": "(name, *, cursor, timeout_s)",
+    "wait_until": "(name, *, cursor, timeout_s, progress)",
+}
+
+
+def test_the_public_surface_of_the_client_is_the_agreed_one() -> None:
+    assert sorted(headway.client.__all__) == ["Client", "Progress"]
+    public = {
+        name: f"({', '.join(shown(inspect.signature(member)))})"
+        for name, member in vars(headway.client.Client).items()
+        if callable(member) and (not name.startswith("_") or name == "__init__")
+    }
+    assert public == CLIENT
+
+
+def shown(signature: inspect.Signature) -> list[str]:
+    """Parameter names, ``*`` before the first that must be named."""
+    found: list[str] = []
+    for name, parameter in list(signature.parameters.items())[1:]:
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in found:
+            found.append("*")
+        found.append(name)
+    return found
