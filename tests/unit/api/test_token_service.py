@@ -7,13 +7,13 @@ import logging
 
 import pytest
 
+from headway.adapters.memory.clock import ManualClock
 from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.stores import MemoryTokenStore
 from headway.control import tokens as module
 from headway.control.tokens import HOME_TOKEN_NAME, CreatedToken, TokenService
 from headway.domain.errors import Conflict, HeadwayError, InvalidInput, InvalidName, TokenNotFound, Unauthenticated
 from headway.domain.tokens import Scope, Token, digest, matches
-from tests.unit.api.world import TurnedClock
 
 HOME_SECRET = "hw_of-the-home"
 
@@ -22,7 +22,7 @@ class Desk:
     """A token service with everything it stands on."""
 
     def __init__(self) -> None:
-        self.clock = TurnedClock()
+        self.clock = ManualClock()
         self.event_log = MemoryEventLog()
         self.store = MemoryTokenStore(self.event_log)
         self.changes = 0

@@ -1,4 +1,4 @@
-"""A control plane for API tests: the real service on memory stores, replicas and gateway made by hand."""
+"""A control plane for API tests: the real service on memory adapters; replicas and bundles as a test needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from headway.adapters.memory.clock import ManualClock
 from headway.adapters.memory.event_log import MemoryEventLog
+from headway.adapters.memory.gateway import MemoryGateway
 from headway.adapters.memory.stores import MemoryDeploymentStore, MemoryTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
@@ -22,38 +24,12 @@ from headway.control.tokens import TokenService
 from headway.domain.errors import BundleNotFound, InvalidBundle, ReplicaNotFound
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import ReplicaSpec, ReplicaStatus, ReplicaTransition
-from headway.domain.routing_table import RoutingTable
 from headway.domain.tokens import digest
-from headway.ports.gateway import GatewayStatus
 
 ADMIN = "hw_home-admin-of-the-tests"
 BUNDLE = hashlib.sha256(b"a bundle").hexdigest()
 OTHER_BUNDLE = hashlib.sha256(b"another bundle").hexdigest()
 GATEWAY_URL = "http://127.0.0.1:8420"
-
-
-class TurnedClock:
-    """Time stands still until it is advanced."""
-
-    def __init__(self) -> None:
-        self.time = 1_700_000_000.0
-        self._turned = asyncio.Event()
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time
-
-    async def sleep(self, seconds: float) -> None:
-        until = self.time + seconds
-        while self.time < until:
-            await self._turned.wait()
-
-    def advance(self, seconds: float) -> None:
-        self.time += seconds
-        self._turned.set()
-        self._turned = asyncio.Event()
 
 
 class PrintingReplicas:
@@ -117,23 +93,6 @@ class PrintingReplicas:
             self.reading -= 1
 
 
-class StillGateway:
-    """A gateway that only has a status."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self, *, stop_gateway: bool) -> None: ...
-
-    async def apply(self, table: RoutingTable) -> bool:
-        return False
-
-    async def drained(self, replica_ids: Collection[str]) -> frozenset[str]:
-        return frozenset(replica_ids)
-
-    def status(self) -> GatewayStatus:
-        return GatewayStatus(running=True, url=GATEWAY_URL, pid=77, version="2.8.25")
-
-
 class HashedBundles:
     """Keeps uploads whose SHA-256 is their digest (the real stores hash the files in them)."""
 
@@ -176,7 +135,7 @@ class World:
     runtime: PrintingReplicas
     bundles: HashedBundles
     tokens: TokenService
-    clock: TurnedClock
+    clock: ManualClock
     closing: asyncio.Event
     shutdowns: list[str] = field(default_factory=list)
 
@@ -205,13 +164,15 @@ def document(name: str = "iris", **spec: Any) -> dict[str, Any]:
 
 async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_bytes: int = 1_000_000) -> World:
     """A world with both bundles stored and nothing deployed."""
-    clock, event_log, runtime, bundles = TurnedClock(), MemoryEventLog(), PrintingReplicas(), HashedBundles()
+    clock, event_log, runtime, bundles = ManualClock(), MemoryEventLog(), PrintingReplicas(), HashedBundles()
     bundles.stored = {BUNDLE: b"a bundle", OTHER_BUNDLE: b"another bundle"}
     book = DeploymentBook(MemoryDeploymentStore(event_log))
     await book.load()
     service = ControlService(book, runtime, bundles, event_log, clock)
     tokens = TokenService(MemoryTokenStore(event_log), clock, home_admin_sha256=digest(ADMIN))
     await tokens.load()
+    gateway = MemoryGateway()
+    await gateway.start()
     closing = asyncio.Event()
     shutdowns: list[str] = []
     info = InfoView(
@@ -235,7 +196,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         bundles=bundles,
         runtime=runtime,
         tokens=tokens,
-        gateway=StillGateway(),
+        gateway=gateway,
         info=lambda: info,
         shutdown=lambda: shutdowns.append("asked"),
         clock=clock,
