@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-_QUANTITY = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,9})?)(?P<unit>[numkMGTPE]|[KMGTPE]i)?", re.ASCII)
+_QUANTITY = re.compile(r"(?P<number>\d{1,19}(?:\.\d{1,9})?)(?P<unit>[numkMGTPE]|[KMGTPE]i)?", re.ASCII)
 _FACTORS = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -19,10 +19,11 @@ _FACTORS = {
     **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
 }
 _DURATION = re.compile(
-    r"(?:(\d{1,9}(?:\.\d{1,9})?)h)?(?:(\d{1,9}(?:\.\d{1,9})?)m(?!s))?"
-    r"(?:(\d{1,9}(?:\.\d{1,9})?)s)?(?:(\d{1,9}(?:\.\d{1,9})?)ms)?",
+    r"(?:(\d{1,15}(?:\.\d{1,9})?)h)?(?:(\d{1,15}(?:\.\d{1,9})?)m(?!s))?"
+    r"(?:(\d{1,15}(?:\.\d{1,9})?)s)?(?:(\d{1,15}(?:\.\d{1,9})?)ms)?",
     re.ASCII,
 )
+LONGEST_S = 366 * 86_400
 
 
 def _number(text: str) -> Decimal:
@@ -54,7 +55,10 @@ def seconds(text: str) -> float:
     if not text or found is None or not any(found.groups()):
         raise ValueError(f"{text[:40]!r} is not a duration; write for example 2ms, 30s, 1m30s or 1h")
     hours, minutes, secs, millis = (float(part) if part else 0.0 for part in found.groups())
-    return hours * 3600 + minutes * 60 + secs + millis / 1000
+    total = hours * 3600 + minutes * 60 + secs + millis / 1000
+    if total > LONGEST_S:
+        raise ValueError("must be at most a year")
+    return total
 
 
 def show_bytes(count: int) -> str:
