@@ -214,7 +214,8 @@ class Chaos:
         """Wait until the model is where it should be; not needed for safety, only for steps to mean something."""
         while True:
             status = await self.call("get", "iris")
-            if status.state == "ready" and len(status.replica_list) == status.ready_replicas:
+            still = {"live", "retired", "failed"}.issuperset(v.state for v in status.versions)
+            if status.state == "ready" and still and len(status.replica_list) == status.ready_replicas:
                 return
             if self.over():
                 return
@@ -265,7 +266,8 @@ def main() -> int:
     print(json.dumps(figures, indent=2))
     for answer in failed[:10]:
         when = answer.scheduled_at - chaos.start
-        print(f"  failed at {when:.2f} s: {answer.status} {answer.error} {answer.body[:160]!r}")
+        kind = "fresh" if answer.fresh else "kept"
+        print(f"  failed at {when:.2f} s ({kind}): {answer.status} {answer.error} {answer.body[:160]!r}")
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2) + "\n")
     if failed:

@@ -12,6 +12,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+REUSE_S = 2.0
+"""Connections idle for longer are not used again, as in every client's pool: a server closes idle connections
+after a while (here 5 s), and a request sent in that very moment is lost by the rules of HTTP/1.1 keep-alive."""
+
 
 @dataclass(slots=True)
 class Answer:
@@ -50,6 +54,7 @@ class _Connection:
         self.reader = reader
         self.writer = writer
         self.reusable = True
+        self.used_at = 0.0
 
     async def exchange(self, payload: bytes) -> tuple[int, dict[str, str], bytes]:
         self.writer.write(payload)
@@ -57,6 +62,7 @@ class _Connection:
         status_line, *lines = head.split("\r\n")
         headers = {k.strip().lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
         body = await self.reader.readexactly(int(headers.get("content-length", "0")))
+        self.used_at = time.monotonic()
         self.reusable = headers.get("connection", "").lower() != "close"
         return int(status_line.split(" ")[1]), headers, body
 
@@ -101,15 +107,24 @@ class OpenLoop:
             connection.close()
         return self.report
 
+    def _take_idle(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if time.monotonic() - connection.used_at < REUSE_S:
+                return connection
+            connection.close()
+        return None
+
     async def _one(self, due: float, *, fresh: bool) -> None:
         connection: _Connection | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                if fresh or not self._idle:
+                kept = None if fresh else self._take_idle()
+                if kept is None:
                     reader, writer = await asyncio.open_connection(self._host, self._port)
                     connection = _Connection(reader, writer)
                 else:
-                    connection = self._idle.pop()
+                    connection = kept
                 status, headers, body = await connection.exchange(self._fresh if fresh else self._kept)
             answer = Answer(due, time.monotonic() - due, status, headers, body, fresh)
             if connection.reusable and not fresh:
