@@ -114,7 +114,7 @@ def test_a_bad_document_is_refused_and_its_place_named(fine: Installation, kind:
 
 
 DEEP = "[" * 100_000 + "]" * 100_000
-DATA = {
+DATA: dict[str, tuple[str, str | bytes | None, dict[str, str]]] = {
     "unknown model": ("/models/nobody/predict", "[[1]]", {}),
     "encoded slash": ("/models/..%2f..%2fetc/predict", "[[1]]", {}),
     "dot dot": ("/models/fine/../../etc/passwd", "[[1]]", {}),

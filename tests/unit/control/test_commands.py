@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -156,11 +157,12 @@ def test_rollback_with_nothing_before_says_so() -> None:
 def test_a_model_being_deleted_takes_no_commands() -> None:
     going = commands.delete(serving("v1"), 9.0).deployment
     assert going.live == ()
-    for command in (
+    refused: list[Callable[[], Outcome]] = [
         lambda: commands.scale(going, 2, 10.0),
         lambda: commands.deploy(going, document(), B, None, 10.0),
         lambda: commands.rollback(going, 10.0),
-    ):
+    ]
+    for command in refused:
         with pytest.raises(Conflict, match="being deleted"):
             command()
     assert commands.delete(going, 10.0).unchanged

@@ -89,8 +89,9 @@ def test_a_version_that_never_gets_ready_fails_by_its_deadline() -> None:
     slow = replica("c", "v2", P.UNREADY)
     assert rollout.advance(deployment, [slow], 100.0)[0].version("v2").state is VersionState.STARTING
     after, _ = rollout.advance(deployment, [slow], 500.0)
-    assert after.version("v2").failure is not None
-    assert after.version("v2").failure.code == "start_timeout"
+    failure = after.version("v2").failure
+    assert failure is not None
+    assert failure.code == "start_timeout"
 
 
 def test_rollback_after_promote_leads_to_the_split_before_the_canary() -> None:
