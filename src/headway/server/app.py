@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter_ns
 from typing import Any
 
-import headway
-from headway.domain.errors import HeadwayError, InvalidRequest, MethodNotAllowed, NotFound, UnsupportedMediaType
+from headway.domain.errors import HeadwayError, InvalidRequest, MethodNotAllowed, NotFound
+from headway.server.bodies import inflate
 from headway.server.codecs import Codec
+from headway.server.codecs.mlflow import MlflowCodec
+from headway.server.codecs.open_inference import OpenInferenceCodec
 from headway.server.codecs.rows import RowsCodec
+from headway.server.codecs.seldon import SeldonCodec
 from headway.server.config import ServerConfig
-from headway.server.execution import Ticket
+from headway.server.descriptions import Descriptions
+from headway.server.execution import Execution, Ticket
 from headway.server.health import Health
-from headway.server.http import PROMETHEUS, Request, Response, error_response, json_response
+from headway.server.http import PROMETHEUS, Request, Response, error_response
 from headway.server.metrics import Labels
-from headway.server.model import InputKind, LoadedModel
 from headway.server.predictor import Predictor
 from headway.server.shadow import ShadowSender
 from headway.server.telemetry import Telemetry
@@ -51,16 +54,16 @@ class Application:
     def __init__(
         self,
         config: ServerConfig,
-        model: LoadedModel,
+        execution: Execution,
         loop: asyncio.AbstractEventLoop,
         shadow: ShadowSender | None = None,
     ) -> None:
         self._config = config
-        self._model = model
+        self._model = execution.model
         self._shadow = shadow
         self.telemetry = Telemetry(model=config.model, version=config.version, replica_id=config.replica_id)
-        self.predictor = Predictor(model, config.options, self.telemetry, loop)
-        self.health = Health(model, self.telemetry, loop)
+        self.predictor = Predictor(execution, config.options, self.telemetry, loop)
+        self.health = Health(execution.model, self.telemetry, loop)
         self.telemetry.gauges += [
             ("headway_queue_depth", "Requests that wait.", lambda: self.predictor.waiting),
             ("headway_requests_in_flight", "Requests being predicted.", lambda: self.predictor.in_flight),
@@ -71,22 +74,50 @@ class Application:
             self.telemetry.counters.append(
                 ("headway_shadow_requests_total", "Copies for a shadow version.", lambda: _shadow_samples(shadow))
             )
-        rows = RowsCodec(model.kind, model.columns())
-        self._routes: dict[bytes, Route] = {
-            b"/": Route("/", {b"GET": self._about}),
-            b"/predict": Route("/predict", {b"POST": self.prediction(rows)}),
-            b"/health/live": Route("/health/live", {b"GET": self.health.live}),
-            b"/health/ping": Route("/health/ping", {b"GET": self.health.live}),
-            b"/health/ready": Route("/health/ready", {b"GET": self.health.ready}),
-            b"/health/status": Route("/health/status", {b"GET": self.health.status}),
-            b"/metrics": Route("/metrics", {b"GET": self._metrics}),
+        self._descriptions = Descriptions(config, execution, lambda: (path.decode() for path in self._routes))
+        self._routes = self._make_routes(config)
+
+    def _make_routes(self, config: ServerConfig) -> dict[bytes, Route]:
+        model, health, about = self._model, self.health, self._descriptions
+        rows = self.prediction(RowsCodec(model.kind, model.columns()))
+        mlflow = self.prediction(MlflowCodec(model))
+        seldon = self.prediction(SeldonCodec(model))
+        infer = self.prediction(OpenInferenceCodec(model, model_name=config.model, model_version=config.version))
+        table: dict[str, tuple[bytes, Endpoint]] = {
+            "/": (b"GET", about.about),
+            "/openapi.json": (b"GET", about.openapi),
+            "/metrics": (b"GET", self._metrics),
+            "/predict": (b"POST", rows),
+            "/invocations": (b"POST", mlflow),
+            "/api/v1.0/predictions": (b"POST", seldon),
+            "/api/v0.1/predictions": (b"POST", seldon),
+            "/health": (b"GET", health.ready),
+            "/health/live": (b"GET", health.live),
+            "/health/ping": (b"GET", health.live),
+            "/health/ready": (b"GET", health.ready),
+            "/health/status": (b"GET", health.status),
+            "/ping": (b"GET", health.ready),
+            "/version": (b"GET", about.version),
+            "/v2": (b"GET", about.server),
+            "/v2/health/live": (b"GET", health.live),
+            "/v2/health/ready": (b"GET", health.ready),
+            "/v2/repository/index": (b"POST", about.repository),
         }
+        # Triton's clients number versions; Headway's names are v1, v2, …
+        for version in ("", f"/versions/{config.version}", f"/versions/{config.version.removeprefix('v')}"):
+            base = f"/v2/models/{config.model}{version}"
+            table[base] = (b"GET", about.model)
+            table[f"{base}/ready"] = (b"GET", health.ready)
+            table[f"{base}/infer"] = (b"POST", infer)
+        return {path.encode(): Route(_label(path), {method: endpoint}) for path, (method, endpoint) in table.items()}
 
     def handle(self, request: Request) -> Response | None:
         """The answer, or None when it comes later. Never raises."""
         try:
             route = self._routes.get(request.path)
             if route is None:
+                if request.path.startswith(b"/v2/models/"):
+                    raise self._descriptions.other_model(request.path)
                 raise NotFound(
                     f"nothing at {request.path[:100].decode('latin-1')}",
                     hint=f"paths: {', '.join(sorted(p.decode() for p in self._routes))}",
@@ -111,11 +142,12 @@ class Application:
     def prediction(self, codec: Codec) -> Endpoint:
         """The endpoint that predicts what ``codec`` reads."""
         predictor, telemetry = self.predictor, self.telemetry
+        max_body_bytes = self._config.options.max_body_bytes
 
         def endpoint(request: Request) -> None:
             headers = request.headers
             if b"content-encoding" in headers:
-                _check_encoding(headers[b"content-encoding"])
+                request.body = inflate(request.body, headers[b"content-encoding"], max_body_bytes)
             asked_ms = _asked_ms(headers[b"x-request-timeout-ms"]) if b"x-request-timeout-ms" in headers else None
             inputs = codec.decode(request)
             now_ns = perf_counter_ns()
@@ -128,19 +160,6 @@ class Application:
     def drain(self) -> None:
         """Not ready from here on."""
         self.health.draining = True
-
-    def _about(self, request: Request) -> Response:
-        kind = self._model.kind
-        return json_response(
-            {
-                "model": self._config.model,
-                "version": self._config.version,
-                "replica": self._config.replica_id,
-                "server": f"headway {headway.__version__}",
-                "input": InputKind.LISTS.value if kind is InputKind.ROWS else kind.value,
-                "paths": sorted(path.decode() for path in self._routes),
-            }
-        )
 
     def _metrics(self, request: Request) -> Response:
         return Response(200, self.telemetry.render(), PROMETHEUS)
@@ -162,10 +181,12 @@ def _asked_ms(value: bytes) -> int:
     return min(int(value), MAX_TIMEOUT_MS)
 
 
-def _check_encoding(value: bytes) -> None:
-    if value.strip().lower() != b"identity":
-        shown = value[:40].decode("latin-1")
-        raise UnsupportedMediaType(f"content encoding {shown!r} is not accepted here", hint="send the body as it is")
+def _label(path: str) -> str:
+    """The name of a route in metrics: without model and version."""
+    if path.startswith("/v2/models/"):
+        last = path.rpartition("/")[2]
+        return f"/v2/models/{last}" if last in ("infer", "ready") else "/v2/models"
+    return path
 
 
 def _shadow_samples(shadow: ShadowSender) -> Iterable[tuple[Labels, float]]:

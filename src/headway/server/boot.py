@@ -27,7 +27,6 @@ from headway.server.http import Request, Response
 from headway.server.listener import open_socket, serve
 from headway.server.loading import load_model
 from headway.server.log_file import RotatingLog
-from headway.server.model import LoadedModel
 
 log = logging.getLogger("headway.server")
 
@@ -61,16 +60,17 @@ def _run(config: ServerConfig, stages: list[str]) -> None:
     bundle = Path(config.bundle_path)
     _enter(bundle)
     model = load_model(bundle, config.entrypoint, stage=stages.append)
+    execution = Execution(model)
     sample = config.sample or (DEFAULT_SAMPLE if (bundle / DEFAULT_SAMPLE).is_file() else None)
     if sample is not None:
         stages.append("sample")
-        predict_sample(model, bundle, sample)
+        predict_sample(execution, bundle, sample)
     # What is loaded stays: the collector need not walk it again and again (its pauses are most of a p99).
     gc.collect()
     gc.freeze()
     stages.append("serve")
     log.info("%s %s: %s loaded in %.2f s", config.model, config.version, model.name, perf_counter() - started)
-    serve(config, model, open_socket(config.listen))
+    serve(config, execution, open_socket(config.listen))
 
 
 def _open_log(config: ServerConfig) -> None:
@@ -98,21 +98,21 @@ def _enter(bundle: Path) -> None:
     sys.path[:] = [str(bundle), *(p for p in sys.path if p not in ("", here, str(bundle)))]
 
 
-def predict_sample(model: LoadedModel, bundle: Path, sample: str) -> None:
+def predict_sample(execution: Execution, bundle: Path, sample: str) -> None:
     """Predict the body in the file ``sample``. Raises ``SamplePredictionFailed``."""
     path = bundle / sample
     try:
         body = path.read_bytes()
     except OSError as error:
         raise SamplePredictionFailed(f"the sample cannot be read: {error.strerror}", where=sample) from None
-    codec = RowsCodec(model.kind, model.columns())
+    codec = RowsCodec(execution.model.kind, execution.model.columns())
     request = Request(b"POST", b"/predict", body, {}, _Nobody(), perf_counter_ns())
     try:
         inputs = codec.decode(request)
     except HeadwayError as error:
         raise SamplePredictionFailed(f"the sample is not a valid request: {error.message}", where=sample) from None
     now_ns = perf_counter_ns()
-    answers = Execution(model).run([Ticket(request, inputs, codec, now_ns, now_ns)]).answers
+    answers = execution.run([Ticket(request, inputs, codec, now_ns, now_ns)]).answers
     assert answers is not None
     answer = answers[0]
     if isinstance(answer, HeadwayError):

@@ -16,6 +16,7 @@ from headway.server.http import Request, Response
 from headway.server.inputs import Inputs, has_odd_numbers, stack
 from headway.server.model import LoadedModel
 from headway.server.results import NotSplittable, split
+from headway.server.signature import Signature, declared, learn
 
 Answer = Response | HeadwayError
 
@@ -71,10 +72,12 @@ class Outcome:
 
 
 class Execution:
-    """Calls one model."""
+    """Calls one model and remembers what it answered."""
 
     def __init__(self, model: LoadedModel) -> None:
-        self._model = model
+        self.model = model
+        self.signature: Signature | None = None
+        """Learned from the first input that was answered."""
         self._proven: set[Any] = set()
         """Shapes of input that the model has answered."""
         self.metrics_failed = False
@@ -86,15 +89,15 @@ class Execution:
         first = tickets[0].inputs
         outcome.rows = sum(t.inputs.rows for t in tickets) if together else first.rows
         try:
-            x = stack([t.inputs for t in tickets], self._model.kind)
-            result = self._model.predict(x, first.columns, first.extras)
+            x = stack([t.inputs for t in tickets], self.model.kind)
+            result = self.model.predict(x, first.columns, first.extras)
             outcome.predicted_ns = perf_counter_ns()
             if together:
                 wants_arrays = any(t.codec.wants_arrays for t in tickets)
                 parts = split(result, [t.inputs.rows for t in tickets], as_lists=not wants_arrays)
         except NotSplittable as error:
             log_traceback(error, "this model does not answer row by row; requests are predicted one at a time")
-            self._model.together = False
+            self.model.together = False
             return outcome
         except BaseException as error:  # exit() in predict too: it must not end the server
             outcome.predicted_ns = perf_counter_ns()
@@ -103,8 +106,10 @@ class Execution:
             return outcome
         if len(self._proven) < _MAX_SHAPES:
             self._proven.add(first.shape)
-        if self._model.metrics is not None:
-            outcome.measurements = self._model.reported = self._measure()
+        if self.signature is None:
+            self._learn(first, parts[0] if together else result)
+        if self.model.metrics is not None:
+            outcome.measurements = self.model.reported = self._measure()
         outcome.answers = (
             [self._encode(t, parts[i]) for i, t in enumerate(tickets)]
             if together
@@ -133,7 +138,7 @@ class Execution:
         """
         if isinstance(error, InvalidInput):
             return error
-        failure = describe(error, self._model.bundle)
+        failure = describe(error, self.model.bundle)
         status = getattr(error, "status_code", None)
         if isinstance(status, int) and 400 <= status < 500:
             return InvalidRequest(failure.message)
@@ -148,10 +153,16 @@ class Execution:
         log_traceback(error, f"predict failed{f' at {failure.where}' if failure.where else ''}")
         return ModelFailed(failure.message, where=failure.where)
 
-    def _measure(self) -> Any:
-        assert self._model.metrics is not None
+    def _learn(self, inputs: Inputs, result: Any) -> None:
         try:
-            return self._model.metrics()
+            self.signature = learn(inputs, result)
+        except Exception:  # a result that no description fits, or no numpy: described by what the model tells
+            self.signature = declared(self.model)
+
+    def _measure(self) -> Any:
+        assert self.model.metrics is not None
+        try:
+            return self.model.metrics()
         except Exception as error:
             if not self.metrics_failed:
                 self.metrics_failed = True

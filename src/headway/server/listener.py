@@ -21,8 +21,8 @@ from headway.domain.errors import InvalidSpec
 from headway.server.app import Application
 from headway.server.config import ServerConfig
 from headway.server.connections import Shared
+from headway.server.execution import Execution
 from headway.server.http import Renderer
-from headway.server.model import LoadedModel
 from headway.server.protocol import HttpProtocol
 from headway.server.shadow import ShadowSender
 
@@ -78,9 +78,9 @@ def bound_address(opened: socket.socket) -> str:
 class ModelServer:
     """Serves one model until it is told to stop."""
 
-    def __init__(self, config: ServerConfig, model: LoadedModel) -> None:
+    def __init__(self, config: ServerConfig, execution: Execution) -> None:
         self._config = config
-        self._model = model
+        self._execution = execution
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -95,7 +95,7 @@ class ModelServer:
         if config.shadow_gateway is not None:
             shadow = ShadowSender(config.shadow_gateway.removeprefix("unix:"), config.model)
             shadow.start()
-        app = Application(config, self._model, loop, shadow)
+        app = Application(config, self._execution, loop, shadow)
         renderer = Renderer(version=config.version, replica_id=config.replica_id, now=time.time())
         shared = Shared(app.handle, renderer, max_body_bytes=config.options.max_body_bytes)
         server = await self._listen(loop, shared, opened)
@@ -141,13 +141,13 @@ class ModelServer:
                 connection.check(shared.tick)
 
 
-def serve(config: ServerConfig, model: LoadedModel, opened: socket.socket) -> None:
+def serve(config: ServerConfig, execution: Execution, opened: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed."""
     address = bound_address(opened)
     inode = _inode(address)
 
     async def main() -> None:
-        server = ModelServer(config, model)
+        server = ModelServer(config, execution)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)

@@ -24,7 +24,6 @@ from headway.server.batch_delay import BatchDelay
 from headway.server.config import ServerOptions
 from headway.server.execution import Answer, Execution, Outcome, Ticket
 from headway.server.http import Response, error_response
-from headway.server.model import LoadedModel
 from headway.server.placement import Placement
 from headway.server.telemetry import Telemetry
 
@@ -67,13 +66,13 @@ class Predictor:
     """Takes tickets, answers their requests."""
 
     def __init__(
-        self, model: LoadedModel, options: ServerOptions, telemetry: Telemetry, loop: asyncio.AbstractEventLoop
+        self, execution: Execution, options: ServerOptions, telemetry: Telemetry, loop: asyncio.AbstractEventLoop
     ) -> None:
-        self._model = model
+        self._model = execution.model
         self._options = options
         self._telemetry = telemetry
         self._loop = loop
-        self._execution = Execution(model)
+        self._execution = execution
         self._worker = Worker(self._execution, loop)
         self.placement = Placement()
         self._delay = BatchDelay(options.max_batch_delay_s)

@@ -10,6 +10,7 @@ from typing import Any
 
 from headway.server.app import Application
 from headway.server.config import ServerConfig, ServerOptions
+from headway.server.execution import Execution
 from headway.server.http import Request, Response
 from headway.server.model import LoadedModel
 from headway.server.shadow import ShadowSender
@@ -40,7 +41,7 @@ class Bench:
             options=ServerOptions(**options),
         )
         self.model = LoadedModel(subject, Path(__file__).parent, name="Subject")
-        self.app = Application(self.config, self.model, asyncio.get_running_loop(), shadow)
+        self.app = Application(self.config, Execution(self.model), asyncio.get_running_loop(), shadow)
 
     def send(
         self, body: bytes | object = b"", path: str = "/predict", method: str | None = None, **headers: str

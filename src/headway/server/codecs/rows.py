@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from headway.domain.errors import InvalidRequest, UnsupportedMediaType
+from headway.domain.errors import InvalidRequest
+from headway.server.bodies import check_json_type
 from headway.server.http import Request, Response
 from headway.server.inputs import Inputs, numbers, whole
 from headway.server.json_text import parse_json
@@ -19,15 +20,6 @@ from headway.server.results import encode_json, to_plain
 from headway.server.tabular import tabular
 
 _decode_numbers = msgspec.json.Decoder(list[list[float]]).decode
-
-_JSON_TYPES = frozenset(
-    {
-        b"application/json",
-        b"text/json",
-        b"text/plain",
-        b"application/x-www-form-urlencoded",  # what `curl -d` says of any body
-    }
-)
 
 
 class RowsCodec:
@@ -74,16 +66,3 @@ class RowsCodec:
     def encode(self, inputs: Inputs, result: Any) -> Response:
         """``{"predictions": …}``."""
         return Response(200, b'{"predictions":%b}' % encode_json(to_plain(result)))
-
-
-def check_json_type(content_type: bytes) -> None:
-    """Raise ``UnsupportedMediaType`` unless a body of that type may be JSON in UTF-8."""
-    media_type, _, parameters = content_type.lower().partition(b";")
-    media_type = media_type.strip()
-    if media_type and media_type not in _JSON_TYPES and not media_type.endswith(b"+json"):
-        shown = media_type[:60].decode("latin-1")
-        raise UnsupportedMediaType(f"content type {shown!r} is not accepted here", hint="send application/json")
-    if b"charset=" in parameters:
-        charset = parameters.partition(b"charset=")[2].strip(b' "').partition(b";")[0]
-        if charset not in (b"utf-8", b"utf8", b"us-ascii"):
-            raise UnsupportedMediaType("JSON is UTF-8 only (RFC 8259)", hint="leave the charset out")

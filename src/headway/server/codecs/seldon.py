@@ -1,0 +1,184 @@
+"""Seldon's v1 protocol: ``POST /api/v1.0/predictions``.
+
+Request: ``{"data": {"names": […], "ndarray": …} | {"data": {"tensor": {"shape": …, "values": …}}}``, ``strData``,
+``binData`` or ``jsonData``, with ``meta``. The answer keeps the request's form (``tensor`` for numbers where the
+request had no ``data``), carries column names (the model's ``class_names``, else ``t:0`` …), and in ``meta`` the
+request's ``puid`` and what the model's ``tags`` and ``metrics`` return.
+Source: Seldon Core 1, "Prediction" of the external API reference, and its Python wrapper.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final
+
+from headway.domain.errors import InvalidRequest, ModelFailed, Unsupported
+from headway.server.bodies import check_json_type
+from headway.server.http import Request, Response
+from headway.server.inputs import Inputs, vector, whole
+from headway.server.json_text import parse_json
+from headway.server.model import InputKind, LoadedModel
+from headway.server.results import encode_json, to_plain
+from headway.server.tabular import tabular
+
+PAYLOADS: Final = ("data", "strData", "binData", "jsonData")
+MAX_DIMENSIONS: Final = 32
+
+
+class _Context:
+    """What the answer needs of the request."""
+
+    __slots__ = ("form", "puid")
+
+    def __init__(self, form: str, puid: Any) -> None:
+        self.form = form
+        self.puid = puid
+
+
+class SeldonCodec:
+    """For one model. ``strData``, ``binData`` and ``jsonData`` reach ``predict`` as str, bytes and plain JSON."""
+
+    wants_arrays = False
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._model = model
+        self._columns = model.columns()
+
+    def decode(self, request: Request) -> Inputs:
+        """See the module's docstring."""
+        check_json_type(request.headers.get(b"content-type", b""))
+        body = parse_json(request.body)
+        if type(body) is not dict:
+            raise InvalidRequest("the body must be a JSON object", hint=f"with one of {', '.join(PAYLOADS)}")
+        unknown = [key for key in body if key not in PAYLOADS and key not in ("meta", "status")]
+        given = [key for key in PAYLOADS if key in body]
+        if unknown or len(given) != 1:
+            what = f"unknown key {unknown[0][:60]!r}" if unknown else f"{len(given)} payloads given"
+            raise InvalidRequest(what, hint=f"exactly one of {', '.join(PAYLOADS)}")
+        meta = body.get("meta")
+        if meta is not None and type(meta) is not dict:
+            raise InvalidRequest("meta must be an object", where="meta")
+        inputs, form = self._decode(given[0], body)
+        inputs.context = _Context(form, (meta or {}).get("puid"))
+        if meta and "meta" in self._model.extras:
+            inputs.bring({"meta": meta})
+        return inputs
+
+    def _decode(self, payload: str, body: dict[str, Any]) -> tuple[Inputs, str]:
+        value = body[payload]
+        if payload == "data":
+            inputs, form = self._data(value)
+            return (whole(body) if self._model.kind is InputKind.RAW else inputs), form
+        if payload == "jsonData":
+            return whole(value), payload
+        if type(value) is not str:
+            raise InvalidRequest(f"{payload} must be a string", where=payload)
+        if payload == "strData":
+            return whole(value), payload
+        try:
+            return whole(base64.b64decode(value, validate=True)), payload
+        except (binascii.Error, ValueError):
+            raise InvalidRequest("binData is not base64", where="binData") from None
+
+    def _data(self, data: Any) -> tuple[Inputs, str]:
+        if type(data) is not dict:
+            raise InvalidRequest("data must be an object", where="data")
+        names = data.get("names") or None
+        forms = [key for key in data if key != "names"]
+        if forms == ["tftensor"]:
+            raise Unsupported("tftensor is not supported", where="data.tftensor", hint="send ndarray or tensor")
+        if forms not in (["ndarray"], ["tensor"]):
+            raise InvalidRequest("data needs ndarray or tensor", where="data", hint='{"data": {"ndarray": [[1, 2]]}}')
+        form = forms[0]
+        rows = data[form] if form == "ndarray" else _unfold(data[form])
+        if type(rows) is list and rows and not any(type(row) in (list, dict) for row in rows):
+            if self._model.kind is InputKind.ARRAY:
+                return vector(rows), form
+            if self._model.kind is not InputKind.LISTS:
+                rows = [[row] for row in rows]
+        kind = self._model.kind
+        if kind is InputKind.RAW or kind is InputKind.LISTS:
+            return tabular(rows, None, InputKind.LISTS), form
+        return tabular(rows, names, kind, self._columns), form
+
+    def encode(self, inputs: Inputs, result: Any) -> Response:
+        """See the module's docstring."""
+        context: _Context = inputs.context
+        plain = to_plain(result)
+        if type(plain) is tuple:
+            plain = list(plain)
+        meta: dict[str, Any] = {}
+        if context.puid is not None:
+            meta["puid"] = context.puid
+        if self._model.tags is not None:
+            try:
+                meta["tags"] = self._model.tags() or {}
+            except Exception as error:
+                raise ModelFailed(f"tags() raised {type(error).__name__}: {error}") from None
+        if self._model.reported:
+            meta["metrics"] = self._model.reported
+        if isinstance(result, str):
+            payload: dict[str, Any] = {"strData": str(result)}
+        elif isinstance(result, bytes):
+            payload = {"binData": base64.b64encode(result).decode()}
+        elif type(plain) is list:
+            payload = {"data": self._table(result, plain, context.form)}
+        else:
+            payload = {"jsonData": plain}
+        return Response(200, encode_json({**payload, "meta": meta}))
+
+    def _table(self, result: Any, rows: list[Any], form: str) -> dict[str, Any]:
+        if hasattr(result, "columns") and rows and type(rows[0]) is dict:
+            names = [str(name) for name in rows[0]]
+            rows = [list(row.values()) for row in rows]
+        else:
+            names = self._names(rows)
+        shape = None if form == "ndarray" else _numeric_shape(rows)
+        if shape is None:
+            return {"names": names, "ndarray": rows}
+        flat = rows if len(shape) == 1 else [cell for row in rows for cell in row]
+        return {"names": names, "tensor": {"shape": shape, "values": flat}}
+
+    def _names(self, rows: list[Any]) -> list[str]:
+        given = getattr(self._model.subject, "class_names", None)
+        if callable(given):
+            given = given()
+        if given is not None:
+            return [str(name) for name in given]
+        width = len(rows[0]) if rows and type(rows[0]) is list else 0
+        return [f"t:{index}" for index in range(width)]
+
+
+def _unfold(tensor: Any) -> Any:
+    """Nested lists of ``{"shape": …, "values": …}``, checked before anything is made."""
+    if type(tensor) is not dict or set(tensor) != {"shape", "values"}:
+        raise InvalidRequest("tensor needs shape and values", where="data.tensor")
+    shape, values = tensor["shape"], tensor["values"]
+    if type(values) is not list or any(type(v) is list or type(v) is dict for v in values):
+        raise InvalidRequest("values must be a flat list", where="data.tensor.values")
+    if type(shape) is not list or not 1 <= len(shape) <= MAX_DIMENSIONS:
+        raise InvalidRequest(f"shape must be a list of 1 to {MAX_DIMENSIONS} sizes", where="data.tensor.shape")
+    count = 1
+    for size in shape:
+        if type(size) is not int or size < 1:
+            raise InvalidRequest("sizes are whole numbers above 0", where="data.tensor.shape")
+        count *= size
+    if count != len(values):
+        raise InvalidRequest(f"shape asks for {count} values, there are {len(values)}", where="data.tensor")
+    rows: list[Any] = values
+    for size in reversed(shape[1:]):
+        rows = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return rows
+
+
+def _numeric_shape(rows: list[Any]) -> list[int] | None:
+    """The shape of a list of numbers or of equally long lists of them; None for anything else."""
+    if not rows:
+        return None
+    if type(rows[0]) is not list:
+        return [len(rows)] if all(type(cell) in (int, float) for cell in rows) else None
+    width = len(rows[0])
+    if all(type(r) is list and len(r) == width and all(type(c) in (int, float) for c in r) for r in rows):
+        return [len(rows), width]
+    return None

@@ -1,0 +1,163 @@
+"""``GET /openapi.json``: the model's API as OpenAPI 3.1, with the model's own columns where they are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headway.server.config import ServerConfig
+from headway.server.model import InputKind
+from headway.server.signature import Signature, TensorSpec
+
+_JSON_TYPES = {"BOOL": "boolean", "BYTES": "string"}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _cell(spec: TensorSpec) -> dict[str, Any]:
+    known = _JSON_TYPES.get(spec.datatype)
+    return {"type": [known or ("integer" if "INT" in spec.datatype else "number"), "null"]}
+
+
+def _rows(kind: InputKind, signature: Signature) -> dict[str, Any]:
+    """Schema of a list of rows: lists, or records."""
+    if kind is InputKind.LISTS:
+        return {"type": "array"}
+    inputs = signature.inputs
+    cell: dict[str, Any] = {"type": ["number", "boolean", "string", "null", "array"]}
+    row: dict[str, Any] = {"type": "array", "minItems": 1, "items": cell}
+    record: dict[str, Any] = {"type": "object", "minProperties": 1}
+    if len(inputs) > 1 or (inputs and inputs[0].name != "X"):
+        row |= {"minItems": len(inputs), "maxItems": len(inputs), "prefixItems": [_cell(i) for i in inputs]}
+        record |= {"properties": {i.name: _cell(i) for i in inputs}, "required": [i.name for i in inputs]}
+    elif inputs and len(inputs[0].shape) == 2 and inputs[0].shape[1] > 0:
+        width = inputs[0].shape[1]
+        row = {"type": "array", "minItems": width, "maxItems": width, "items": _cell(inputs[0])}
+    return {
+        "oneOf": [
+            {"type": "array", "minItems": 1, "items": row},
+            {"type": "array", "minItems": 1, "items": record},
+        ]
+    }
+
+
+def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
+    rows: dict[str, Any] = {"type": "object"} if kind is InputKind.RAW else _rows(kind, signature)
+    any_of: dict[str, Any] = {name: {} for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
+    tensor = {
+        "type": "object",
+        "required": ["name", "shape", "datatype"],
+        "properties": {
+            "name": {"type": "string"},
+            "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+            "datatype": {"type": "string"},
+            "parameters": {"type": "object"},
+            "data": {"type": "array"},
+        },
+    }
+    request: dict[str, Any] = rows
+    if kind is not InputKind.RAW:
+        wrapped = {
+            "type": "object",
+            "required": ["instances"],
+            "additionalProperties": False,
+            "properties": {
+                "instances": _ref("Rows"),
+                "columns": {"type": ["array", "null"], "items": {"type": "string"}},
+            },
+        }
+        request = {"anyOf": [_ref("Rows"), wrapped]}
+    return {
+        "Rows": rows,
+        "PredictRequest": request,
+        "Predictions": {"type": "object", "required": ["predictions"], "properties": {"predictions": {}}},
+        "InvocationsRequest": {"type": "object", "properties": any_of},
+        "SeldonMessage": {
+            "type": "object",
+            "properties": {
+                "data": {"type": "object"},
+                "strData": {"type": "string"},
+                "binData": {"type": "string"},
+                "jsonData": {},
+                "meta": {"type": "object"},
+            },
+        },
+        "Tensor": tensor,
+        "InferRequest": {
+            "type": "object",
+            "required": ["inputs"],
+            "properties": {
+                "id": {"type": "string"},
+                "parameters": {"type": "object"},
+                "inputs": {"type": "array", "items": _ref("Tensor")},
+                "outputs": {"type": "array", "items": {"type": "object"}},
+            },
+        },
+        "InferResponse": {
+            "type": "object",
+            "required": ["model_name", "outputs"],
+            "properties": {"outputs": {"type": "array", "items": _ref("Tensor")}},
+        },
+        "Error": {
+            "type": "object",
+            "required": ["error"],
+            "properties": {
+                "error": {
+                    "type": "object",
+                    "required": ["code", "message"],
+                    "properties": {name: {"type": "string"} for name in ("code", "message", "where", "hint")},
+                }
+            },
+        },
+    }
+
+
+def document(config: ServerConfig, kind: InputKind, signature: Signature) -> dict[str, Any]:
+    """The whole description."""
+    errors = {
+        status: {"description": text, "content": _json(_ref("Error"))}
+        for status, text in (
+            ("400", "The body cannot become the model's input."),
+            ("413", "The body is too large."),
+            ("415", "Another content type or encoding."),
+            ("422", "Valid, but not supported."),
+            ("429", "The queue is full; see Retry-After."),
+            ("500", "The model failed."),
+            ("504", "No answer in time."),
+        )
+    }
+
+    def post(summary: str, body: str, answer: str) -> dict[str, Any]:
+        return {
+            "post": {
+                "summary": summary,
+                "requestBody": {"required": True, "content": _json(_ref(body))},
+                "responses": {"200": {"description": "The answer.", "content": _json(_ref(answer))}, **errors},
+            }
+        }
+
+    def get(summary: str) -> dict[str, Any]:
+        failing = {"description": "Not ready.", "content": _json(_ref("Error"))}
+        return {"get": {"summary": summary, "responses": {"200": {"description": "Good."}, "503": failing}}}
+
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": config.model, "version": config.version},
+        "paths": {
+            "/predict": post("Predict JSON rows", "PredictRequest", "Predictions"),
+            "/invocations": post("MLflow scoring", "InvocationsRequest", "Predictions"),
+            f"/v2/models/{config.model}/infer": post("Open Inference Protocol v2", "InferRequest", "InferResponse"),
+            "/api/v1.0/predictions": post("Seldon v1", "SeldonMessage", "SeldonMessage"),
+            "/health/live": get("The process is alive"),
+            "/health/ready": get("New requests are welcome"),
+            "/health/status": get("The model's own health_status"),
+            f"/v2/models/{config.model}": get("Inputs and outputs"),
+            "/metrics": get("Prometheus text"),
+        },
+        "components": {"schemas": _schemas(kind, signature)},
+    }
