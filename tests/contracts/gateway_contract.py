@@ -19,7 +19,7 @@ from headway.domain.routing_table import (
     VersionRoute,
 )
 from headway.ports.gateway import Gateway
-from tests.waiting import eventually
+from tests.integration.haproxy.backends import until_drained
 
 
 class Hand(Protocol):
@@ -156,7 +156,7 @@ class GatewayContract:
         await gateway.apply(table(route("iris", a, b)))
         assert await gateway.drained(["a", "b"]) == frozenset()
         await gateway.apply(table(route("iris", b)))
-        await eventually(lambda: _is_drained(gateway, "a"))
+        await until_drained(gateway, "a")
         assert await gateway.drained(["a", "b"]) == {"a"}
         assert await gateway.drained([]) == frozenset()
         await gateway.apply(table(route("iris", a, b)))
@@ -170,7 +170,7 @@ class GatewayContract:
         await gateway.apply(table(route("iris", b)))
         assert await gateway.drained(["a"]) == frozenset()
         await hand.finish("a")
-        await eventually(lambda: _is_drained(gateway, "a"))
+        await until_drained(gateway, "a")
 
     async def test_a_replica_that_was_never_routed_is_drained(self, gateway: Gateway, hand: Hand) -> None:
         await gateway.start()
@@ -188,7 +188,7 @@ class GatewayContract:
         assert (successor.status().pid, successor.status().adopted) == (pid, True)
         assert await successor.apply(routes) is False
         assert await successor.apply(table()) is True
-        await eventually(lambda: _is_drained(successor, "a"))
+        await until_drained(successor, "a")
         await successor.stop(stop_gateway=True)
         fresh = hand.gateway()
         await fresh.start()
@@ -206,9 +206,5 @@ class GatewayContract:
         await successor.apply(table(route("iris", await hand.replica("b"))))
         assert await successor.drained(["a"]) == frozenset()
         await hand.finish("a")
-        await eventually(lambda: _is_drained(successor, "a"))
+        await until_drained(successor, "a")
         await successor.stop(stop_gateway=True)
-
-
-async def _is_drained(gateway: Gateway, name: str) -> bool:
-    return await gateway.drained([name]) == {name}

@@ -5,16 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from headway.ports.gateway import Gateway
 from tests.waiting import eventually
+
+
+async def until(fact: Callable[[], Awaitable[bool]], timeout_s: float = 10.0, *, what: str = "") -> None:
+    """Wait for a fact that takes asking; fails the test after ``timeout_s``."""
+    await eventually(fact, timeout_s, what=what)  # type: ignore[arg-type]
+
+
+async def until_drained(gateway: Gateway, replica: str, timeout_s: float = 5.0) -> None:
+    """Wait until ``gateway`` says that nothing can reach ``replica`` any more."""
+
+    async def drained() -> bool:
+        return await gateway.drained([replica]) == {replica}
+
+    await until(drained, timeout_s, what=f"{replica} is drained")
 
 
 class Replica:
@@ -33,6 +47,7 @@ class Replica:
         self._free.set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def address(self) -> str:
@@ -52,6 +67,8 @@ class Replica:
         if self._server is not None:
             self._server.close()
             self._server = None
+        for writer in self._writers:
+            writer.transport.abort()
         for task in self._tasks:
             task.cancel()
 
@@ -61,18 +78,17 @@ class Replica:
     def let_go(self) -> None:
         self._free.set()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
-        try:
+        self._writers.add(writer)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while await self._one(reader, writer):
                 pass
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        writer.transport.abort()
+        self._writers.discard(writer)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -97,7 +113,9 @@ class Replica:
         told = {"replica": self.name, "path": target, "headers": headers, "size": len(body)}
         answer = json.dumps(told).encode()
         writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(answer)}\r\n".encode())
-        writer.write(b"content-type: application/json\r\nx-headway-replica: " + self.name.encode() + b"\r\n\r\n" + answer)
+        writer.write(
+            b"content-type: application/json\r\nx-headway-replica: " + self.name.encode() + b"\r\n\r\n" + answer
+        )
         await writer.drain()
         return True
 
@@ -120,8 +138,8 @@ class ReplicaProcess:
             f"import sys; sys.path.insert(0, {root!r}); "
             f"from tests.integration.haproxy.backends import serve; serve({str(self.socket)!r})"
         )
-        self._process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ})
-        await eventually(self._answers, what=f"{self.socket.name} serves")
+        self._process = subprocess.Popen([sys.executable, "-c", code])  # noqa: ASYNC220
+        await until(self._answers, what=f"{self.socket.name} serves")
 
     async def _answers(self) -> bool:
         with contextlib.suppress(OSError):

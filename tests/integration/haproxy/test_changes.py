@@ -7,21 +7,19 @@ from pathlib import Path
 import pytest
 
 from headway.adapters.haproxy import HaproxyGateway
-from tests.integration.haproxy.backends import Load, Replica, ReplicaProcess, call
 from headway.domain.routing_table import Endpoint, VersionRoute
+from tests.integration.haproxy.backends import Load, Replica, ReplicaProcess, call, until, until_drained
 from tests.integration.haproxy.conftest import model, table, version
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_replicas_come_and_go_under_load_without_a_reload(
-    gateway: HaproxyGateway, home: Path, port: int
-) -> None:
+async def test_replicas_come_and_go_under_load_without_a_reload(gateway: HaproxyGateway, home: Path, port: int) -> None:
     async with Replica(home / "a") as a, Replica(home / "b") as b, Replica(home / "c") as c:
         load = Load(port, "/models/iris/predict")
         await gateway.apply(table(model("iris", {"v1": 100}, version("v1", a))))
-        workers = await gateway._api.workers()
+        worker = (await gateway._api.workers()).current
         async with load.running():
             for replicas in [(a, b, c), (b, c), (c,), (a, c), (a,), (a, b, c), (b,)] * 2:
                 await gateway.apply(table(model("iris", {"v1": 100}, version("v1", *replicas))))
@@ -30,7 +28,7 @@ async def test_replicas_come_and_go_under_load_without_a_reload(
                 assert {n for n, count in load.replicas.items() if count > before[n]} <= {"a", "b", "c"}
         assert load.failures == []
         assert set(load.replicas) == {"a", "b", "c"}
-        assert await gateway._api.workers() == workers
+        assert (await gateway._api.workers()).current == worker
 
 
 async def test_a_removed_replica_gets_nothing_new(gateway: HaproxyGateway, home: Path, port: int) -> None:
@@ -40,15 +38,11 @@ async def test_a_removed_replica_gets_nothing_new(gateway: HaproxyGateway, home:
         async with load.running():
             await load.some(100)
             await gateway.apply(table(model("iris", {"v1": 100}, version("v1", b))))
-            await eventually(lambda: _drained(gateway, "a"), timeout_s=3)
+            await until_drained(gateway, "a")
             seen = len(a.seen)
             await load.some(200)
         assert load.failures == []
         assert len(a.seen) == seen
-
-
-async def _drained(gateway: HaproxyGateway, *names: str) -> bool:
-    return await gateway.drained(names) == frozenset(names)
 
 
 async def test_reloads_under_load(gateway: HaproxyGateway, home: Path, port: int) -> None:
@@ -78,15 +72,13 @@ async def test_versions_replace_one_another_under_load(gateway: HaproxyGateway, 
                 await load.some(40)
                 await gateway.apply(table(model("iris", {new: 100}, *both)))
                 await gateway.apply(table(model("iris", {new: 100}, version(old), version(new, there))))
-                await eventually(lambda name=here.name: _drained(gateway, name), timeout_s=5)  # type: ignore[misc]
+                await until_drained(gateway, here.name)
                 await load.some(40)
         assert load.failures == []
 
 
 @pytest.mark.parametrize("retries", [True, False])
-async def test_a_killed_replica_costs_no_request_unless_retries_are_off(
-    home: Path, port: int, retries: bool
-) -> None:
+async def test_a_killed_replica_costs_no_request_unless_retries_are_off(home: Path, port: int, retries: bool) -> None:
     gateway = HaproxyGateway(home=home, host="127.0.0.1", port=port, retries=retries)
     await gateway.start()
     replicas = [ReplicaProcess(home / f"{n}.sock") for n in "abc"]
@@ -104,7 +96,7 @@ async def test_a_killed_replica_costs_no_request_unless_retries_are_off(
                 if load.failures:
                     break
                 await victim.start()
-                await eventually(lambda v=victim: _up(gateway, v.socket.stem), what="found healthy again")  # type: ignore[misc]
+                await _until_up(gateway, victim.socket.stem)
         assert bool(load.failures) is not retries, load.failures[:3]
     finally:
         for replica in replicas:
@@ -112,9 +104,12 @@ async def test_a_killed_replica_costs_no_request_unless_retries_are_off(
         await gateway.stop(stop_gateway=True)
 
 
-async def _up(gateway: HaproxyGateway, replica: str) -> bool:
-    states = await gateway._api.backends()
-    return any(s.name.startswith(f"{replica}.") and s.status == "UP" for b in states.values() for s in b.servers.values())
+async def _until_up(gateway: HaproxyGateway, replica: str) -> None:
+    async def up() -> bool:
+        servers = [s for b in (await gateway._api.backends()).values() for s in b.servers.values()]
+        return any(s.name.startswith(f"{replica}.") and s.status == "UP" for s in servers)
+
+    await until(up, what=f"{replica} is found healthy again")
 
 
 async def test_two_of_three_dead_and_nobody_there_to_tell(gateway: HaproxyGateway, home: Path, port: int) -> None:
@@ -146,7 +141,10 @@ async def test_a_replica_that_came_back_under_its_old_name_serves_at_once(
     gateway: HaproxyGateway, home: Path, port: int
 ) -> None:
     async with Replica(home / "a") as a:
-        here, gone = table(model("iris", {"v1": 100}, version("v1", a))), table(model("iris", {"v1": 100}, version("v1")))
+        here, gone = (
+            table(model("iris", {"v1": 100}, version("v1", a))),
+            table(model("iris", {"v1": 100}, version("v1"))),
+        )
         await gateway.apply(here)
         a.hold()
         load = Load(port, "/models/iris/predict", clients=2)

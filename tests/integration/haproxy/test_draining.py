@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headway.adapters.haproxy import HaproxyGateway
-from tests.integration.haproxy.backends import Connection, Replica
+from tests.integration.haproxy.backends import Connection, Replica, until, until_drained
 from tests.integration.haproxy.conftest import model, table, version
 from tests.waiting import eventually
 
@@ -59,7 +59,7 @@ async def test_an_old_worker_with_an_idle_connection_is_waited_for(
         assert await gateway.drained(["a"]) == frozenset()
         assert (await connection.call("/models/iris/predict")).replica == "a", "routed by the table of its worker"
         assert not connection.open, "and told to come back on a new connection"
-        await eventually(lambda: _drained(gateway, "a"), timeout_s=3)
+        await until_drained(gateway, "a", 3)
         assert (await connection.call("/models/iris/predict")).replica == "b"
 
 
@@ -71,7 +71,7 @@ async def test_an_old_worker_ends_with_the_keep_alive_time(gateway: HaproxyGatew
         begin = loop.time()
         await gateway.apply(table(model("wine", {}, version("v1"))))
         assert await gateway.drained(["a"]) == frozenset()
-        await eventually(lambda: _drained(gateway, "a"), timeout_s=KEEP_ALIVE_S + 3)
+        await until_drained(gateway, "a", KEEP_ALIVE_S + 3)
         assert loop.time() - begin > KEEP_ALIVE_S / 2
 
 
@@ -85,7 +85,7 @@ async def test_workers_of_a_later_reload_are_not_waited_for(gateway: HaproxyGate
         await eventually(lambda: len(b.seen) == 2)
         await gateway.apply(table(model("iris", {"v1": 100}, version("v1", b)), model("m2", {}, version("v1"))))
         assert len((await gateway._api.workers()).old) >= 1
-        await eventually(lambda: _drained(gateway, "a"), timeout_s=3)
+        await until_drained(gateway, "a", 3)
         assert not held.done()
         b.let_go()
         await held
@@ -104,12 +104,12 @@ async def test_requests_queued_for_a_version_are_served_before_its_last_replica_
         async def two_wait() -> bool:
             return any(b.queued == 2 for b in (await gateway._api.backends()).values())
 
-        await eventually(two_wait)
+        await until(two_wait)
         await gateway.apply(table(model("iris", {"v2": 100}, version("v1", max_concurrency=2), routes[1])))
         assert await gateway.drained(["a"]) == frozenset()
         a.let_go()
         assert {(await call).replica for call in calls} == {"a"}
-        await eventually(lambda: _drained(gateway, "a"), timeout_s=3)
+        await until_drained(gateway, "a", 3)
         for connection in connections:
             await connection.close()
 
@@ -132,10 +132,6 @@ async def test_an_adopted_gateway_may_still_have_requests_with_anybody(
             assert await successor.drained(["a"]) == frozenset()
             a.let_go()
             assert (await call).replica == "a"
-            await eventually(lambda: _drained(successor, "a"), timeout_s=KEEP_ALIVE_S + 3)
+            await until_drained(successor, "a", KEEP_ALIVE_S + 3)
         finally:
             await successor.stop(stop_gateway=False)
-
-
-async def _drained(gateway: HaproxyGateway, *names: str) -> bool:
-    return await gateway.drained(names) == frozenset(names)

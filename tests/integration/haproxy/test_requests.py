@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from headway.adapters.haproxy import HaproxyGateway
-from tests.integration.haproxy.backends import Connection, Replica, call
+from headway.adapters.haproxy.config import Listen, render
+from headway.adapters.haproxy.process import Places, end_orphans, spawn
+from tests.integration.haproxy.backends import Connection, Replica, call, until
 from tests.integration.haproxy.conftest import model, table, version
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 LIMIT = 200_000
@@ -135,7 +142,7 @@ async def test_a_replica_that_takes_too_long_is_a_504(iris: dict[str, Replica], 
 async def test_a_replica_that_breaks_off_every_time_is_a_503(iris: dict[str, Replica], port: int) -> None:
     answer = await call(port, "/models/iris/predict", headers={"x-do": "die"})
     assert (answer.status, answer.code) == (503, "not_ready")
-    assert len(iris["v1"].seen) == 1 + 3  # with three retries
+    assert len(iris["v1"].seen) == 1 + 4  # with four retries
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 422, 429, 500, 503, 504])
@@ -192,25 +199,67 @@ async def test_before_the_first_table_a_model_is_not_ready_rather_than_unknown(
 
 
 async def test_more_than_the_queue_holds_is_refused_at_once(gateway: HaproxyGateway, home: Path, port: int) -> None:
-    async with Replica(home / "slow.sock") as slow:
+    async def queued() -> bool:
+        return any(backend.queued for backend in (await gateway._api.backends()).values())
+
+    async with Replica(home / "slow") as slow, Connection(port) as one, Connection(port) as two:
         await gateway.apply(table(model("iris", {"v1": 100}, version("v1", slow, max_concurrency=1))))
         slow.hold()
-        async with Connection(port) as one, Connection(port) as two, Connection(port) as three:
-            import asyncio
+        first = asyncio.create_task(one.call("/models/iris/predict"))
+        await eventually(lambda: slow.seen)
+        second = asyncio.create_task(two.call("/models/iris/predict"))
+        await until(queued)
+        refused = await call(port, "/models/iris/predict")
+        assert (refused.status, refused.code) == (429, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        slow.let_go()
+        assert [(await first).status, (await second).status] == [200, 200]
 
-            first = asyncio.create_task(one.call("/models/iris/predict"))
-            from tests.waiting import eventually
 
-            await eventually(lambda: slow.seen)
-            second = asyncio.create_task(two.call("/models/iris/predict"))
-            refused = None
-            async def full() -> bool:
-                nonlocal refused
-                states = await gateway._api.backends()
-                return any(b.queued for b in states.values())
-            await eventually(full)
-            refused = await three.call("/models/iris/predict")
-            assert (refused.status, refused.code) == (429, "overloaded")
-            assert refused.headers["retry-after"] == "1"
-            slow.let_go()
-            assert [(await first).status, (await second).status] == [200, 200]
+async def test_waiting_too_long_in_the_queue_is_a_503(gateway: HaproxyGateway, home: Path, port: int) -> None:
+    async with Replica(home / "slow") as slow, Connection(port) as one:
+        route = version("v1", slow, max_concurrency=1, timeout_s=0.3)
+        await gateway.apply(table(model("iris", {"v1": 100}, route)))
+        slow.hold()
+        first = asyncio.create_task(one.call("/models/iris/predict"))
+        await eventually(lambda: slow.seen)
+        refused = await call(port, "/models/iris/predict")
+        assert (refused.status, refused.code) == (503, "not_ready")
+        slow.let_go()
+        assert (await first).status == 200
+
+
+async def test_a_body_that_comes_too_slowly_is_a_408(home: Path, port: int, haproxy: str) -> None:
+    places = Places(home, home / "run")
+    places.folder.mkdir()
+    places.run_dir.mkdir()
+    async with Replica(home / "a") as a, Connection(port) as connection:
+        routes = table(model("iris", {"v1": 100}, version("v1", a)))
+        listen = Listen("127.0.0.1", port, places.internal_socket, places.stats_socket, request_timeout_s=0.2)
+        for name, text in render(routes, listen).files().items():
+            (places.folder / name).write_text(text, newline="")
+        process = await spawn(haproxy, places, "127.0.0.1", port)
+        try:
+            head = b"POST /models/iris/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+            answer = await connection.send(head + b"half")
+            assert (answer.status, answer.code) == (408, "request_timeout")
+            assert not a.seen
+        finally:
+            process.send(signal.SIGTERM)
+            await process.wait()
+            await end_orphans(places)
+
+
+async def test_a_large_body_is_refused_without_being_taken_in(iris: dict[str, Replica], port: int) -> None:
+    """The client sends all it can before it reads, as most do; the answer reaches it all the same."""
+
+    def post(path: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n".encode())
+            with contextlib.suppress(OSError):
+                connection.sendall(b"x" * 20_000_000)
+            return connection.recv(100_000)
+
+    assert b" 413 " in await asyncio.to_thread(post, "/models/iris/predict")
+    assert b" 404 " in await asyncio.to_thread(post, "/models/nobody/predict")
+    assert not iris["v1"].seen

@@ -47,7 +47,7 @@ async def iris(gateway: HaproxyGateway, home: Path, port: int) -> AsyncIterator[
 
 async def test_shares_follow_the_weights_and_change_without_a_reload(iris: Iris) -> None:
     await iris.gateway.apply(table(iris.route(v1=100)))
-    workers = await iris.gateway._api.workers()
+    workers = (await iris.gateway._api.workers()).current
     for weights in ({"v1": 90, "v2": 10}, {"v1": 50, "v2": 50}, {"v1": 20, "v2": 30, "v3": 50}, {"v1": 0, "v2": 100}):
         assert await iris.gateway.apply(table(iris.route(**weights)))
         counts = await iris.counts()
@@ -56,7 +56,7 @@ async def test_shares_follow_the_weights_and_change_without_a_reload(iris: Iris)
             # 4.5 sigma of a binomial share: a wrong alarm in some 100,000 runs, and none for 0 and 100
             allowed = 4.5 * math.sqrt(REQUESTS * share * (1 - share))
             assert abs(counts[name] - REQUESTS * share) <= allowed, (weights, counts)
-    assert await iris.gateway._api.workers() == workers
+    assert (await iris.gateway._api.workers()).current == workers
 
 
 async def test_pinned_paths_ignore_the_split(iris: Iris) -> None:

@@ -12,9 +12,8 @@ import pytest
 from headway.adapters.haproxy import HaproxyGateway
 from headway.domain.routing_table import GatewayToken, RoutingTable
 from headway.domain.tokens import digest
-from tests.integration.haproxy.backends import Answer, Connection, Replica, call
+from tests.integration.haproxy.backends import Answer, Connection, Replica, call, until
 from tests.integration.haproxy.conftest import model, table, version
-from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -117,7 +116,7 @@ async def test_a_token_expires_by_itself(gateway: HaproxyGateway, routes: Routin
     async def expired() -> bool:
         return (await ask(port, "hw_soon")).status == 401
 
-    await eventually(expired, timeout_s=5)
+    await until(expired, timeout_s=5)
     assert time.time() >= now + 2
     assert (await ask(port, "hw_later")).status == 200
 

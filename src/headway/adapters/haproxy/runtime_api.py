@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from headway.domain.errors import GatewayFailed
 
 ANSWER_TIMEOUT_S = 10.0
+RELOAD_TIMEOUT_S = 30.0
+POLL_S = 0.01
 PAYLOAD_BYTES = 8 * 1024
 """Well below the smallest buffer that a command must fit in."""
 
@@ -150,31 +152,51 @@ class RuntimeApi:
         return parse_proc(await ask(self._master, "show proc"))
 
     async def reload(self) -> None:
-        """Load the configuration anew in a new worker; raises :class:`GatewayFailed` with HAProxy's reason.
+        """Load the configuration anew in a new worker; returns once no new connection meets an older one.
 
-        HAProxy answers after the new worker has taken over (2.7 and newer) or, before 2.7, not at all: then
-        the master's list of processes has to show a worker that was not there before.
+        Raises :class:`GatewayFailed` with HAProxy's reason when it refuses. From 2.7 on HAProxy answers when the
+        new worker serves; before, the master's list of processes has to show a worker that was not there.
         """
         before = await self.workers()
-        answer = await ask(self._master, "reload", timeout_s=30.0)
-        if answer.startswith("Success=1"):
-            return
+        answer = await ask(self._master, "reload", timeout_s=RELOAD_TIMEOUT_S)
         if answer.startswith("Success=0"):
             raise GatewayFailed(f"HAProxy refused the new configuration: {messages_of(answer)}")
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            while True:
-                with contextlib.suppress(GatewayFailed):
-                    now = await self.workers()
-                    if now.current and not now.current & before.all:
-                        return
-                    if now.current and now.current == before.current and not now.old - before.old:
-                        pass  # the master has not started over yet
-                await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout(RELOAD_TIMEOUT_S):
+                if not answer.startswith("Success=1"):
+                    await _until(lambda: self._replaced(before))
+                # For a moment both accept: whoever asks right after a reload must not meet the old table.
+                await _until(lambda: self._none_listens(before.all))
+        except TimeoutError:
+            raise GatewayFailed("HAProxy did not reload in time") from None
+
+    async def _replaced(self, before: WorkerPids) -> bool:
+        """Whether the master, which starts over for a reload and may be away for a moment, has new workers."""
+        with contextlib.suppress(GatewayFailed):
+            now = (await self.workers()).current
+            return bool(now) and not now & before.all
+        return False
+
+    async def _none_listens(self, pids: Collection[int]) -> bool:
+        present = (await self.workers()).all
+        for pid in present & set(pids):
+            with contextlib.suppress(GatewayFailed):
+                frontends = await ask(self._master, f"@!{pid} show stat -1 1 -1")
+                if ",FRONTEND," in frontends and ",STOP," not in frontends:
+                    return False
+        return True
 
     async def in_flight(self, pid: int) -> int:
         """Requests on their way in the worker ``pid``, old ones too."""
         backends = parse_stat(await ask(self._master, f"@!{pid} show stat -1 6 -1"))
         return sum(b.queued + sum(s.busy for s in b.servers.values()) for b in backends.values())
+
+
+async def _until(fact: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        if await fact():
+            return
+        await asyncio.sleep(POLL_S)
 
 
 def chunks(entries: Mapping[str, str]) -> Iterable[str]:
