@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from scripts.check_docs import anchors, broken_links, faults
+from scripts.check_docs import FENCE, ROOT, anchors, broken_links, faults, pages
 
 
 def test_every_page_is_reachable_and_every_link_leads_somewhere() -> None:
@@ -57,3 +58,16 @@ def test_anchors_follow_the_site_generator() -> None:
     text = "# 1. What you can rely on\n## `headway up`\n## Twice\n## Twice\n## Named {#other}\n```\n# no heading\n```\n"
     assert {"1-what-you-can-rely-on", "headway-up", "twice", "twice_1", "other"} <= anchors(text)
     assert "no-heading" not in anchors(text)
+
+
+def test_files_that_pages_name_exist() -> None:
+    """Code spans like ``tests/e2e/test_traffic.py`` or ``control/rollout.py`` name files of the project."""
+    rooms = "|".join(p.name for p in (ROOT / "src" / "headway").iterdir() if p.is_dir())
+    path = re.compile(rf"`((?:src|tests|scripts|benchmarks|examples|docs|{rooms})/[\w./-]*)`")
+    missing = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in pages()
+        for name in path.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+        if not any((folder / name).exists() for folder in (ROOT, ROOT / "src" / "headway"))
+    ]
+    assert not missing, "\n".join(missing)
