@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headway.adapters.local import LocalRuntime, SystemClock, run_dir_for
+from headway.adapters.local import LocalRuntime, SystemClock, procfs, run_dir_for
 from headway.domain.replicas import Probe, Probes, ReplicaSpec, ReplicaStatus
 from tests.integration.local.stub_server import stub_python
+from tests.waiting import wait_until
 
 
 def probes(period_s: float = 0.05, *, startup_s: float = 10.0) -> Probes:
@@ -64,8 +65,11 @@ class LocalHand:
         return self.spec(replica_id, {"model.py": "def load():\n    raise ValueError('no')\n"})
 
     def kill(self, status: ReplicaStatus) -> None:
-        assert status.pid is not None
-        os.kill(status.pid, signal.SIGKILL)
+        """SIGKILL; returns once the process has ended."""
+        pid = status.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: (left := procfs.stat(pid)) is None or left.dead, what=f"the end of process {pid}")
 
     def set_ready(self, replica_id: str, ready: bool) -> None:
         mark = self.bundle(replica_id) / "unready"
