@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import threading
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pytest
 
 from headway.adapters.local import unpack
 from headway.adapters.local.bundles import LocalBundleStore
-from headway.domain.errors import InvalidBundle, StorageFailed
+from headway.domain.errors import InvalidBundle, PayloadTooLarge, StorageFailed
 from tests.contracts.bundle_store_contract import (
     FILES,
     MAX_BYTES,
+    PAX_BOMB,
     REFUSED,
+    TOO_LARGE,
     BundleStoreContract,
     archive_of,
     chunks,
@@ -47,12 +50,15 @@ class TestLocalBundleStore(BundleStoreContract):
         return store
 
     async def test_no_failure_leaves_a_file_behind(self, store: LocalBundleStore, tmp_path: Path) -> None:
-        for name, archive in REFUSED.items():
+        for name, (archive, _) in REFUSED.items():
             if name == "too many files":  # takes seconds, and fails where the others do
                 continue
             with pytest.raises(InvalidBundle):
                 await store.put(digest_of(FILES), chunks(archive, 1_000_000))
         assert left_in(tmp_path) == []
+        assert sorted(os.listdir(tmp_path)) == ["home"]
+        assert os.listdir(tmp_path / "home") == ["bundles"]
+        assert not os.path.lexists("/etc/x")
 
     async def test_leftovers_of_a_crash_are_removed_and_work_in_progress_is_not(
         self, store: LocalBundleStore, tmp_path: Path
@@ -72,6 +78,16 @@ class TestLocalBundleStore(BundleStoreContract):
             os.close(busy)
         await store.open()
         assert left_in(tmp_path) == [digest_of(FILES)]
+
+    @pytest.mark.parametrize("bomb", [PAX_BOMB, TOO_LARGE["a bomb"]], ids=["header", "content"])
+    async def test_a_bomb_gets_no_memory(self, store: LocalBundleStore, bomb: bytes) -> None:
+        tracemalloc.start()
+        try:
+            with pytest.raises((InvalidBundle, PayloadTooLarge)):
+                await store.put(digest_of(FILES), chunks(bomb, 100_000))
+            assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024  # both are 64 MiB when unpacked
+        finally:
+            tracemalloc.stop()
 
     async def test_a_bundle_outlives_the_store(self, store: LocalBundleStore, tmp_path: Path) -> None:
         await store.put(digest_of(FILES), chunks(archive_of(FILES)))

@@ -15,16 +15,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog
-from headway.adapters.sql.schema import HEAD
-from headway.adapters.sql.tables import events, metadata
+from headway.adapters.sql.tables import events
 from headway.domain.deployments import Deployment
-from headway.domain.errors import HeadwayError, StaleWrite, StorageFailed, Unsupported
+from headway.domain.errors import HeadwayError, StaleWrite, StorageFailed
 from headway.domain.events import EventType, NewEvent
 from headway.domain.names import version_name
 
@@ -162,17 +157,6 @@ async def test_waiting_asks_the_database_seldom_however_many_wait(database: SqlD
     assert asked <= 3 * 2 + statements_of_the_append
 
 
-async def test_many_processes_may_make_the_same_database(path: Path) -> None:
-    others = [run(APPENDS, path, 3) for _ in range(3)]
-    for other in others:
-        await asyncio.to_thread(other.communicate)
-        assert other.returncode == 0
-    database = SqlDatabase(path)
-    await database.open()
-    assert await SqlEventLog(database).last_cursor() == 18
-    await database.close()
-
-
 async def test_what_was_saved_is_there_after_opening_again(path: Path, database: SqlDatabase) -> None:
     saved = await SqlDeploymentStore(database).save(Deployment("iris", 1.0), [event()])
     await database.close()
@@ -225,6 +209,26 @@ async def test_cancelled_transactions_neither_block_nor_tear(database: SqlDataba
         assert told == list(range(1, base.replicas + 1))
     with pytest.raises(StaleWrite):
         await store.save(replace(base, resource_version=1))
+
+
+async def test_a_transaction_that_has_begun_is_ended_though_the_caller_is_gone(
+    path: Path, database: SqlDatabase
+) -> None:
+    log = SqlEventLog(database, poll_s=60)
+    waiter = asyncio.create_task(log.wait(0, 60))
+    other = sqlite3.connect(path, isolation_level=None)
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        append = asyncio.create_task(log.append([event()]))
+        assert await log.wait(0, 0.05) is False  # time enough for the append to wait for the lock
+        append.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await append
+    finally:
+        other.close()
+    async with asyncio.timeout(20):
+        assert await waiter is True
+    assert await log.last_cursor() == 1
 
 
 async def test_the_file_and_its_companions_are_the_owners_alone(path: Path, database: SqlDatabase) -> None:
@@ -306,84 +310,3 @@ async def test_a_save_with_many_old_versions_writes_only_what_changed(database: 
     await store.save(replace((await store.load_all())[0].with_version(replace(many[6], python="/p"))))
     assert len(written) == 2
     assert all("v7" in parameters and "v8" not in parameters for parameters in written)
-
-
-async def test_a_database_of_a_newer_headway_is_refused_and_not_touched(path: Path, database: SqlDatabase) -> None:
-    await database.close()
-    other = sqlite3.connect(path)
-    other.execute("UPDATE alembic_version SET version_num = '9999'")
-    other.commit()
-    other.close()
-    before = path.read_bytes()
-    with pytest.raises(Unsupported, match="newer Headway"):
-        await database.open()
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize("content", [b"hello, I am a text file\n" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-async def test_a_file_that_is_no_database_is_reported(path: Path, content: bytes) -> None:
-    path.parent.mkdir()
-    path.write_bytes(content)
-    with pytest.raises(StorageFailed) as failure:
-        await SqlDatabase(path).open()
-    assert failure.value.where == str(path)
-    assert path.read_bytes() == content
-
-
-async def test_a_database_of_something_else_is_refused(path: Path) -> None:
-    path.parent.mkdir()
-    other = sqlite3.connect(path)
-    other.execute("CREATE TABLE recipes (name TEXT)")
-    other.commit()
-    other.close()
-    with pytest.raises(StorageFailed, match="not a Headway database"):
-        await SqlDatabase(path).open()
-
-
-async def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StorageFailed):
-        await SqlDatabase(tmp_path / "file" / "headway.db").open()
-
-
-async def test_a_crash_in_the_middle_of_a_migration_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alembic import op
-
-    def fail(*_: object, **__: object) -> None:
-        raise sqlite3.OperationalError("disk full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(op, "create_index", fail)
-        with pytest.raises(StorageFailed, match="disk full"):
-            await SqlDatabase(path).open()
-    assert path.stat().st_size == 0
-    database = SqlDatabase(path)
-    await database.open()
-    await database.close()
-
-
-async def test_the_migrations_make_the_tables_that_the_code_knows(path: Path, database: SqlDatabase) -> None:
-    config = Config()
-    config.set_main_option("script_location", "headway.adapters.sql:migrations")
-    config.set_main_option("path_separator", "os")
-    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
-
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, metadata) == []
-        assert context.get_current_revision() == HEAD
-        partial = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'uq_tokens_unrevoked_name'")
-        assert "WHERE revoked_at IS NULL" in str(partial.scalar())
-    engine.dispose()
-
-
-async def test_opening_a_database_that_is_up_to_date_needs_no_alembic(path: Path, database: SqlDatabase) -> None:
-    code = (
-        "import asyncio, sys; from pathlib import Path; from headway.adapters.sql import SqlDatabase\n"
-        "database = SqlDatabase(Path(sys.argv[1]))\n"
-        "async def main(): await database.open(); await database.close()\n"
-        "asyncio.run(main()); print('alembic' in sys.modules)"
-    )
-    out, _ = await asyncio.to_thread(run(code, path).communicate)
-    assert out.strip() == "False"

@@ -33,7 +33,7 @@ _CHUNK = 1024 * 1024
 _MAX_ENTRIES = 2 * MAX_FILES
 _MAX_METADATA = 32 * 1024
 """Bytes of headers per entry; a real one has a few thousand at most. ``tarfile`` searches them with
-expressions whose time grows with the square of the length."""
+expressions whose time grows with the square of the length, and recurses for each header that precedes one."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _MALFORMED = (
     tarfile.TarError,
@@ -43,7 +43,6 @@ _MALFORMED = (
     ValueError,
     LookupError,
     OverflowError,
-    RecursionError,  # headers that precede headers that precede headers
 )
 _NAME_ERRORS = frozenset({errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL})
 

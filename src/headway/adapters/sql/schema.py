@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from headway.domain.errors import StorageFailed, Unsupported
 
 HEAD: Final = "0001"
 """The newest revision in ``migrations/versions``."""
+_RETRY_S = 0.05
 
 
 def prepare(path: Path, busy_timeout_s: float) -> None:
@@ -28,18 +30,26 @@ def prepare(path: Path, busy_timeout_s: float) -> None:
     Raises :class:`Unsupported` for a database of a newer Headway and :class:`StorageFailed` for a file that
     is something else, damaged, or cannot be written. Blocking: call it in a thread.
     """
-    try:
-        _make_private(path)
-        if _revision(path, busy_timeout_s) != HEAD:
-            _upgrade(path, busy_timeout_s)
-        _write_ahead(path, busy_timeout_s)
-    except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
-        reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        raise StorageFailed(
-            f"the database cannot be opened: {reason}",
-            where=str(path),
-            hint="is there space, may this user write there, and is the file a Headway database?",
-        ) from error
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        try:
+            _make_private(path)
+            if _revision(path, busy_timeout_s) != HEAD:
+                _upgrade(path, busy_timeout_s)
+            _write_ahead(path, busy_timeout_s)
+            return
+        except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
+            reason = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            # Where waiting could end in a deadlock, as in the change of the journal, SQLite does not wait
+            # for another process that opens the same file. Each step may be done again.
+            if "locked" in str(reason) and time.monotonic() < deadline:
+                time.sleep(_RETRY_S)
+                continue
+            raise StorageFailed(
+                f"the database cannot be opened: {reason}",
+                where=str(path),
+                hint="is there space, may this user write there, and is the file a Headway database?",
+            ) from error
 
 
 def _make_private(path: Path) -> None:
