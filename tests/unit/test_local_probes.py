@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headway.adapters.local.probes import Prober, Tally
+from headway.adapters.local.probes import Answer, Prober, Tally
 from headway.adapters.memory.clock import ManualClock
 from headway.domain.replicas import Probe, Probes
 
@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 class Replica:
     """Answers by a rule on (path, age) and notes when it was asked."""
 
-    def __init__(self, good: Callable[[str, float], bool], probes: Probes, **known: float | bool) -> None:
+    def __init__(self, good: Callable[[str, float], bool | None], probes: Probes, **known: float | bool) -> None:
         self.clock = ManualClock()
         self.good = good
         self.asked: list[tuple[float, str]] = []
@@ -31,10 +31,10 @@ class Replica:
         self.prober = Prober(probes, self._ask, self.clock, self._note, spread=spread, **known)  # type: ignore[arg-type]
         self.task = asyncio.create_task(self.prober.run())
 
-    async def _ask(self, probe: Probe) -> str | None:
+    async def _ask(self, probe: Probe) -> Answer:
         age = round(self.clock.monotonic(), 3)
         self.asked.append((age, probe.path))
-        return None if self.good(probe.path, age) else f"{probe.path} answered 503"
+        return Answer(self.good(probe.path, age), f"{probe.path} answered 503")
 
     def _note(self) -> None:
         p = self.prober
@@ -167,3 +167,15 @@ async def test_probes_of_different_replicas_fall_on_different_times() -> None:
     assert replica.times("/live") == [5.0, 15.0, 25.0]
     assert replica.times("/ready") == [0.0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5]
     await replica.end()
+
+
+async def test_a_probe_that_could_not_be_asked_is_no_answer() -> None:
+    replica = Replica(lambda _, age: None if age > 1 else True, probes())
+    await replica.run_for(300)
+    assert len(replica.times("/live")) > 20
+    assert replica.verdicts == [(0.0, True, True, True)]
+    await replica.end()
+    starting = Replica(lambda _, __: None, probes())
+    await starting.run_for(300)
+    assert starting.verdicts == []
+    await starting.end()

@@ -287,3 +287,26 @@ async def test_all_of_it_under_uneven_probes_settles(hand: LocalHand) -> None:
             hand.set_ready(name, True)
         await asyncio.gather(*(control.until(_P.READY, name) for name in names))
     check_chain(control.seen)
+
+
+async def test_replicas_queue_for_their_start_but_one_that_was_serving_comes_back_at_once(hand: LocalHand) -> None:
+    gate = hand.folder / "gate"
+    loop = f"while not os.path.exists({str(gate)!r}):\n        time.sleep(0.01)\n"
+    wait = {"model.py": f"import os, time\ndef load():\n    {loop}"}
+    first, second, served = "iris-v1-bbbbb", "iris-v1-ccccc", "iris-v1-ddddd"
+    async with ControlPlane(hand.runtime(start_slots=1)) as control:
+        await control.apply_ready(hand.spec(served))
+        await control.runtime.apply([hand.spec(served), hand.spec(first, wait), hand.spec(second)])
+        await eventually(lambda: (s := control.status(first)) is not None and s.pid is not None)
+        status = control.status(served)
+        assert status is not None
+        hand.kill(status)
+        await control.until(_P.READY, served, restarts=1)
+        waiting = control.status(second)
+        assert waiting is not None
+        assert (waiting.phase, waiting.pid) == (_P.STARTING, None)
+        gate.touch()
+        await control.until(_P.READY, second)
+    ready = [t.status.replica_id for t in control.seen if t.status.ready]
+    assert ready == [served, served, first, second]
+    check_chain(control.seen)

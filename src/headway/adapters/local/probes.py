@@ -16,6 +16,7 @@ so that fifty idle models are a trickle and not a beat.
 from __future__ import annotations
 
 import asyncio
+import errno
 import urllib.parse
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,8 +29,20 @@ EARLY_LONGEST_S = 1.0
 EARLY_SHARE = 0.02
 _STATUS_LINE_BYTES = 1024
 
-Ask = Callable[[Probe], Awaitable[str | None]]
-"""Asks once: None for a success, else what was wrong."""
+_OWN_TROUBLE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``good`` None: it could not be asked, for reasons of our own. That is no answer, and changes nothing."""
+
+    good: bool | None
+    problem: str = ""
+
+
+GOOD = Answer(True)
+Ask = Callable[[Probe], Awaitable[Answer]]
+"""Asks once."""
 
 
 @dataclass(slots=True)
@@ -41,8 +54,10 @@ class Tally:
     successes: int = 0
     failures: int = 0
 
-    def add(self, success: bool) -> bool | None:
+    def add(self, success: bool | None) -> bool | None:
         """True: passing. False: failing. None: not enough in a row to say anything new."""
+        if success is None:
+            return None
         if success:
             self.successes, self.failures = self.successes + 1, 0
             return True if self.successes >= self.success_threshold else None
@@ -102,17 +117,16 @@ class Prober:
             counted = self._clock.monotonic() >= due
             if counted:
                 due += probe.period_s
-            problem = await self._ask(probe)
-            if problem is None:
-                if tally.add(True):
-                    return
-            elif counted:
-                if tally.add(False) is False:
-                    self.startup_problem = problem
-                    self._on_change()
-                    return
-            else:
+            answer = await self._ask(probe)
+            if answer.good is False and not counted:
                 tally.successes = 0
+            else:
+                verdict = tally.add(answer.good)
+                if verdict is False:
+                    self.startup_problem = answer.problem
+                    self._on_change()
+                if verdict is not None:
+                    return
             await self._until(min(due, self._clock.monotonic() + self._early_pause()))
 
     async def _watch_readiness(self) -> None:
@@ -121,7 +135,7 @@ class Prober:
         known = self.ready
         await self._until(self._begin + probe.initial_delay_s)
         while True:
-            verdict = tally.add(await self._ask(probe) is None)
+            verdict = tally.add((await self._ask(probe)).good)
             if verdict is not None and verdict != self.ready:
                 self.ready = verdict
                 self._on_change()
@@ -137,9 +151,9 @@ class Prober:
         await self._until(self._begin + probe.initial_delay_s)
         await self._clock.sleep(self._spread * probe.period_s)
         while True:
-            problem = await self._ask(probe)
-            if tally.add(problem is None) is False:
-                self.liveness_problem = problem
+            answer = await self._ask(probe)
+            if tally.add(answer.good) is False:
+                self.liveness_problem = answer.problem
                 self._on_change()
                 return
             await self._clock.sleep(probe.period_s)
@@ -158,8 +172,8 @@ class SocketProbe:
     def __init__(self, socket: str) -> None:
         self._socket = socket
 
-    async def ask(self, probe: Probe) -> str | None:
-        """None for a status from 200 to 399 within the probe's timeout, else what was wrong. Never raises."""
+    async def ask(self, probe: Probe) -> Answer:
+        """Good is a status from 200 to 399 within the probe's timeout. Never raises."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[int] = loop.create_future()
         path = urllib.parse.quote(probe.path, safe="/?&=%:@,;+~!$'()*-._")
@@ -172,14 +186,15 @@ class SocketProbe:
                 )
                 status = await answer
         except TimeoutError:
-            return f"no answer from {probe.path} within {probe.timeout_s:g} s"
+            return Answer(False, f"no answer from {probe.path} within {probe.timeout_s:g} s")
         except (OSError, EOFError) as error:
-            return f"no answer from {probe.path}: {error}"
+            own = isinstance(error, OSError) and error.errno in _OWN_TROUBLE
+            return Answer(None if own else False, f"no answer from {probe.path}: {error}")
         finally:
             answer.cancel()
             if transport is not None:
                 transport.abort()
-        return None if 200 <= status < 400 else f"{probe.path} answered {status}"
+        return GOOD if 200 <= status < 400 else Answer(False, f"{probe.path} answered {status}")
 
 
 class _StatusLine(asyncio.Protocol):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -20,6 +21,11 @@ from pathlib import Path
 
 from headway.adapters.local import procfs
 from headway.domain.errors import HeadwayError, Unsupported
+from headway.ports.clock import Clock
+
+STACK_WAIT_S = 1.0
+"""For the stack dump of a process that hangs."""
+STACK_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,12 @@ class ReplicaProcess:
         # Watched through its pidfd from here on; without a return code Popen would warn, when collected, about
         # a process that is meant to outlive it.
         child.returncode = 0
-        pidfd = os.pidfd_open(child.pid)
+        try:
+            pidfd = os.pidfd_open(child.pid)
+        except OSError:  # no descriptor left: nothing may run that nobody watches
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            raise
         found = procfs.stat(child.pid)
         if found is None:
             raise HeadwayError(f"process {child.pid} cannot be seen in /proc")  # unreaped children always can
@@ -89,11 +100,15 @@ class ReplicaProcess:
 
     @classmethod
     def adopt(cls, pid: int, start_ticks: int, on_exit: Callable[[], None]) -> ReplicaProcess | None:
-        """The process of that identity; None when it is gone."""
+        """The process of that identity; None when it is gone. Raises ``OSError`` when that cannot be told."""
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:
+        except ProcessLookupError:
             return None
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # no pid that could be
+                return None
+            raise
         found = procfs.stat(pid)  # read after opening: now the pid cannot change hands unnoticed
         if found is None or found.dead or found.start_ticks != start_ticks:
             os.close(pidfd)
@@ -146,3 +161,18 @@ class ReplicaProcess:
         if result.si_code == os.CLD_EXITED:
             return Exit(code=result.si_status)
         return Exit(signal=result.si_status)
+
+
+async def kill_with_stack(process: ReplicaProcess, stack: Path, clock: Clock) -> None:
+    """Kill a process that hangs; first let it dump its stack (SIGUSR2) to ``stack``: that names the line."""
+    process.send(signal.SIGUSR2)
+    deadline = clock.monotonic() + STACK_WAIT_S
+    seen = -1
+    while process.exit is None and clock.monotonic() < deadline:
+        await clock.sleep(STACK_POLL_S)
+        size = stack.stat().st_size if stack.exists() else 0
+        if size > 0 and size == seen:
+            break  # it is written and has stopped growing
+        seen = size
+    process.kill()
+    await process.wait()

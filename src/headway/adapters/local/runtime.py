@@ -22,6 +22,7 @@ from headway.adapters.local.memory_limit import MemoryWatch
 from headway.adapters.local.process import require_pidfd
 from headway.adapters.local.records import GONE, ReplicaFolder, ReplicaFolders, ReplicaRecord
 from headway.adapters.local.sockets import replica_socket
+from headway.adapters.local.start_slots import StartSlots, default_slots
 from headway.adapters.local.supervisor import ReplicaSupervisor, Surroundings
 from headway.domain.errors import HeadwayError, ReplicaNotFound
 from headway.domain.lifecycle import ReplicaPhase
@@ -37,7 +38,8 @@ class LocalRuntime:
     ``home`` is Headway's home; ``run_dir`` holds the replicas' sockets (:func:`run_dir_for` chooses one).
     ``server_env`` is the environment of which replicas inherit the few variables of ``launch.INHERITED``.
     ``shadow_gateway`` (``unix:/path``) is told to the model servers. ``backoff_reset_s`` is how long a replica
-    has to be ready to make up for one crash. Raises :class:`Unsupported` on systems without pidfd.
+    has to be ready to make up for one crash; ``start_slots`` how many start at once (None: by the number of
+    cores). Raises :class:`Unsupported` on systems without pidfd.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class LocalRuntime:
         server_env: Mapping[str, str],
         shadow_gateway: str | None = None,
         backoff_reset_s: float = FORGET_S,
+        start_slots: int | None = None,
     ) -> None:
         require_pidfd()
         self._home = home.resolve()
@@ -58,7 +61,8 @@ class LocalRuntime:
         self._folders = ReplicaFolders(self._home)
         self._memory = MemoryWatch(clock)
         self._reports = _Reports()
-        self._around = Surroundings(clock, self._launcher, self._memory, self._reports.add, backoff_reset_s)
+        slots = StartSlots(start_slots if start_slots is not None else default_slots())
+        self._around = Surroundings(clock, self._launcher, self._memory, slots, self._reports.add, backoff_reset_s)
         self._supervisors: dict[str, ReplicaSupervisor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._desired: dict[str, ReplicaSpec] = {}

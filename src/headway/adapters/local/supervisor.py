@@ -14,10 +14,9 @@ import asyncio
 import logging
 import signal
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from headway.adapters.local import backoff, failures, logs, procfs
 from headway.adapters.local.adoption import FoundProcess, end_processes, scan
@@ -25,8 +24,9 @@ from headway.adapters.local.failures import Crash
 from headway.adapters.local.launch import Launcher
 from headway.adapters.local.memory_limit import MemoryWatch, prefer_as_victim, set_data_limit
 from headway.adapters.local.probes import Prober, SocketProbe
-from headway.adapters.local.process import Exit, ReplicaProcess
+from headway.adapters.local.process import Exit, ReplicaProcess, kill_with_stack
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
+from headway.adapters.local.start_slots import StartSlots
 from headway.adapters.local.state import SERVING, ReplicaState
 from headway.domain.errors import HeadwayError
 from headway.domain.lifecycle import REPLICA_TRANSITIONS, ReplicaPhase, check
@@ -35,9 +35,6 @@ from headway.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
-STACK_WAIT_S = 1.0
-"""For the stack dump of a process that hangs."""
-STACK_POLL_S = 0.05
 _P = ReplicaPhase
 
 
@@ -48,6 +45,7 @@ class Surroundings:
     clock: Clock
     launcher: Launcher
     memory: MemoryWatch
+    slots: StartSlots
     emit: Callable[[ReplicaTransition], None]
     backoff_reset_s: float
 
@@ -65,6 +63,9 @@ class ReplicaSupervisor:
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
         self._over_bytes: int | None = None
+        self._urgent = False
+        """Its last process was ready: the next one starts without queueing."""
+        self._give_back_slot: Callable[[], None] = _nothing
         self._untold = False
         """``starting`` was reached and is not reported yet: the report is to carry the pid."""
         self._from: ReplicaPhase | None = None
@@ -99,6 +100,12 @@ class ReplicaSupervisor:
 
     async def adopt(self, found: FoundProcess | None) -> None:
         """Take over from an earlier supervisor: ``found`` is the replica's process, None when it is gone."""
+        try:
+            await self._adopt(found)
+        except Exception as error:
+            self._give_up(error)
+
+    async def _adopt(self, found: FoundProcess | None) -> None:
         if self.phase is _P.STOPPING:
             self._stop.set()
         if found is not None:
@@ -117,7 +124,7 @@ class ReplicaSupervisor:
             # Ready or not is found out now, so that routes built from the first observation are right.
             probes, socket = self.spec.probes, SocketProbe(self._state.record.socket)
             gates = [probes.readiness] if self.phase is _P.UNREADY else [probes.startup, probes.readiness]
-            if all([probe.success_threshold <= 1 and await socket.ask(probe) is None for probe in gates]):
+            if all([probe.success_threshold <= 1 and (await socket.ask(probe)).good for probe in gates]):
                 self._state.become_ready(adopted=True)
 
     def begin(self) -> asyncio.Task[None]:
@@ -163,6 +170,8 @@ class ReplicaSupervisor:
 
     async def _live(self) -> None:
         """Until told to stop."""
+        if self.phase is _P.FAILED:  # already at its adoption
+            await self._stop.wait()
         while not self.stopping:
             crash = None
             if self._process is None:
@@ -177,7 +186,7 @@ class ReplicaSupervisor:
                 self._crashed(crash)
 
     async def _turn_to_start(self) -> bool:
-        """Wait until the replica is wanted and its back-off is over; False when told to stop instead."""
+        """Wait until the replica is wanted, its back-off is over and there is a slot; False: told to stop instead."""
         if not await self._unless_stopped(self._wanted.wait()):
             return False
         if self.phase is _P.BACKOFF:
@@ -191,6 +200,11 @@ class ReplicaSupervisor:
                 restarts=self._state.record.restarts + 1,
                 reason=None,
             )
+        if not self._urgent:
+            taking = asyncio.ensure_future(self._around.slots.take())
+            if not await self._unless_stopped(taking):
+                return False
+            self._give_back_slot = taking.result()
         return True
 
     def _start_process(self) -> Crash | None:
@@ -254,6 +268,7 @@ class ReplicaSupervisor:
                 if probing.done():
                     probing.result()  # raises what ended it: a fault of ours
                 if prober.ready and self.phase is not _P.READY:
+                    self._give_back_slot()
                     state.become_ready()
                 elif not prober.ready and self.phase is _P.READY:
                     state.move(_P.UNREADY, reason="ReadinessFailed")
@@ -269,12 +284,12 @@ class ReplicaSupervisor:
             await self._kill(process)
             return failures.of_memory(self._over_bytes, self._folder, record)
         if prober.startup_problem is not None:
-            await self._kill_hung(process)
+            await kill_with_stack(process, self._folder.stack, self._clock)
             return failures.of_startup(prober.startup_problem, self._folder, record)
         if prober.liveness_problem is not None:
             if self.phase is _P.READY:  # first of all out of the routes
                 self._state.move(_P.UNREADY, reason="LivenessFailed")
-            await self._kill_hung(process)
+            await kill_with_stack(process, self._folder.stack, self._clock)
             return failures.of_liveness(prober.liveness_problem, self._folder, record)
         return None
 
@@ -289,6 +304,7 @@ class ReplicaSupervisor:
         reason = "CrashLoopBackOff" if backoff.looping(score) else crash.reason
         log.warning("replica %s: %s (%s)", self.spec.replica_id, crash.failure.message, crash.reason)
         self._let_go()
+        self._urgent = self._state.was_ready
         self._state.lose_process()
         self._state.move(_P.BACKOFF, crash_score=score, reason=reason, failure=crash.failure, adopted=adopted)
 
@@ -342,7 +358,7 @@ class ReplicaSupervisor:
             self._state.lose_process()
             self._state.move(_P.BACKOFF, reason=None, failure=None, adopted=True)
 
-    async def _unless_stopped(self, waiting: Coroutine[Any, Any, object]) -> bool:
+    async def _unless_stopped(self, waiting: Awaitable[object]) -> bool:
         """True once ``waiting`` is over, False as soon as the replica is told to stop."""
         waiter = asyncio.ensure_future(waiting)
         stop = asyncio.ensure_future(self._stop.wait())
@@ -358,26 +374,18 @@ class ReplicaSupervisor:
         process.kill()
         await process.wait()
 
-    async def _kill_hung(self, process: ReplicaProcess) -> None:
-        """Ask for its stack first: that names the line where it hangs."""
-        process.send(signal.SIGUSR2)
-        deadline = self._clock.monotonic() + STACK_WAIT_S
-        seen = -1
-        while process.exit is None and self._clock.monotonic() < deadline:
-            await self._clock.sleep(STACK_POLL_S)
-            size = self._folder.stack.stat().st_size if self._folder.stack.exists() else 0
-            if size > 0 and size == seen:
-                break  # it is written and has stopped growing
-            seen = size
-        await self._kill(process)
-
     def _tell_start(self) -> None:
         if self._untold:
             self._untold = False
             self._state.tell(self._from)
 
     def _let_go(self) -> None:
+        self._give_back_slot()
         self._over_bytes = None
         if self._process is not None:
             self._process.close()
             self._process = None
+
+
+def _nothing() -> None:
+    """No slot is held."""
