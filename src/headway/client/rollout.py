@@ -235,7 +235,7 @@ def follow(connection: Connection, *, after: int, model: str | None, give_up_s: 
 
 def settled(view: ModelView) -> bool:
     """Whether the wished split is the live one, each of its versions has all its replicas, and the model says so."""
-    if view.state != "ready" or _weights(view.live) != _weights(view.target):
+    if view.state != "ready" or not shifted(view):
         return False
     return all(_ready(view, arm.version) >= view.replicas for arm in view.live)
 

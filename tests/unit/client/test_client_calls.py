@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from headway.adapters.memory.bundles import MemoryBundleStore
+from headway.adapters.memory.gateway import MemoryGateway
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.client import Client
@@ -35,7 +36,7 @@ from headway.domain.errors import (
     tree,
 )
 from headway.domain.lifecycle import ReplicaPhase
-from tests.unit.api.world import ADMIN, StillGateway, World, make_world
+from tests.unit.api.world import ADMIN, World, make_world
 from tests.unit.client.control import GATEWAY, URL, PretendedControl, model_folder, refusal
 
 INFO = InfoView(
@@ -243,7 +244,7 @@ class Bridge(httpx.BaseTransport):
                 bundles=bundles,
                 runtime=world.runtime,
                 tokens=world.tokens,
-                gateway=StillGateway(),
+                gateway=MemoryGateway(),
                 info=lambda: INFO,
                 shutdown=lambda: world.shutdowns.append("asked"),
                 clock=world.clock,
