@@ -132,10 +132,10 @@ class Application:
             if response is None:
                 return None
         except HeadwayError as error:
-            response = error_response(error)
+            response = error_response(error, request)
         except Exception as error:
             log.exception("a fault in the model server", exc_info=error)
-            response = error_response(HeadwayError("internal error"))
+            response = error_response(HeadwayError("internal error"), request)
         self.telemetry.answered(request, response.status)
         return response
 

@@ -42,7 +42,7 @@ class Health:
     def ready(self, request: Request) -> Response:
         """Whether new requests are welcome."""
         if self.draining:
-            return error_response(NotReady("this replica is draining"))
+            return error_response(NotReady("this replica is draining"), request)
         return _OK
 
     def status(self, request: Request) -> Response | None:
@@ -50,7 +50,7 @@ class Health:
         if self._model.health_status is None:
             return self.ready(request)
         if self.draining:
-            return error_response(NotReady("this replica is draining"))
+            return error_response(NotReady("this replica is draining"), request)
         self._askers.append(request)
         if self._timer is None:
             self._timer = self._loop.call_later(STATUS_TIMEOUT_S, self._give_up)

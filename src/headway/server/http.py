@@ -128,8 +128,11 @@ def json_response(value: object, status: int = 200) -> Response:
     return Response(status, _encode(value))
 
 
-def error_response(error: HeadwayError, *, close: bool = False) -> Response:
-    """The error tree's JSON form with its status; ``details.retry_after_s`` also as ``Retry-After``."""
+def error_response(error: HeadwayError, request: Request | None = None, *, close: bool = False) -> Response:
+    """The error tree's JSON form with its status; ``details.retry_after_s`` also as ``Retry-After``.
+
+    Below ``/v2`` ``error`` is the text itself, as the Open Inference Protocol wants it, the rest stands beside it.
+    """
     headers: tuple[tuple[bytes, bytes], ...] = ()
     retry_after_s = error.details.get("retry_after_s")
     if retry_after_s is not None:
@@ -137,7 +140,11 @@ def error_response(error: HeadwayError, *, close: bool = False) -> Response:
     allow = error.details.get("allow")
     if allow is not None:
         headers = (*headers, (b"allow", str(allow).encode()))
-    return Response(error.status, _encode(error.to_dict()), JSON, headers, close=close)
+    body = error.to_dict()
+    if request is not None and request.path.startswith(b"/v2"):
+        fields = body["error"]
+        body = {"error": str(error), **{name: fields[name] for name in fields if name != "message"}}
+    return Response(error.status, _encode(body), JSON, headers, close=close)
 
 
 class Renderer:

@@ -249,7 +249,7 @@ class Predictor:
             return
         ticket.answered = True
         request = ticket.request
-        response = error_response(answer) if isinstance(answer, HeadwayError) else answer
+        response = error_response(answer, request) if isinstance(answer, HeadwayError) else answer
         self._telemetry.answered(request, response.status)
         request.peer.settle(request, response)
         if self.on_predicted is not None:
@@ -260,7 +260,7 @@ class Predictor:
         ticket.answered = True
         self._telemetry.expired += 1
         limit_ms = (ticket.deadline_ns - ticket.queued_ns) // 1_000_000
-        response = error_response(DeadlineExceeded(f"no answer within {limit_ms} ms"))
+        response = error_response(DeadlineExceeded(f"no answer within {limit_ms} ms"), ticket.request)
         self._telemetry.answered(ticket.request, response.status)
         ticket.request.peer.settle(ticket.request, response)
 

@@ -1,0 +1,184 @@
+"""``POST /api/v1.0/predictions``: Seldon's v1 messages in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.unit.server.bench import Bench
+
+PATH = "/api/v1.0/predictions"
+
+
+def ask(subject: Any, body: bytes | object, **headers: str) -> tuple[int, Any]:
+    async def main() -> tuple[int, Any]:
+        return await Bench(subject).ask(body, PATH, **headers)
+
+    return asyncio.run(main())
+
+
+def answer(subject: Any, body: bytes | object) -> Any:
+    status, found = ask(subject, body)
+    assert status == 200, found
+    return found
+
+
+def echo(X: Any) -> Any:  # noqa: N803
+    return X
+
+
+def test_the_answer_keeps_the_form_of_the_request() -> None:
+    assert answer(echo, {"data": {"ndarray": [[1, 2], [3, 4]]}}) == {
+        "data": {"names": ["t:0", "t:1"], "ndarray": [[1.0, 2.0], [3.0, 4.0]]},
+        "meta": {},
+    }
+    assert answer(echo, {"data": {"tensor": {"shape": [2, 2], "values": [1, 2, 3, 4]}}})["data"] == {
+        "names": ["t:0", "t:1"],
+        "tensor": {"shape": [2, 2], "values": [1.0, 2.0, 3.0, 4.0]},
+    }
+    assert answer(lambda X: X[:, 0], {"data": {"tensor": {"shape": [2, 1], "values": [1, 2]}}})["data"] == {  # noqa: N803
+        "names": [],
+        "tensor": {"shape": [2], "values": [1.0, 2.0]},
+    }
+    assert answer(lambda X: ["a"], {"data": {"tensor": {"shape": [1], "values": [1]}}})["data"] == {  # noqa: N803
+        "names": [],
+        "ndarray": ["a"],
+    }
+
+
+def test_names_reach_the_model_and_its_class_names_the_client() -> None:
+    class Named:
+        class_names = ("yes", "no")
+
+        def predict(self, X: Any, names: Any = None, meta: Any = None) -> Any:  # noqa: N803
+            assert names == ["a", "b"]
+            return X
+
+    assert answer(Named(), {"data": {"names": ["a", "b"], "ndarray": [[1, 2]]}})["data"]["names"] == ["yes", "no"]
+
+
+def test_other_payloads_reach_the_model_as_they_are() -> None:
+    def shown(X: Any) -> Any:  # noqa: N803
+        return {"type": type(X).__name__}
+
+    assert answer(shown, {"strData": "hi"})["jsonData"] == {"type": "str"}
+    assert answer(shown, {"binData": base64.b64encode(b"\x00\xff").decode()})["jsonData"] == {"type": "bytes"}
+    assert answer(shown, {"jsonData": {"a": 1}})["jsonData"] == {"type": "dict"}
+    assert answer(shown, {"jsonData": [1]})["jsonData"] == {"type": "list"}
+    assert answer(shown, {"data": {"ndarray": ["a", "b"]}})["jsonData"] == {"type": "ndarray"}
+
+
+@pytest.mark.parametrize(
+    ("result", "payload"),
+    [
+        ("text", {"strData": "text"}),
+        (b"\x00\xff", {"binData": "AP8="}),
+        ({"a": np.int64(1)}, {"jsonData": {"a": 1}}),
+        (5, {"jsonData": 5}),
+        ([1.5, 2], {"data": {"names": [], "tensor": {"shape": [2], "values": [1.5, 2]}}}),
+        (np.array([[1, 2]]), {"data": {"names": ["t:0", "t:1"], "tensor": {"shape": [1, 2], "values": [1, 2]}}}),
+        (pd.DataFrame({"a": [1], "b": ["x"]}), {"data": {"names": ["a", "b"], "ndarray": [[1, "x"]]}}),
+        ([], {"data": {"names": [], "ndarray": []}}),
+    ],
+)
+def test_results_choose_their_payload(result: Any, payload: dict[str, Any]) -> None:
+    assert answer(lambda X: result, {"jsonData": {}}) == {**payload, "meta": {}}  # noqa: N803
+
+
+def test_meta_carries_puid_tags_and_metrics() -> None:
+    class Rich:
+        def predict(self, X: Any) -> Any:  # noqa: N803
+            return X
+
+        def tags(self) -> dict[str, Any]:
+            return {"mood": "good"}
+
+        def metrics(self) -> list[dict[str, Any]]:
+            return [{"type": "GAUGE", "key": "g", "value": 1}]
+
+    body = {"meta": {"puid": "p1", "tags": {"x": 1}}, "data": {"ndarray": [[1]]}}
+    assert answer(Rich(), body)["meta"] == {
+        "puid": "p1",
+        "tags": {"mood": "good"},
+        "metrics": [{"type": "GAUGE", "key": "g", "value": 1}],
+    }
+
+
+def test_failing_tags_are_the_models_fault() -> None:
+    class Broken:
+        def predict(self, X: Any) -> Any:  # noqa: N803
+            return X
+
+        def tags(self) -> Any:
+            raise KeyError("mood")
+
+    status, found = ask(Broken(), {"data": {"ndarray": [[1]]}})
+    assert (status, found["error"]["code"]) == (500, "model_failed")
+    assert "tags() raised KeyError" in found["error"]["message"]
+
+
+def test_meta_reaches_a_model_that_takes_it() -> None:
+    def predict(X: Any, meta: Any = None) -> Any:  # noqa: N803
+        return {"meta": meta, "rows": len(X)}
+
+    body = {"meta": {"puid": "p"}, "data": {"ndarray": [[1]]}}
+    assert answer(predict, body)["jsonData"] == {"meta": {"puid": "p"}, "rows": 1}
+
+
+def test_requests_of_different_formats_share_a_call() -> None:
+    calls = []
+
+    def predict(X: Any) -> Any:  # noqa: N803
+        calls.append(len(X))
+        return X * 2
+
+    async def main() -> None:
+        bench = Bench(predict)
+        seldon = bench.send({"data": {"ndarray": [[1, 2]]}}, PATH)[1]
+        rows = bench.send([[3, 4]])[1]
+        mlflow = bench.send({"inputs": [[5, 6]]}, "/invocations")[1]
+        bodies = [(await a).body for a in (seldon, rows, mlflow)]
+        assert bodies[0].startswith(b'{"data":{"names":["t:0","t:1"],"ndarray":[[2.0,4.0]]}')
+        assert bodies[1:] == [b'{"predictions":[[6.0,8.0]]}', b'{"predictions":[[10.0,12.0]]}']
+        assert calls == [3]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        (b"[1]", "JSON object"),
+        ({}, "0 payloads"),
+        ({"strData": "a", "jsonData": 1}, "2 payloads"),
+        ({"ndarray": [[1]]}, "unknown key 'ndarray'"),
+        ({"meta": 1, "jsonData": 1}, "meta must be an object"),
+        ({"data": [[1]]}, "data must be an object"),
+        ({"data": {}}, "ndarray or tensor"),
+        ({"data": {"ndarray": [[1]], "tensor": {}}}, "ndarray or tensor"),
+        ({"data": {"ndarray": [[1], [1, 2]]}}, "row 1 has 2 values"),
+        ({"data": {"names": ["a"], "ndarray": [[1, 2]]}}, "1 columns"),
+        ({"data": {"tensor": [[1]]}}, "shape and values"),
+        ({"data": {"tensor": {"shape": [10**9], "values": [1]}}}, "asks for 1000000000 values"),
+        ({"data": {"tensor": {"shape": [10**400, 0], "values": []}}}, "above 0"),
+        ({"data": {"tensor": {"shape": [1] * 100, "values": [1]}}}, "1 to 32 sizes"),
+        ({"data": {"tensor": {"shape": [1.5], "values": [1]}}}, "above 0"),
+        ({"data": {"tensor": {"shape": [1], "values": [[1]]}}}, "flat list"),
+        ({"data": {"tensor": {"shape": [1], "values": "a"}}}, "flat list"),
+        ({"strData": 5}, "must be a string"),
+        ({"binData": "***"}, "not base64"),
+    ],
+)
+def test_bad_messages_are_refused_with_a_reason(body: object, word: str) -> None:
+    status, found = ask(echo, body)
+    assert (status, found["error"]["code"]) == (400, "invalid_request")
+    assert word in found["error"]["message"] + str(found["error"].get("hint"))
+
+
+def test_what_is_not_supported_is_said() -> None:
+    assert ask(echo, {"data": {"tftensor": {}}})[0] == 422
