@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from headway.cli.main import app
+from headway.cli.app import app
 from scripts.check_docs import ROOT, pages
 from tests.docs.blocks import Block, blocks, commands, words
 
