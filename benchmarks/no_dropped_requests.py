@@ -38,12 +38,16 @@ import time
 
 
 class Slow:
-    """Takes 15 ms a prediction, so that there is always something in flight."""
+    """Takes as many seconds as its slowest row says, so that there is always something in flight."""
 
     def predict(self, X, features_names=None):
-        time.sleep(0.015)
+        time.sleep(max(row[0] for row in X))
         return [{answer} for _ in X]
 '''
+QUICK, SLOW = b"[[0.015, 3.5, 1.4, 0.2]]", b"[[0.3, 3.5, 1.4, 0.2]]"
+BODIES = [SLOW] + [QUICK] * 98
+"""One in 99 is slow: long enough to be cut off by whoever does not wait (99 is odd, so both kinds of connection
+meet it)."""
 SPEC = """apiVersion: headway.dev/v1alpha1
 kind: ModelDeployment
 metadata: {{name: {name}}}
@@ -225,9 +229,8 @@ class Chaos:
 async def measure(args: argparse.Namespace, installation: Installation) -> tuple[Report, Chaos]:
     client = installation.client()
     await asyncio.to_thread(client.deploy, installation.model("iris", 1.0, "build 1"))
-    loop = OpenLoop(
-        "127.0.0.1", installation.data_port, "/models/iris/predict", b"[[5.1, 3.5, 1.4, 0.2]]", rate_per_s=args.rate
-    )
+    path = "/models/iris/predict"
+    loop = OpenLoop("127.0.0.1", installation.data_port, path, BODIES, rate_per_s=args.rate)
     chaos = Chaos(installation, args.seconds)
     load = asyncio.create_task(loop.run(chaos.over))
     await chaos.run()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 REUSE_S = 2.0
@@ -71,18 +71,21 @@ class _Connection:
 
 
 class OpenLoop:
-    """``rate_per_s`` POSTs to one URL path, every second one on a fresh connection, the others kept alive."""
+    """``rate_per_s`` POSTs to one URL path, every second one on a fresh connection, the others kept alive.
+
+    ``bodies`` are sent in turn.
+    """
 
     def __init__(
-        self, host: str, port: int, path: str, body: bytes, *, rate_per_s: float, timeout_s: float = 30.0
+        self, host: str, port: int, path: str, bodies: Sequence[bytes], *, rate_per_s: float, timeout_s: float = 30.0
     ) -> None:
         self._host, self._port = host, port
         self._rate = rate_per_s
         self._timeout_s = timeout_s
         head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(body)}\r\n"
-        self._kept = f"{head}\r\n".encode() + body
-        self._fresh = f"{head}Connection: close\r\n\r\n".encode() + body
+        heads = [f"{head}Content-Length: {len(body)}\r\n" for body in bodies]
+        self._kept = [f"{h}\r\n".encode() + body for h, body in zip(heads, bodies, strict=True)]
+        self._fresh = [f"{h}Connection: close\r\n\r\n".encode() + body for h, body in zip(heads, bodies, strict=True)]
         self._idle: list[_Connection] = []
         self.report = Report()
 
@@ -98,7 +101,7 @@ class OpenLoop:
                 await asyncio.sleep(due - now)
             elif now - due > 0.1:
                 self.report.late_sends += 1
-            task = asyncio.create_task(self._one(due, fresh=count % 2 == 0))
+            task = asyncio.create_task(self._one(due, count))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             count += 1
@@ -115,7 +118,9 @@ class OpenLoop:
             connection.close()
         return None
 
-    async def _one(self, due: float, *, fresh: bool) -> None:
+    async def _one(self, due: float, count: int) -> None:
+        fresh = count % 2 == 0
+        payload = (self._fresh if fresh else self._kept)[count % len(self._kept)]
         connection: _Connection | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -125,7 +130,7 @@ class OpenLoop:
                     connection = _Connection(reader, writer)
                 else:
                     connection = kept
-                status, headers, body = await connection.exchange(self._fresh if fresh else self._kept)
+                status, headers, body = await connection.exchange(payload)
             answer = Answer(due, time.monotonic() - due, status, headers, body, fresh)
             if connection.reusable and not fresh:
                 self._idle.append(connection)
