@@ -25,7 +25,9 @@ def fine(shared: Installation) -> Iterator[Installation]:
     (folder / "model.py").write_text(GOOD)
     shared.ok("deploy", str(folder))
     yield shared
-    assert Caller(shared.data_url)("/models/fine/predict").status == 200
+    call = Caller(shared.data_url)
+    assert call("/models/fine/predict").status == 200
+    call.close()
     shared.ok("delete", "fine", "--yes")
 
 
