@@ -44,6 +44,7 @@ def up(
     given = {"data_host": data_host, "data_port": data_port, "control_host": control_host, "control_port": control_port}
     chosen = {key: value for key, value in given.items() if value is not None}
     settings = _settings(**chosen)
+    _make_home(settings.home_path)
     if detach:
         _detach(settings, chosen)
         return
@@ -66,6 +67,18 @@ def _settings(**chosen: Any) -> Settings:
         first = error.errors()[0]
         name = f"HEADWAY_{'_'.join(str(part) for part in first['loc']).upper()}"
         raise InvalidInput(first["msg"], where=name) from None
+
+
+def _make_home(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (home / "control.log").open("ab").close()
+    except OSError as error:
+        raise InvalidInput(
+            f"{home} cannot be this installation's home: {error.strerror}",
+            where="HEADWAY_HOME",
+            hint="name a folder that you may write to",
+        ) from None
 
 
 def _announced(home: Path) -> dict[str, Any] | None:
@@ -104,7 +117,6 @@ def _detach(settings: Settings, chosen: dict[str, Any]) -> None:
     if found is not None and _alive(found):
         _tell_up(found, already=True)
         return
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = home / "control.log"
     options = [part for key, value in chosen.items() for part in (f"--{key.replace('_', '-')}", str(value))]
     command = [sys.executable, "-m", "headway.cli.main", "up", "-o", "json", *options]
@@ -165,7 +177,7 @@ def down(output: OutputOption = Format.TEXT) -> None:
     home = settings.home_path
     found = _announced(home)
     if found is not None and _alive(found):
-        _shut_down(found)
+        _shut_down(home, found)
         stopped = ["control plane"]
     else:
         from headway.bootstrap import clean_up
@@ -179,10 +191,15 @@ def down(output: OutputOption = Format.TEXT) -> None:
         say("nothing was running")
 
 
-def _shut_down(found: dict[str, Any]) -> None:
+def _shut_down(home: Path, found: dict[str, Any]) -> None:
     from headway.client import Client
 
-    with Client() as client:
+    # This home's own, with its own token: HEADWAY_URL and HEADWAY_TOKEN may speak of another machine's.
+    try:
+        token = (home / "admin.token").read_text(encoding="utf-8").strip()
+    except OSError:
+        token = ""
+    with Client(found["control_url"], token or None, home) as client:
         client.shutdown()
     deadline = time.monotonic() + STOP_S
     pid = int(found["pid"])

@@ -54,9 +54,9 @@ def is_json() -> bool:
     return _Chosen.format is Format.JSON
 
 
-def reset() -> None:
-    """Back to text, before a command's options are read."""
-    _Chosen.format = Format.TEXT
+def reset(format: Format = Format.TEXT) -> None:  # noqa: A002
+    """What holds until the command's own options are read."""
+    _Chosen.format = format
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,16 +15,14 @@ from rich.markup import escape
 from headway.cli import scaffold
 from headway.cli.output import Format, OutputOption, emit_json, err, is_json, note, say, table
 from headway.cli.progress import LiveProgress
-from headway.domain.errors import Conflict, InvalidInput, ModelNotFound
+from headway.domain.errors import Conflict, InvalidInput
 from headway.domain.names import check_model_name
 
 if TYPE_CHECKING:
     from headway.api.schemas import DeployAnswer
-    from headway.client import Client
 
 DEPLOY_S = 1200.0
 DELETE_S = 300.0
-LOOK_S = 0.2
 SAMPLE = "sample.json"
 MAX_SHOWN_SAMPLE = 400
 
@@ -56,7 +54,10 @@ def init(
     folder = Path(name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Conflict(f"{name} is there already and not empty", hint="choose another name or an empty folder")
-    written = scaffold.write(folder, name)
+    try:
+        written = scaffold.write(folder, name)
+    except OSError as error:
+        raise InvalidInput(f"cannot write {error.filename or folder}: {error.strerror}") from None
     if is_json():
         emit_json({"folder": str(folder), "files": written})
         return
@@ -170,31 +171,12 @@ def delete(
                 raise typer.Exit(1)
         cursor = client.delete(name)
         if not no_wait:
-            _await_gone(client, name)
+            with err.status(f"draining {escape(name)}") if err.is_terminal and not is_json() else nullcontext():
+                client.wait_deleted(name, cursor=cursor, timeout_s=DELETE_S)
     if is_json():
         emit_json({"model": name, "deleted": not no_wait, "cursor": cursor})
     else:
         say(f"{name} is {'being deleted' if no_wait else 'gone'}")
-
-
-def _await_gone(client: Client, name: str) -> None:
-    deadline = time.monotonic() + DELETE_S
-    with err.status(f"draining {escape(name)}") if err.is_terminal and not is_json() else _Quiet():
-        while time.monotonic() < deadline:
-            try:
-                client.get(name)
-            except ModelNotFound:
-                return
-            time.sleep(LOOK_S)
-    raise Conflict(f"{name} is not gone after {DELETE_S:.0f} s; it goes on draining", hint=f"headway status {name}")
-
-
-class _Quiet:
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
 
 def schema(output: OutputOption = Format.TEXT) -> None:
