@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog
+from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.adapters.sql.tables import events
 from headway.domain.deployments import Deployment
 from headway.domain.errors import HeadwayError, StaleWrite, StorageFailed
 from headway.domain.events import EventType, NewEvent
 from headway.domain.names import version_name
+from headway.domain.tokens import Scope, Token
 
 pytestmark = pytest.mark.anyio
 
@@ -128,6 +129,16 @@ async def test_two_processes_append_without_losing_or_repeating_a_cursor(path: P
     for other in others:
         other.communicate()
         assert other.returncode == 0
+
+
+async def test_changes_that_read_before_they_write_do_not_collide(path: Path, database: SqlDatabase) -> None:
+    other = SqlDatabase(path)
+    await other.open()
+    stores = [SqlTokenStore(database), SqlTokenStore(other)]
+    tokens = [Token(f"t{n}", "0" * 64, Scope.PREDICT, None, float(n)) for n in range(60)]
+    await asyncio.gather(*(stores[n % 2].add(token, [event(n)]) for n, token in enumerate(tokens)))
+    await other.close()
+    assert sorted(t.created_at for t in await stores[0].list()) == [float(n) for n in range(60)]
 
 
 async def test_an_append_of_another_process_wakes_a_waiter(path: Path, database: SqlDatabase) -> None:

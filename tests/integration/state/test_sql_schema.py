@@ -144,6 +144,23 @@ async def test_many_processes_may_make_and_open_the_same_database(path: Path) ->
     await database.close()
 
 
+async def test_opening_waits_for_a_reader_who_is_in_the_way_of_the_journal(path: Path, database: SqlDatabase) -> None:
+    await database.close()
+    reader = sqlite3.connect(path, isolation_level=None)
+    try:
+        reader.execute("PRAGMA journal_mode = DELETE")
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM counters").fetchall()
+        impatient = SqlDatabase(path, busy_timeout_s=0.1)
+        with pytest.raises(StorageFailed, match="locked"):
+            await impatient.open()
+        opening = asyncio.create_task(database.open())
+        assert await asyncio.wait([opening], timeout=0.2) == (set(), {opening})
+    finally:
+        reader.close()
+    await opening
+
+
 async def test_opening_a_database_that_is_up_to_date_needs_no_alembic(path: Path, database: SqlDatabase) -> None:
     code = (
         "import asyncio, sys; from pathlib import Path; from headway.adapters.sql import SqlDatabase\n"
