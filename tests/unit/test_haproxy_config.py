@@ -66,7 +66,7 @@ def test_a_tcp_replica_goes_by_host_and_port() -> None:
 
 def test_retries_can_be_switched_off_for_experiments() -> None:
     on, off = (section(render_config(TABLE, replace(LISTEN, retries=r)), "defaults") for r in (True, False))
-    assert {"retries 4", "option redispatch 1", "retry-on conn-failure empty-response junk-response"} <= set(on)
+    assert {"retries 3", "option redispatch 1", "retry-on conn-failure empty-response junk-response"} <= set(on)
     assert "retries 0" in off
     assert not any(line.startswith(("option redispatch", "retry-on")) for line in off)
     assert "on-error" not in render_config(TABLE, replace(LISTEN, retries=False))

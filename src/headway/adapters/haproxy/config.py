@@ -31,10 +31,10 @@ BUFFER_BYTES = 128 * 1024
 """A request up to about this size is held until it is answered, so it can be sent to another replica."""
 MAX_CONNECTIONS = 2_000
 """Each request in flight takes at most three buffers (request, its copy for a retry, answer): 0.8 GB at most."""
-RETRIES = 4
-"""A replica that dies may cost a request two attempts, its broken connection and then a refused one, before it is
-known to be down: so a request gets past two that die together. A request that kills whoever takes it kills at
-most five."""
+RETRIES = 3
+"""The first retry carries a request over a replica that dies: it avoids the server that failed. More of them help
+little when several die in the same instant, since a connection refused by a Unix socket is tried again before
+anybody can mark the server down; and a request that kills whoever takes it kills one replica more for each."""
 SPARES = 4
 """Backends for the versions to come: the next versions of a known model with the same limits need no reload."""
 CHECK_INTERVAL_MS = 5_000

@@ -376,7 +376,12 @@ def _replicas(table: RoutingTable) -> frozenset[str]:
 
 
 def _held(backends: dict[str, BackendState]) -> set[str]:
-    return {replica_of(name) for backend in backends.values() for name in backend.servers}
+    """Replicas with a server that may have a request.
+
+    One in maintenance without any has none and gets none; it stays while idle connections to it are open.
+    """
+    servers = [server for backend in backends.values() for server in backend.servers.values()]
+    return {replica_of(s.name) for s in servers if s.busy or not s.status.startswith("MAINT")}
 
 
 def _replace_file(path: Path, text: str) -> None:
