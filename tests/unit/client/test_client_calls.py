@@ -15,7 +15,8 @@ from headway.adapters.memory.gateway import MemoryGateway
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.client import Client
-from headway.client.connection import CONTROL
+from headway.client.connection import CONTROL, Connection
+from headway.client.discovery import Place
 from headway.client.wire import error_of, events_of, json_of, lines_of
 from headway.control.service import ControlService
 from headway.domain.errors import (
@@ -166,6 +167,29 @@ def test_a_prediction_can_name_version_path_and_type() -> None:
     request = predicted(version="v2", path="/v2/models/a b/infer", content_type="text/csv")
     assert str(request.url) == f"{GATEWAY}/models/iris/versions/v2/v2/models/a%20b/infer"
     assert request.headers["content-type"] == "text/csv"
+
+
+def test_the_homes_own_token_is_not_shown_to_a_gateway_elsewhere() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={})
+
+    place = Place("http://127.0.0.1:1", "hw_home", GATEWAY, token_for_gateway=False)
+    connection = Connection(lambda: place, httpx.MockTransport(answer))
+    connection.predict(GATEWAY, "/models/iris/predict", b"", "text/csv")
+    connection.ask("GET", "/v1/info")
+    connection.close()
+
+    assert ["authorization" in request.headers for request in seen] == [False, True]
+
+
+@pytest.mark.parametrize(("url", "heeded"), [("http://127.0.0.1:1", False), ("https://control.example", True)])
+def test_a_proxy_of_the_environment_is_heeded_except_for_this_machine(url: str, heeded: bool) -> None:
+    connection = Connection(lambda: Place(url, None))
+    assert connection._http.trust_env is heeded
+    connection.close()
 
 
 @pytest.mark.parametrize("path", ["", "../other/predict", "a//b", "a/./b"])

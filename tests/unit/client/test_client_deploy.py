@@ -276,6 +276,26 @@ def test_a_control_plane_that_restarts_is_waited_for_and_the_events_go_on_after_
     assert [(p.stage, p.state) for p in told].count(("environment", "done")) == 1
 
 
+def test_a_control_plane_that_restarts_elsewhere_is_found_again(control: PretendedControl) -> None:
+    clock = HandClock()
+    control.wish("v1")
+    control.starts("v1")
+    control.becomes_live("v1")
+    old, new = Place("http://127.0.0.1:1", "hw_secret"), Place("http://127.0.0.1:2", "hw_secret")
+    places = [Place("http://127.0.0.1:3", "hw_of_another"), new]
+
+    def moved(request: httpx.Request) -> httpx.Response | None:
+        if request.url.port != 2:
+            assert request.url.port == 1, "a place with another token is another Headway"
+            raise httpx.ConnectError("refused")
+        return None
+
+    control.override = moved
+    found = Connection(lambda: places.pop(0) if clock.pauses else old, httpx.MockTransport(control.answer))
+    assert Rollout(found, "iris", cursor=0, timeout_s=60, time=clock.time()).wait().state == "ready"
+    assert clock.pauses == 2
+
+
 def test_a_control_plane_that_stays_away_ends_in_a_timeout(control: PretendedControl) -> None:
     clock = HandClock()
 
@@ -288,6 +308,19 @@ def test_a_control_plane_that_stays_away_ends_in_a_timeout(control: PretendedCon
         rollout.wait()
 
     assert clock.at >= 30
+
+
+def test_a_replica_that_comes_later_does_not_begin_a_stage_anew(control: PretendedControl) -> None:
+    control.wish("v1")
+    control.starts("v1")
+    control.tell("replica_ready", "v1", "iris-v1-bcdfg")
+    control.tell("replica_started", "v1", "iris-v1-ghjkl")
+    control.becomes_live("v1")
+    told: list[Progress] = []
+    Rollout(connection(control), "iris", cursor=0, timeout_s=9, version="v1", progress=told.append).wait()
+
+    begun = [state for stage, state in stages([one for one in told if one.stage == "start"])]
+    assert begun == ["running", "done"]
 
 
 def two_versions(control: PretendedControl) -> None:
