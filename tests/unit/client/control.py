@@ -11,6 +11,9 @@ from typing import Any
 import httpx
 
 from headway.client import Client, Progress
+from headway.client.connection import Connection
+from headway.client.discovery import Place
+from headway.client.rollout import Time
 
 URL = "http://control.example:8421"
 GATEWAY = "http://gateway.example:8420"
@@ -182,3 +185,22 @@ def stages(told: list[Progress]) -> list[tuple[str, str]]:
         if not found or found[-1] != (one.stage, one.state):
             found.append((one.stage, one.state))
     return found
+
+
+class HandClock:
+    """Time that passes only while somebody pauses."""
+
+    def __init__(self) -> None:
+        self.at = 0.0
+        self.pauses = 0
+
+    def pause(self, seconds: float) -> None:
+        self.pauses += 1
+        self.at += seconds
+
+    def time(self) -> Time:
+        return Time(now=lambda: self.at, pause=self.pause)
+
+
+def connection(control: PretendedControl) -> Connection:
+    return Connection(lambda: Place(URL, "hw_secret"), httpx.MockTransport(control.answer))
