@@ -151,6 +151,17 @@ async def test_an_index_that_does_not_answer_is_named_without_its_password(
     assert "hunter2" not in json.dumps([failure.value.to_dict(), notes])
 
 
+async def test_passwords_in_what_uv_prints_go_no_further(
+    tmp_path: Path, bundle: Path, fake_uv: Callable[[str], str]
+) -> None:
+    script = "echo 'Downloading https://me:hunter2@x.example/a' >&2; echo 'error: https://me:hunter2@x/b' >&2; exit 2"
+    notes: list[str] = []
+    with pytest.raises(EnvironmentFailed, match=r"https://\*\*\*\*@x/b") as failure:
+        await UvEnvironments(tmp_path / "environments", uv=fake_uv(script)).ensure(bundle, notes.append)
+    assert "downloading https://****@x.example/a" in notes
+    assert "hunter2" not in json.dumps([failure.value.to_dict(), notes])
+
+
 async def test_a_lock_that_disagrees_with_the_model_server(tmp_path: Path, bundle: Path) -> None:
     (bundle / "requirements.lock").write_text("six==1.17.0\nMsgSpec==0.1\n")
     with pytest.raises(EnvironmentFailed, match=r"msgspec==0\.1") as failure:
