@@ -115,7 +115,7 @@ def check_chain(seen: Sequence[ReplicaTransition]) -> None:
 @pytest.mark.anyio
 class RuntimeContract:
     @pytest.fixture
-    def anyio_backend(self) -> str:
+    def anyio_backend(self) -> str | tuple[str, dict[str, bool]]:
         return "asyncio"
 
     @pytest.fixture

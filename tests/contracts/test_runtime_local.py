@@ -20,3 +20,11 @@ class TestLocalRuntime(RuntimeContract):
         left = check.left()
         remove_scratch(folder)
         assert not left
+
+
+class TestLocalRuntimeOnUvloop(TestLocalRuntime):
+    """The control plane may run on either loop; their transports and their descriptor watching differ."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> tuple[str, dict[str, bool]]:
+        return "asyncio", {"use_uvloop": True}

@@ -181,9 +181,8 @@ class SocketProbe:
         transport: asyncio.Transport | None = None
         try:
             async with asyncio.timeout(probe.timeout_s):
-                transport, _ = await loop.create_unix_connection(
-                    lambda: _StatusLine(request.encode(), answer), self._socket
-                )
+                transport, _ = await loop.create_unix_connection(lambda: _StatusLine(answer), self._socket)
+                transport.write(request.encode())
                 status = await answer
         except TimeoutError:
             return Answer(False, f"no answer from {probe.path} within {probe.timeout_s:g} s")
@@ -198,16 +197,11 @@ class SocketProbe:
 
 
 class _StatusLine(asyncio.Protocol):
-    """Sends ``request`` and sets ``answer`` to the status code of what comes back."""
+    """Sets ``answer`` to the status code of what comes in."""
 
-    def __init__(self, request: bytes, answer: asyncio.Future[int]) -> None:
-        self._request = request
+    def __init__(self, answer: asyncio.Future[int]) -> None:
         self._answer = answer
         self._seen = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         if self._answer.done():
