@@ -13,7 +13,7 @@ from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, Mo
 from headway.server.codecs import Codec
 from headway.server.failures import describe, log_traceback
 from headway.server.http import Request, Response
-from headway.server.inputs import Inputs, has_odd_numbers, stack
+from headway.server.inputs import Form, Inputs, has_odd_numbers, stack
 from headway.server.model import LoadedModel
 from headway.server.results import NotSplittable, split
 from headway.server.signature import Signature, declared, learn
@@ -132,19 +132,25 @@ class Execution:
         """Whose fault ``error`` is.
 
         The client's when the model says so (an error of Headway's own ``InvalidInput`` family, or one with a
-        ``status_code`` from 400 to 499); when it rejects a shape of input it has never answered while it has
-        answered others (scikit-learn's "X has 3 features, but … is expecting 4"); when it raises ``ValueError`` for
-        numbers that are missing, infinite or beyond float32 ("Input X contains NaN").
+        ``status_code`` from 400 to 499); when the input has not the width that the model tells; when the model
+        rejects a shape of input it has never answered while it has answered others (scikit-learn's "X has 3
+        features, but … is expecting 4"); when it raises ``ValueError`` for numbers that are missing, infinite or
+        beyond float32 ("Input X contains NaN").
         """
         if isinstance(error, InvalidInput):
             return error
         failure = describe(error, self.model.bundle)
         status = getattr(error, "status_code", None)
+        if status is None and hasattr(error, "get_http_status_code"):  # MLflow's exceptions
+            status = error.get_http_status_code()
         if isinstance(status, int) and 400 <= status < 500:
             return InvalidRequest(failure.message)
         hint = None
         rejects = isinstance(error, ValueError | TypeError | KeyError | IndexError)
-        if rejects and self._proven and inputs.shape not in self._proven:
+        told = self.model.width()
+        if told is not None and inputs.form is not Form.WHOLE and inputs.width not in (told, (told,)):
+            hint = f"the model takes {told} columns"
+        elif rejects and self._proven and inputs.shape not in self._proven:
             hint = "its columns, width or type differ from those of inputs that the model has answered"
         elif isinstance(error, ValueError) and has_odd_numbers(inputs):
             hint = "it holds missing, infinite or huge numbers"

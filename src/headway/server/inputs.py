@@ -36,7 +36,7 @@ class Form(enum.IntEnum):
 class Inputs:
     """What one request asks about."""
 
-    __slots__ = ("columns", "context", "extras", "form", "key", "rows", "shape", "values")
+    __slots__ = ("columns", "context", "extras", "form", "key", "rows", "shape", "values", "width")
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class Inputs:
         self.values = values
         self.rows = rows
         self.columns = columns
+        self.width = width
+        """Values per row; the shape of a row where it is an array."""
         self.shape = (form, columns, width, kinds)
         """What a model may care about before it looks at values."""
         self.key: Hashable = None if form is Form.WHOLE else self.shape

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from headway.domain.errors import HeadwayError, LoadFailed, OutOfMemory
+from headway.server.artifacts import find_artifact, load_artifact
 from headway.server.failures import describe, log_traceback
 from headway.server.model import LoadedModel
 
@@ -33,7 +34,7 @@ def load_model(bundle: Path, entrypoint: str | None, *, stage: Callable[[str], N
     if entrypoint is not None and not (module_name and attribute):
         raise LoadFailed(f"entrypoint {entrypoint!r} is not of the form module:attribute", hint="model:Iris")
     if entrypoint is None and not (bundle / "model.py").is_file():
-        raise LoadFailed("no model.py in the bundle", hint="add model.py, or name an entrypoint (module:attribute)")
+        return _load_without_code(bundle, stage)
     module = guard(lambda: _import(module_name, bundle), bundle, f"importing {module_name}")
     name, found = _resolve(module, attribute) if attribute else _find(module)
     stage("load")
@@ -46,6 +47,18 @@ def load_model(bundle: Path, entrypoint: str | None, *, stage: Callable[[str], N
     model = LoadedModel(subject, bundle, name=name)
     guard(model.load, bundle, f"{name}.load()")
     return model
+
+
+def _load_without_code(bundle: Path, stage: Callable[[str], None]) -> LoadedModel:
+    path = find_artifact(bundle)
+    if path is None:
+        raise LoadFailed(
+            "no model in the bundle",
+            hint="add model.py, an MLflow model, a .joblib, .pkl or .onnx file, or name an entrypoint",
+        )
+    stage("load")
+    subject, kind = guard(lambda: load_artifact(path), bundle, f"loading {path.name}")
+    return LoadedModel(subject, bundle, name=path.name, kind=kind)
 
 
 def guard(call: Callable[[], T], bundle: Path, doing: str) -> T:

@@ -42,7 +42,7 @@ class InputKind(enum.Enum):
 class LoadedModel:
     """One user object behind the contract. Calls go straight through: exceptions are the caller's to catch."""
 
-    def __init__(self, subject: Any, bundle: Path, *, name: str) -> None:
+    def __init__(self, subject: Any, bundle: Path, *, name: str, kind: InputKind | None = None) -> None:
         self.subject = subject
         self.bundle = bundle
         self.name = name
@@ -54,7 +54,7 @@ class LoadedModel:
         """Keyword arguments that ``predict`` takes from a request: of ``params`` (MLflow) and ``meta`` (Seldon)."""
         self.reported: Any = None
         """What ``metrics`` returned after the present call."""
-        self.kind = _kind(self._call, first, name)
+        self.kind = _kind(self._call, first, name) if kind is None else _available(kind, name)
         self.together: bool = getattr(subject, "batching", True) is not False and self.kind in (
             InputKind.ARRAY,
             InputKind.FRAME,
@@ -77,6 +77,12 @@ class LoadedModel:
         if names is None:
             return None
         return tuple(str(n) for n in names)
+
+    def width(self) -> int | None:
+        """How many columns the object itself says it takes."""
+        columns = self.columns()
+        told = len(columns) if columns is not None else getattr(self.subject, "n_features_in_", None)
+        return told if isinstance(told, int) else None
 
     def predict(self, x: Any, columns: Sequence[str] | None, extras: Mapping[str, Any] | None = None) -> Any:
         """The user's answer for ``x``; ``columns`` reach it if it takes them."""
@@ -156,6 +162,10 @@ def _kind(call: Callable[..., Any], first: inspect.Parameter | None, name: str) 
             f"predict of {name}: X is annotated as {_shown(annotation)}, which is not supported",
             hint="numpy.ndarray (the default), pandas.DataFrame, dict or list",
         )
+    return _available(kind, name)
+
+
+def _available(kind: InputKind, name: str) -> InputKind:
     if kind in (InputKind.ARRAY, InputKind.FRAME):
         _require(kind.value.partition(".")[0], name)
     return kind

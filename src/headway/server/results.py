@@ -25,6 +25,9 @@ def split(result: Any, sizes: Sequence[int], *, as_lists: bool = True) -> list[A
     ``as_lists``: arrays become lists first, once for all.
     """
     total = sum(sizes)
+    if type(result) is dict and result and all(_rows(value) == total for value in result.values()):
+        columns = {name: split(value, sizes, as_lists=as_lists) for name, value in result.items()}
+        return [{name: parts[index] for name, parts in columns.items()} for index in range(len(sizes))]
     rows = _rows(result)
     if rows is None or rows != total:
         found = "no rows" if rows is None else f"{rows} rows"

@@ -49,8 +49,7 @@ def declared(model: LoadedModel) -> Signature:
         return Signature((), outputs)
     if model.kind is InputKind.FRAME:
         return Signature(tuple(TensorSpec(name, "FP64", (-1, 1)) for name in columns or ()), outputs)
-    width = len(columns) if columns else getattr(model.subject, "n_features_in_", -1)
-    return Signature((TensorSpec(INPUT, "FP64", (-1, int(width))),), outputs)
+    return Signature((TensorSpec(INPUT, "FP64", (-1, model.width() or -1)),), outputs)
 
 
 def learn(inputs: Inputs, result: Any) -> Signature:

@@ -40,7 +40,8 @@ class Bench:
             listen="unix:/nowhere",
             options=ServerOptions(**options),
         )
-        self.model = LoadedModel(subject, Path(__file__).parent, name="Subject")
+        loaded = isinstance(subject, LoadedModel)
+        self.model = subject if loaded else LoadedModel(subject, Path(__file__).parent, name="Subject")
         self.app = Application(self.config, Execution(self.model), asyncio.get_running_loop(), shadow)
 
     def send(

@@ -207,6 +207,19 @@ def test_work_that_expired_in_the_queue_is_answered_504_and_never_started(header
     run(main)
 
 
+def test_work_found_expired_when_its_turn_comes_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Predictor, "ticket_deadline_ns", lambda self, now_ns, asked_ms: now_ns)
+
+    async def main() -> None:
+        model = Gated()
+        bench = Bench(model)
+        assert (await bench.error([[1.0]]))["status"] == 504
+        assert model.sizes == []
+        assert bench.app.predictor.waiting == 0
+
+    run(main)
+
+
 def test_a_client_waiting_for_a_running_call_gets_504_too() -> None:
     async def main() -> None:
         model = Gated()

@@ -136,7 +136,7 @@ def test_running_out_of_memory_is_called_that(bundle: Path) -> None:
 
 
 def test_a_missing_model_file_and_a_shadowed_name_are_explained(bundle: Path) -> None:
-    with pytest.raises(LoadFailed, match=r"no model\.py"):
+    with pytest.raises(LoadFailed, match="no model in the bundle"):
         load_model(bundle, None, stage=lambda stage: None)
     with pytest.raises(LoadFailed, match="name of a module that Python itself uses"):
         load(bundle, CLASS, "json:Iris", file="json.py")
