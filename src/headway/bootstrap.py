@@ -36,7 +36,7 @@ from headway.control.recorder import GatewayWatch, TransitionRecorder
 from headway.control.service import ControlService
 from headway.control.tokens import TokenService
 from headway.domain import tokens as token_rules
-from headway.domain.errors import AlreadyRunning, InsecureListener
+from headway.domain.errors import AlreadyRunning, HeadwayError, InsecureListener
 from headway.domain.events import EventType, NewEvent
 from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
 from headway.domain.tokens import Scope
@@ -166,6 +166,15 @@ class ControlPlane:
         await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STOPPED, data={"pid": os.getpid()})])
         await self.database.close()
 
+    async def abandon(self) -> None:
+        """After a failure of our own: let go of gateway and replicas, which serve on, for the next one to adopt."""
+        await self.reconciler.stop()
+        await self.watch.stop()
+        await self.gateway.stop(stop_gateway=False)
+        await self.runtime.stop(stop_replicas=False)
+        await self.recorder.stop()
+        await self.database.close()
+
     def _refuse_open_listeners(self) -> None:
         settings = self.settings
         how = "create one while listening on loopback: headway token create NAME --scope {scope}"
@@ -215,8 +224,9 @@ def control_url(settings: Settings) -> str:
 async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, stopping.set)
     plane = ControlPlane(settings, safeguards)
     started_at = plane.clock.now()
     closing = asyncio.Event()
@@ -236,6 +246,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
     server = create_server(app, host=settings.control_host, port=settings.control_port, closing=closing)
     announced = control_file(plane.home)
     serving: asyncio.Task[None] | None = None
+    asked_to_stop = False
     try:
         await plane.start()
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="control API")
@@ -244,13 +255,20 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        if serving.done():
+            serving.result()
+            raise HeadwayError("the control API ended by itself; models and gateway go on", hint="headway up")
+        asked_to_stop = True
     finally:
-        log.info("stopping")
         announced.unlink(missing_ok=True)
         server.stop()
         if serving is not None:
             await asyncio.gather(serving, return_exceptions=True)
-        await plane.stop()
+        if asked_to_stop:
+            log.info("stopping gateway and replicas")
+            await plane.stop()
+        else:
+            await plane.abandon()
 
 
 def _announce(path: Path, settings: Settings, plane: ControlPlane) -> None:

@@ -94,3 +94,16 @@ def test_up_twice_says_so(running: Installation) -> None:
     second = running.run("up")
     assert second.code == 5
     assert "already running" in second.stderr
+
+
+def test_an_up_that_is_refused_touches_nothing_that_runs(
+    running: Installation, write_model: Callable[..., Path]
+) -> None:
+    deploy_split(running, write_model)
+    before = pids(running)
+    kill_control(running)
+    refused = running.run("up", "--detach", "--data-host", "0.0.0.0")
+    assert refused.code == 2, refused
+    assert set(shares(running.data_url, "/models/iris/predict", 100)) == {"v1", "v2"}
+    running.up()
+    assert pids(running) == before
