@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headway.adapters.local import run_dir_for, stop_strays
 from headway.adapters.local.adoption import scan
+from headway.adapters.local.process import ReplicaProcess
 from headway.adapters.local.records import ReplicaFolders
 from headway.domain.errors import HeadwayError
 from headway.domain.lifecycle import ReplicaPhase
@@ -188,3 +191,45 @@ async def test_two_homes_do_not_touch_one_another(hand: LocalHand, scratch: Path
 async def test_apply_before_start_is_refused(hand: LocalHand) -> None:
     with pytest.raises(HeadwayError, match="not started"):
         await hand.runtime().apply([hand.spec(ONE)])
+
+
+async def test_a_fault_while_adopting_one_leaves_the_others_alone(
+    hand: LocalHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ControlPlane(hand.runtime(), detach=True) as control:
+        await control.apply_ready(hand.spec(ONE), hand.spec(TWO))
+        faulty = control.status(ONE)
+    assert faulty is not None
+    adopt = ReplicaProcess.adopt
+
+    def no_descriptor_left(pid: int, *rest: Any) -> ReplicaProcess | None:
+        if pid == faulty.pid:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return adopt(pid, *rest)
+
+    monkeypatch.setattr(ReplicaProcess, "adopt", no_descriptor_left)
+    async with ControlPlane(hand.runtime()) as second:
+        one, two = second.status(ONE), second.status(TWO)
+        assert one is not None
+        assert two is not None
+        assert (one.phase, two.phase) == (_P.FAILED, _P.READY)
+        assert one.failure is not None
+        assert "Too many open files" in one.failure.message
+        await second.runtime.apply([hand.spec(TWO)])
+        await second.until(None, ONE)
+        assert {p.replica_id for p in scan(hand.home)} == {TWO}  # it was not forgotten
+
+
+async def test_a_process_that_cannot_be_watched_is_not_left_running(
+    hand: LocalHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptor_left(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with ControlPlane(hand.runtime()) as control:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pidfd_open", no_descriptor_left)
+            await control.runtime.apply([hand.spec(ONE)])
+            await control.until(_P.BACKOFF, restarts=1)
+            assert scan(hand.home) == []
+        await control.until(_P.READY, restarts=2)
