@@ -9,6 +9,8 @@ import typer
 
 from headway.cli.output import Format, OutputOption, emit_json, is_json, moment, note, out, say, table
 from headway.domain.errors import InvalidInput
+from headway.domain.names import check_model_name, check_token_name
+from headway.domain.tokens import Scope
 
 app = typer.Typer(help="Create, list and revoke access tokens.", no_args_is_help=True)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
@@ -33,6 +35,11 @@ def create(
     """Create a token and print its secret, this once."""
     from headway.client import Client
 
+    check_token_name(name)
+    if scope not in list(Scope):
+        raise InvalidInput(f"{scope[:40]!r} is not a scope", where="--scope", hint=", ".join(Scope))
+    for confined in model or []:
+        check_model_name(confined, where="--model")
     lifetime = lifetime_s(expires) if expires is not None else None
     with Client() as client:
         created = client.create_token(name, scope=scope, models=model or None, expires_in_s=lifetime)
