@@ -121,7 +121,10 @@ async def test_an_environment_whose_interpreter_is_gone_is_made_anew(tmp_path: P
 
 
 @pytest.mark.needs_network
-async def test_a_requirement_that_the_model_server_needs_otherwise(tmp_path: Path, bundle: Path) -> None:
+async def test_a_requirement_that_the_model_server_needs_otherwise(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")  # a narrow terminal does not break what is read from uv
     (bundle / "requirements.txt").write_text("six\nmsgspec==0.18.0\n")
     with pytest.raises(EnvironmentFailed, match=r"msgspec==0\.18\.0") as failure:
         await UvEnvironments(tmp_path / "environments").ensure(bundle, ignore)
@@ -130,7 +133,10 @@ async def test_a_requirement_that_the_model_server_needs_otherwise(tmp_path: Pat
 
 
 @pytest.mark.needs_network
-async def test_a_syntax_error_is_named_with_its_line(tmp_path: Path, bundle: Path) -> None:
+async def test_a_syntax_error_is_named_with_its_line(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
     (bundle / "requirements.txt").write_text("# ünï\n\n-r base.txt\n")
     (bundle / "base.txt").write_text("# é\nsix\n\npandas >> 2\n")
     with pytest.raises(EnvironmentFailed, match="pandas >> 2") as failure:

@@ -35,7 +35,12 @@ _DROPPED: Final = frozenset(
         "HEADWAY_TOKEN",
     }
 )
-_ADDED: Final = {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+_ADDED: Final = {
+    "NO_COLOR": "1",
+    "UV_NO_PROGRESS": "1",
+    "UV_PYTHON_DOWNLOADS": "never",
+    "COLUMNS": "10000",  # uv would wrap its sentences, in the middle of what is read from them
+}
 
 
 class UvFailed(Exception):
