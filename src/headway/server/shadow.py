@@ -25,7 +25,6 @@ TIMEOUT_S: Final = 30.0
 
 _PASSED_ON: Final = (
     b"content-type",
-    b"content-encoding",
     b"accept",
     b"x-request-timeout-ms",
     b"inference-header-content-length",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,10 @@ def test_answered_requests_are_offered_to_the_shadow_and_the_rest_is_not() -> No
         assert b"content-type: application/json" in head
         assert b"x-headway-shadow" not in head
         assert body == b"[[1.0]]"
+        await bench.predict(gzip.compress(b"[[2.0]]"), x_headway_shadow="v2", content_encoding="gzip")
+        head, _, body = shadow._copies.get_nowait().partition(b"\r\n\r\n")
+        assert b"content-encoding" not in head
+        assert body == b"[[2.0]]"
 
     asyncio.run(main())
 
