@@ -153,6 +153,7 @@ class ControlPlane:
         await self.recorder.start()
         await self.gateway.start()
         await self.watch.start()
+        await self.builds.mend()
         await self.reconciler.start()
 
     async def stop(self) -> None:

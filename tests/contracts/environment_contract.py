@@ -53,6 +53,7 @@ class EnvironmentContract:
         found = await environments.ensure(bundle({"model.py": ""}), notes.append)
         assert (found.python, found.lock_digest, found.cached) == (sys.executable, None, True)
         assert notes == []
+        assert environments.has(found.python)
 
     async def test_the_same_requirements_are_installed_once(
         self, environments: EnvironmentBuilder, bundle: Bundle

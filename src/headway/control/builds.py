@@ -53,6 +53,39 @@ class EnvironmentBuilds:
             if key not in due:
                 task.cancel()
 
+    async def mend(self) -> None:
+        """Build again what versions that run need and is gone: after a restored backup, or a home that was moved.
+
+        Call it before replicas are started. A version whose environment cannot be built stays as it is; its
+        replicas say why they do not start.
+        """
+        for deployment in self._book.all():
+            for version in deployment.versions:
+                lost = version.python is not None and not self._environments.has(version.python)
+                if lost and version.state in (VersionState.STARTING, VersionState.LIVE):
+                    await self._mend(deployment.name, version)
+
+    async def _mend(self, model: str, version: Version) -> None:
+        log.info("the environment of %s %s is gone; building it again", model, version.name)
+        try:
+            path = await self._bundles.path(version.bundle_digest)
+            environment = await self._environments.ensure(path, lambda note: log.info("%s: %s", version.name, note))
+        except HeadwayError as error:
+            log.error("the environment of %s %s cannot be built again: %s", model, version.name, error)
+            return
+
+        def step(current: Deployment | None) -> Changed | None:
+            if current is None:
+                return None
+            present = replace(
+                current.version(version.name), python=environment.python, lock_digest=environment.lock_digest
+            )
+            data = {"lock": environment.lock_digest, "cached": environment.cached}
+            ready = NewEvent(self._clock.now(), EventType.VERSION_ENVIRONMENT_READY, model, version.name, data=data)
+            return Changed(current.with_version(present), (ready,))
+
+        await self._book.change(model, step)
+
     async def stop(self) -> None:
         """Cancel every build and wait until they are gone."""
         tasks = list(self._tasks.values())

@@ -27,3 +27,7 @@ class EnvironmentBuilder(Protocol):
         Raises ``EnvironmentFailed`` with the requirement that cannot be had.
         """
         ...
+
+    def has(self, python: str) -> bool:
+        """Whether the interpreter of an environment built earlier is still there."""
+        ...

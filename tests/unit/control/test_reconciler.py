@@ -222,6 +222,20 @@ async def test_promote_then_rollback(world: World) -> None:
     assert world.running("iris") == {"v1": 1}
 
 
+async def test_an_environment_that_is_gone_is_built_again(world: World) -> None:
+    await world.deploy("iris", "one", requirements="six\n")
+    await world.pass_time(2)
+    python = world.model("iris").version("v1").python
+    assert python is not None
+    await world.crash()
+    world.environments.lost.add(python)
+    await world.up()
+    assert world.environments.has(python)
+    await world.pass_time(5)
+    assert world.model("iris").state is DeploymentState.READY
+    assert (await world.event_types()).count("version_environment_ready.v1") == 2
+
+
 async def test_start_and_stop_are_idempotent(world: World) -> None:
     await world.reconciler.start()
     await world.reconciler.stop()

@@ -75,6 +75,9 @@ class UvEnvironments:
         self._resolving: SharedWork[str] = SharedWork()
         self._building: SharedWork[Environment] = SharedWork()
 
+    def has(self, python: str) -> bool:
+        return Path(python).exists()
+
     async def ensure(self, bundle: Path, progress: Progress) -> Environment:
         locked = (bundle / LOCK).is_file()
         if not locked and not (bundle / REQUIREMENTS).is_file():

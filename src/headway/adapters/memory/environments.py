@@ -24,10 +24,16 @@ class MemoryEnvironments:
         self.gate = gate
         self.builds = 0
         """How many were begun."""
+        self.lost: set[str] = set()
+        """Interpreters that are no longer there; building an environment brings them back."""
         self._built: set[str] = set()
         self._turn: dict[str, asyncio.Lock] = {}
 
+    def has(self, python: str) -> bool:
+        return python not in self.lost
+
     async def ensure(self, bundle: Path, progress: Callable[[str], None]) -> Environment:
+        self.lost.clear()
         found = [bundle / name for name in ("requirements.lock", "requirements.txt") if (bundle / name).is_file()]
         if not found:
             return Environment(python=sys.executable, lock_digest=None, cached=True)
