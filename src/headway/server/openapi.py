@@ -11,6 +11,17 @@ from headway.server.signature import Signature, TensorSpec
 _JSON_TYPES = {"BOOL": "boolean", "BYTES": "string"}
 
 
+_ERRORS = (
+    ("400", "The body cannot become the model's input."),
+    ("413", "The body is too large."),
+    ("415", "Another content type or encoding."),
+    ("422", "Valid, but not supported."),
+    ("429", "The queue is full; see Retry-After."),
+    ("500", "The model failed."),
+    ("504", "No answer in time."),
+)
+
+
 def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
@@ -48,7 +59,10 @@ def _rows(kind: InputKind, signature: Signature) -> dict[str, Any]:
 
 def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
     rows: dict[str, Any] = {"type": "object"} if kind is InputKind.RAW else _rows(kind, signature)
-    any_of: dict[str, Any] = {name: {} for name in ("dataframe_split", "dataframe_records", "instances", "inputs")}
+    formats = ("dataframe_split", "dataframe_records", "instances", "inputs")
+    invocations: dict[str, Any] = {"type": "object", "properties": {name: {} for name in (*formats, "params")}}
+    if kind is not InputKind.RAW:
+        invocations["oneOf"] = [{"required": [name]} for name in formats]
     tensor = {
         "type": "object",
         "required": ["name", "shape", "datatype"],
@@ -76,7 +90,7 @@ def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
         "Rows": rows,
         "PredictRequest": request,
         "Predictions": {"type": "object", "required": ["predictions"], "properties": {"predictions": {}}},
-        "InvocationsRequest": {"type": "object", "properties": any_of},
+        "InvocationsRequest": invocations,
         "SeldonMessage": {
             "type": "object",
             "properties": {
@@ -94,7 +108,7 @@ def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
             "properties": {
                 "id": {"type": "string"},
                 "parameters": {"type": "object"},
-                "inputs": {"type": "array", "items": _ref("Tensor")},
+                "inputs": {"type": "array", "minItems": 1, "items": _ref("Tensor")},
                 "outputs": {"type": "array", "items": {"type": "object"}},
             },
         },
@@ -102,6 +116,11 @@ def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
             "type": "object",
             "required": ["model_name", "outputs"],
             "properties": {"outputs": {"type": "array", "items": _ref("Tensor")}},
+        },
+        "InferError": {
+            "type": "object",
+            "required": ["error", "code"],
+            "properties": {name: {"type": "string"} for name in ("error", "code", "where", "hint")},
         },
         "Error": {
             "type": "object",
@@ -119,27 +138,13 @@ def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
 
 def document(config: ServerConfig, kind: InputKind, signature: Signature) -> dict[str, Any]:
     """The whole description."""
-    errors = {
-        status: {"description": text, "content": _json(_ref("Error"))}
-        for status, text in (
-            ("400", "The body cannot become the model's input."),
-            ("413", "The body is too large."),
-            ("415", "Another content type or encoding."),
-            ("422", "Valid, but not supported."),
-            ("429", "The queue is full; see Retry-After."),
-            ("500", "The model failed."),
-            ("504", "No answer in time."),
-        )
-    }
 
-    def post(summary: str, body: str, answer: str) -> dict[str, Any]:
-        return {
-            "post": {
-                "summary": summary,
-                "requestBody": {"required": True, "content": _json(_ref(body))},
-                "responses": {"200": {"description": "The answer.", "content": _json(_ref(answer))}, **errors},
-            }
-        }
+    def post(summary: str, body: str, answer: str, error: str = "Error") -> dict[str, Any]:
+        responses: dict[str, Any] = {"200": {"description": "The answer.", "content": _json(_ref(answer))}}
+        for status, text in _ERRORS:
+            responses[status] = {"description": text, "content": _json(_ref(error))}
+        content = {"required": True, "content": _json(_ref(body))}
+        return {"post": {"summary": summary, "requestBody": content, "responses": responses}}
 
     def get(summary: str) -> dict[str, Any]:
         failing = {"description": "Not ready.", "content": _json(_ref("Error"))}
@@ -151,7 +156,9 @@ def document(config: ServerConfig, kind: InputKind, signature: Signature) -> dic
         "paths": {
             "/predict": post("Predict JSON rows", "PredictRequest", "Predictions"),
             "/invocations": post("MLflow scoring", "InvocationsRequest", "Predictions"),
-            f"/v2/models/{config.model}/infer": post("Open Inference Protocol v2", "InferRequest", "InferResponse"),
+            f"/v2/models/{config.model}/infer": post(
+                "Open Inference Protocol v2", "InferRequest", "InferResponse", "InferError"
+            ),
             "/api/v1.0/predictions": post("Seldon v1", "SeldonMessage", "SeldonMessage"),
             "/health/live": get("The process is alive"),
             "/health/ready": get("New requests are welcome"),
