@@ -313,10 +313,13 @@ def serve(settings: Settings, *, safeguards: Safeguards | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     home = settings.home_path
-    with home_lock(home), contextlib.closing(bind(settings.control_host, settings.control_port)) as listener:
+    with (
+        home_lock(home),
+        contextlib.closing(bind(settings.control_host, settings.control_port)) as listener,
         # uvloop: fifty idle replicas are probed for half of what the standard loop needs.
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings, safeguards or Safeguards(), listener))
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, safeguards or Safeguards(), listener))
     return 0
 
 
