@@ -29,6 +29,9 @@ from headway.server.telemetry import Telemetry
 
 SWEEP_S: Final = 0.025
 """How late a 504 may be."""
+STREAM_NS: Final = 50_000_000
+"""A call runs on the loop only this soon after the one before. A lone request gains nothing by it, and should it be
+the one that takes seconds, nobody's health check waits for it."""
 
 
 class Worker:
@@ -87,6 +90,7 @@ class Predictor:
         """The flush that waits for a fuller batch."""
         self._sweep_due = False
         self.waiting = 0
+        self._last_call_ns = 0
         self._request_s = 0.001
         """Mean service time of one request, batching included."""
         self.on_predicted: Callable[[Ticket, Response], None] | None = None
@@ -159,7 +163,7 @@ class Predictor:
         if not batch:
             return
         self._running = batch
-        if self.placement.on_loop and not single:
+        if self.placement.on_loop and not single and now_ns - self._last_call_ns < STREAM_NS:
             self._finish(batch, self._execution.run(batch))
         else:
             self._busy = True
@@ -213,6 +217,7 @@ class Predictor:
 
     def _finish(self, batch: list[Ticket], outcome: Outcome) -> None:
         self._running = []
+        self._last_call_ns = outcome.predicted_ns
         spent_ns = outcome.predicted_ns - outcome.started_ns
         self.placement.observe(spent_ns / 1e9)
         if outcome.answers is None:

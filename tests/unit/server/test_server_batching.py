@@ -270,7 +270,7 @@ def test_health_is_answered_while_a_prediction_runs() -> None:
     run(main)
 
 
-def test_a_fast_model_moves_to_the_loop_and_a_slow_one_stays_on_the_thread() -> None:
+def test_a_fast_model_moves_to_the_loop_in_a_stream_of_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         threads: list[str] = []
 
@@ -282,9 +282,13 @@ def test_a_fast_model_moves_to_the_loop_and_a_slow_one_stays_on_the_thread() -> 
         for _ in range(PROOF_CALLS):
             await bench.predict([[1.0]])
         assert set(threads) == {"headway-predict"}
-        bench.app.predictor.placement.on_loop = True
+        assert bench.app.predictor.placement.on_loop
+        monkeypatch.setattr("headway.server.predictor.STREAM_NS", 60 * 10**9)
         await bench.predict([[1.0]])
         assert threads[-1] == "MainThread"
+        bench.app.predictor._last_call_ns -= 3600 * 10**9
+        await bench.predict([[1.0]])
+        assert threads[-1] == "headway-predict"
 
     run(main)
 
