@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import traceback
 from collections.abc import Sequence
 
 import typer
 
-from headway.cli import events, lifecycle, models, output, publish, tokens, traffic
-from headway.domain.errors import HeadwayError, InvalidInput
+from headway.cli import events, lifecycle, models, output, publish, reference, tokens, traffic
+from headway.domain.errors import HeadwayError, InvalidInput, StorageFailed
+
+ABORTED = 1
 
 app = typer.Typer(
     name="headway",
@@ -21,38 +22,53 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (publish, models, traffic, lifecycle, events):
+for room in (lifecycle, publish, models, events, traffic, tokens, reference):
     room.register(app)
-app.add_typer(tokens.app, name="token")
 
 
 def run(args: list[str]) -> int:
-    """Run the command in ``args``; the exit code. Nothing but a bug of ours raises."""
-    as_json = _asks_for_json(args)
-    output.reset(output.Format.JSON if as_json else output.Format.TEXT)
+    """Run the command in ``args``; the exit code. Nothing raises, and no failure is a traceback."""
+    output.reset(output.Format.JSON if _asks_for_json(args) else output.Format.TEXT)
     command = typer.main.get_command(app)
     try:
-        # Typer prints its own refusals, for people; for programs they take the form of all other errors.
-        result = command.main(args, prog_name="headway", standalone_mode=not as_json)
+        result = command.main(args, prog_name="headway", standalone_mode=False)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
-    except typer.TyperException as error:
-        output.print_error(InvalidInput(error.format_message(), hint="headway --help"))
-        return InvalidInput.exit_code
+    except typer.Abort:
+        output.note("nothing was done")
+        return ABORTED
+    except typer.TyperException as refused:
+        return _refuse(refused)
     except HeadwayError as error:
         output.print_error(error)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
-        if os.environ.get("HEADWAY_DEBUG"):
-            traceback.print_exc()
-        note = "this is a fault of Headway; HEADWAY_DEBUG=1 shows where"
-        output.print_error(HeadwayError(f"{type(error).__name__}: {error}", hint=note))
-        return HeadwayError.exit_code
+        return _own_up(error)
     return result if isinstance(result, int) else 0
+
+
+def _refuse(refused: typer.TyperException) -> int:
+    """Arguments that fit no command. Without any, Typer has shown the help already."""
+    context = getattr(refused, "ctx", None)
+    message = refused.format_message().strip()
+    if message:
+        hint = f"{context.command_path if context is not None else 'headway'} --help"
+        output.print_error(InvalidInput(message, hint=hint))
+    return InvalidInput.exit_code
+
+
+def _own_up(error: Exception) -> int:
+    """What the tree of errors did not foresee."""
+    if os.environ.get("HEADWAY_DEBUG"):
+        traceback.print_exc()
+    told: HeadwayError
+    if isinstance(error, OSError) and error.filename is not None:
+        told = StorageFailed(f"{error.filename}: {error.strerror or error}", hint="HEADWAY_DEBUG=1 shows where")
+    else:
+        hint = "this is a fault of Headway; HEADWAY_DEBUG=1 shows where"
+        told = HeadwayError(f"{type(error).__name__}: {error}", hint=hint)
+    output.print_error(told)
+    return told.exit_code
 
 
 def _asks_for_json(args: Sequence[str]) -> bool:

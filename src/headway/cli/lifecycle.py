@@ -1,10 +1,9 @@
-"""Commands for the installation itself: up, down, info, version."""
+"""Commands for the installation itself: up, down, info."""
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -14,22 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from headway import __version__
-from headway.cli.output import Format, OutputOption, emit_json, err, is_json, moment, note, say
-from headway.domain.errors import ControlUnreachable, HeadwayError, InvalidInput, tree
+from headway.cli import process
+from headway.cli.output import Format, OutputOption, count_text, emit_json, err, is_json, moment, say
+from headway.cli.progress import LiveProgress
+from headway.domain.errors import AlreadyRunning, Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from headway.settings import Settings
 
-START_S = 60.0
-STOP_S = 180.0
-LOOK_S = 0.05
+PANEL = "Start and stop"
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (up, down, info, version):
-        app.command()(command)
+    for command in (up, down, info):
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def up(
@@ -40,7 +38,11 @@ def up(
     control_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the control API.")] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Start Headway: control plane and gateway. Ctrl-C, or headway down, stops everything."""
+    """Start Headway: control plane and gateway.
+
+    It stays in the foreground, where Ctrl-C stops everything, or with --detach goes to the background, where
+    headway down does. What was deployed before is served again.
+    """
     given = {"data_host": data_host, "data_port": data_port, "control_host": control_host, "control_port": control_port}
     chosen = {key: value for key, value in given.items() if value is not None}
     settings = _settings(**chosen)
@@ -50,10 +52,13 @@ def up(
         return
     from headway.bootstrap import serve
 
+    if err.is_terminal and not is_json():
+        _log_for_people()
     threading.Thread(target=_greet, args=(settings.home_path, os.getpid()), daemon=True).start()
     code = serve(settings)
     if code:
         raise typer.Exit(code)
+    say("Headway is down")
 
 
 def _settings(**chosen: Any) -> Settings:
@@ -65,8 +70,9 @@ def _settings(**chosen: Any) -> Settings:
         return Settings(**chosen)
     except ValidationError as error:
         first = error.errors()[0]
-        name = f"HEADWAY_{'_'.join(str(part) for part in first['loc']).upper()}"
-        raise InvalidInput(first["msg"], where=name) from None
+        field = "_".join(str(part) for part in first["loc"])
+        where = f"--{field.replace('_', '-')}" if field in chosen else f"HEADWAY_{field.upper()}"
+        raise InvalidInput(first["msg"], where=where) from None
 
 
 def _make_home(home: Path) -> None:
@@ -81,114 +87,80 @@ def _make_home(home: Path) -> None:
         ) from None
 
 
-def _announced(home: Path) -> dict[str, Any] | None:
-    """What the running control plane of ``home`` says of itself; None while none does."""
-    try:
-        found = json.loads((home / "control.json").read_text(encoding="utf-8"))
-        os.kill(int(found["pid"]), 0)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return dict(found)
+def _detach(settings: Settings, chosen: dict[str, Any]) -> None:
+    home = settings.home_path
+    found = process.announced(home)
+    already = found is not None and process.answers(found)
+    if found is None or not already:
+        with LiveProgress("starting the control plane and the gateway"):
+            found = process.start(home, chosen)
+    if is_json():
+        emit_json({**found, "already_up": already})
+    else:
+        _tell_up(found, "Headway is already up" if already else "Headway is up", "headway deploy DIR")
 
 
-def _alive(found: dict[str, Any]) -> bool:
-    """Whether it answers, too: a pid can be somebody else's by now."""
-    import httpx
-
-    try:
-        return httpx.get(f"{found['control_url']}/healthz", timeout=2.0).status_code == 200
-    except httpx.HTTPError:
-        return False
+def _tell_up(found: dict[str, Any], head: str, then: str) -> None:
+    say(f"[bold]{head}[/]")
+    say(f"  models       {found['gateway_url']}/models/NAME/predict")
+    say(f"  control API  {found['control_url']}")
+    say(f"  next         {then}")
 
 
 def _greet(home: Path, pid: int) -> None:
-    deadline = time.monotonic() + START_S
+    """Tell, beside the running control plane, when it is up."""
+    deadline = time.monotonic() + process.START_S
     while time.monotonic() < deadline:
-        found = _announced(home)
+        found = process.announced(home)
         if found is not None and found["pid"] == pid:
-            note(f"models on {found['gateway_url']}, control API on {found['control_url']}; Ctrl-C stops everything")
+            if is_json():
+                emit_json({**found, "already_up": False}, indent=None)
+            else:
+                _tell_up(found, "Headway is up", "headway deploy DIR in another terminal; Ctrl-C here stops everything")
             return
-        time.sleep(LOOK_S)
+        time.sleep(process.LOOK_S)
 
 
-def _detach(settings: Settings, chosen: dict[str, Any]) -> None:
-    home = settings.home_path
-    found = _announced(home)
-    if found is not None and _alive(found):
-        _tell_up(found, already=True)
-        return
-    log = home / "control.log"
-    options = [part for key, value in chosen.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "headway.cli.main", "up", "-o", "json", *options]
-    with log.open("ab") as stream:
-        written = stream.tell()
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
-        )
-    try:
-        _tell_up(_await_start(process, home, log, written), already=False)
-    except BaseException:
-        if process.poll() is None:
-            process.terminate()
-        raise
+class _ForPeople(logging.Formatter):
+    """``12:00:01 message``; what needs attention is called by its name. The time is local, as on the wall."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.message = record.getMessage()
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        text = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.message}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        # Over the ^C that a terminal shows for a Ctrl-C.
+        return "\r" + text
 
 
-def _await_start(process: subprocess.Popen[bytes], home: Path, log: Path, written: int) -> dict[str, Any]:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        found = _announced(home)
-        if found is not None and found["pid"] == process.pid and _alive(found):
-            return found
-        if process.poll() is not None:
-            raise _start_error(log, written, process.returncode)
-        time.sleep(LOOK_S)
-    raise ControlUnreachable(f"the control plane did not come up within {START_S:.0f} s", hint=f"see {log}")
-
-
-def _start_error(log: Path, written: int, code: int) -> HeadwayError:
-    """What the process said last, as the error it was."""
-    with log.open("rb") as stream:
-        stream.seek(written)
-        lines = stream.read().decode("utf-8", "replace").splitlines()
-    for line in reversed(lines):
-        try:
-            told = json.loads(line)["error"]
-            kind = next(k for k in tree() if k.code == told["code"])
-        except (ValueError, KeyError, TypeError, StopIteration):
-            continue
-        return kind(told["message"], where=told.get("where"), hint=told.get("hint"))
-    tail = "\n".join(lines[-15:])
-    return HeadwayError(f"the control plane ended with exit code {code}", hint=f"see {log}", details={"log_tail": tail})
-
-
-def _tell_up(found: dict[str, Any], *, already: bool) -> None:
-    if is_json():
-        emit_json({**found, "already_up": already})
-        return
-    say(f"Headway is {'already ' if already else ''}up")
-    say(f"  models       {found['gateway_url']}/models/NAME/predict")
-    say(f"  control API  {found['control_url']}")
-    say("  next         headway deploy DIR")
+def _log_for_people() -> None:
+    """The control plane's log on a terminal; without what the banner says and the web server's own chatter."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_ForPeople())
+    handler.addFilter(lambda record: not str(record.msg).startswith("control API on"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 
 def down(output: OutputOption = Format.TEXT) -> None:
-    """Stop everything: models, gateway, control plane. What is deployed comes back with headway up."""
+    """Stop everything: models, gateway, control plane.
+
+    Requests in flight are answered first. What is deployed comes back with headway up.
+    """
     settings = _settings()
     home = settings.home_path
-    found = _announced(home)
-    if found is not None and _alive(found):
-        _shut_down(home, found)
+    found = process.announced(home)
+    if found is not None and process.answers(found):
+        with LiveProgress("stopping: requests in flight finish first"):
+            _shut_down(home, found)
         stopped = ["control plane"]
     else:
-        from headway.bootstrap import clean_up
-
-        stopped = clean_up(settings)
+        stopped = _clean_up(settings)
     if is_json():
         emit_json({"stopped": stopped})
-    elif stopped:
-        say("Headway is down")
     else:
-        say("nothing was running")
+        say("Headway is down" if stopped else "nothing was running")
 
 
 def _shut_down(home: Path, found: dict[str, Any]) -> None:
@@ -199,30 +171,22 @@ def _shut_down(home: Path, found: dict[str, Any]) -> None:
         token = (home / "admin.token").read_text(encoding="utf-8").strip()
     except OSError:
         token = ""
-    with Client(found["control_url"], token or None, home) as client:
-        client.shutdown()
-    deadline = time.monotonic() + STOP_S
-    pid = int(found["pid"])
-    waiting = err.status("requests in flight finish, then everything stops") if err.is_terminal else None
-    if waiting is not None and not is_json():
-        waiting.start()
-    try:
-        while _runs(pid):
-            if time.monotonic() > deadline:
-                raise ControlUnreachable(f"the control plane (pid {pid}) has not ended after {STOP_S:.0f} s")
-            time.sleep(LOOK_S)
-    finally:
-        if waiting is not None:
-            waiting.stop()
+    with process.Watched(int(found["pid"])) as watched:
+        with Client(found["control_url"], token or None, home) as client:
+            client.shutdown()
+        watched.await_end()
 
 
-def _runs(pid: int) -> bool:
-    import psutil
+def _clean_up(settings: Settings) -> list[str]:
+    """Stop what a control plane that crashed has left running."""
+    from headway.bootstrap import clean_up
 
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        return clean_up(settings)
+    except AlreadyRunning:
+        raise Conflict(
+            f"the control plane of {settings.home_path} is just starting or stopping", hint="try again in a moment"
+        ) from None
 
 
 def info(output: OutputOption = Format.TEXT) -> None:
@@ -234,18 +198,10 @@ def info(output: OutputOption = Format.TEXT) -> None:
     if is_json():
         emit_json(found)
         return
-    gateway = "running" if found.gateway_running else "not running"
-    say(f"Headway {found.version}, up since {moment(found.started_at)}, pid {found.pid}")
+    gateway = f"running, pid {found.gateway_pid}" if found.gateway_running else "not running"
+    say(f"[bold]Headway {found.version}[/]  up since {moment(found.started_at)}, pid {found.pid}")
     say(f"  home      {escape(found.home)}")
-    say(f"  control   {found.control_url}")
-    say(f"  gateway   {found.gateway_url}, {gateway}, pid {found.gateway_pid}, {escape(found.gateway_version)}")
-    say(f"  serving   {found.models} models, {found.replicas} replicas")
+    say(f"  control   {escape(found.control_url)}")
+    say(f"  gateway   {escape(found.gateway_url)}  {gateway}, HAProxy {escape(found.gateway_version)}")
+    say(f"  serving   {count_text(found.models, 'model')}, {count_text(found.replicas, 'replica')}")
     say(f"  tokens    {'required' if found.require_token else 'not required on loopback'} to predict")
-
-
-def version(output: OutputOption = Format.TEXT) -> None:
-    """Print Headway's version."""
-    if is_json():
-        emit_json({"version": __version__})
-    else:
-        say(__version__)

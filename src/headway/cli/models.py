@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,23 +10,37 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from headway.cli.output import Format, OutputOption, emit_json, is_json, moment, out, say, size, split_text, table
+from headway.cli.completion import model_names
+from headway.cli.output import (
+    Format,
+    OutputOption,
+    emit_json,
+    is_json,
+    log_lines,
+    moment,
+    out,
+    say,
+    size,
+    split_text,
+    table,
+)
 from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
-    from headway.api.schemas import ModelView
+    from headway.api.schemas import FailureView, ModelView
 
-Name = Annotated[str, typer.Argument(help="The model's name.")]
+PANEL = "Look and call"
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
 MAX_BODY_FILE = 1 << 30
 _COLOURS = {"ready": "green", "degraded": "yellow", "deploying": "yellow", "failed": "red", "deleting": "dim"}
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command(name="list")(list_models)
+    app.command(name="list", rich_help_panel=PANEL)(list_models)
     for command in (status, versions, predict, logs):
-        app.command()(command)
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def list_models(output: OutputOption = Format.TEXT) -> None:
@@ -66,7 +81,7 @@ def _print_status(view: ModelView) -> None:
         say(f"  shadow    {view.shadow.version} gets a copy of {view.shadow.percent} %")
     if view.sticky is not None:
         say(f"  sticky    by {view.sticky.kind} {escape(view.sticky.name)}")
-    say(f"  replicas  {view.ready_replicas} ready, {view.replicas} wished for each version")
+    say(f"  replicas  {view.ready_replicas} ready, {view.replicas} wished of each version in the split")
     say(f"  url       {view.urls.production}")
     for version, url in view.urls.pinned.items():
         say(f"            {url}  (always {version})")
@@ -78,10 +93,24 @@ def _print_status(view: ModelView) -> None:
         for r in view.replica_list
     ]
     table(("replica", "phase", "restarts", "pid", "memory", "started", "reason"), rows, empty="no replicas")
-    for failed in [r for r in view.replica_list if r.failure is not None]:
-        assert failed.failure is not None
-        where = f" ({failed.failure.where})" if failed.failure.where else ""
-        say(f"[red]{failed.name}[/]: {escape(failed.failure.message)}{escape(where)}")
+    newest = view.versions[-1:]
+    failures = [(v.name, v.failure) for v in newest if v.state == "failed"]
+    for name, failure in failures + [(r.name, r.failure) for r in view.replica_list]:
+        if failure is not None:
+            _print_failure(name, failure)
+
+
+def _print_failure(name: str, failure: FailureView) -> None:
+    where = f" ({failure.where})" if failure.where else ""
+    out.print()
+    say(f"[bold red]{name} failed:[/] {escape(failure.message + where)}")
+    tail = log_lines(failure.log_tail)
+    if tail:
+        say("[bold]last lines of its log:[/]")
+    for line in tail:
+        say(f"  [dim]{escape(line)}[/]")
+    if failure.hint:
+        say(f"[bold]hint:[/] {escape(failure.hint)}")
 
 
 def _print_versions(view: ModelView) -> None:
@@ -115,11 +144,18 @@ def versions(name: Name, output: OutputOption = Format.TEXT) -> None:
 
 def predict(
     name: Name,
-    data: Annotated[str, typer.Option("-d", "--data", help="The request's JSON, @FILE, or @- for standard input.")],
-    version: Annotated[str | None, typer.Option(help="Call this version, whatever the split.")] = None,
+    data: Annotated[
+        str, typer.Option("-d", "--data", metavar="JSON", help="The request's JSON, @FILE, or @- for standard input.")
+    ],
+    version: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Call this version, whatever the split.")
+    ] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Send a request through the gateway and print the answer."""
+    """Send a request through the gateway and print the answer.
+
+    The gateway chooses the version by the traffic split, as for every caller; --version pins one.
+    """
     from headway.client import Client
 
     check_model_name(name)
@@ -133,24 +169,30 @@ def predict(
 def body_of(data: str) -> bytes:
     """The bytes of ``-d``: itself, a file's, or standard input's. ``InvalidInput`` when the file cannot be read."""
     if not data.startswith("@"):
-        return data.encode()
+        # As the shell gave it, also where that is no UTF-8.
+        return os.fsencode(data)
     if data == "@-":
+        if sys.stdin is None:
+            raise InvalidInput("standard input is closed", where="-d")
         return sys.stdin.buffer.read()
     path = Path(data[1:])
     try:
         if path.stat().st_size > MAX_BODY_FILE:
             raise InvalidInput(f"{path} is larger than 1 GiB", where="-d")
         return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}", where="-d") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InvalidInput(f"cannot read {path}: {why}", where="-d") from None
 
 
 def logs(
     name: Name,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, help="Only the last lines of each replica.")] = None,
-    replica: Annotated[str | None, typer.Option(help="Only this replica.")] = None,
-    version: Annotated[str | None, typer.Option(help="Only replicas of this version.")] = None,
+    replica: Annotated[
+        str | None, typer.Option(metavar="REPLICA", help="Only this replica; also one that has ended.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(metavar="VERSION", help="Only replicas of this version.")] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Show what a model's replicas printed."""

@@ -14,10 +14,9 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from headway.domain.errors import HeadwayError
 
@@ -29,8 +28,12 @@ class Format(StrEnum):
     JSON = "json"
 
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+LOG_LINES = 15
+"""How much of a replica's log an error shows; ``headway logs`` has the rest."""
+GAP = 3
 
 
 class _Chosen:
@@ -60,8 +63,8 @@ def reset(format: Format = Format.TEXT) -> None:  # noqa: A002
 
 
 def plain(value: Any) -> Any:
-    """``value`` with models turned into JSON values."""
-    if isinstance(value, BaseModel):
+    """``value`` with pydantic models turned into JSON values."""
+    if hasattr(value, "model_dump"):
         return value.model_dump(mode="json")
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
@@ -87,22 +90,34 @@ def note(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """A table, or the sentence ``empty`` when there is no row. Cells are printed as they are, without markup."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(escape(str(cell)) for cell in row))
-    if made.row_count:
-        # A pipe has no width: rows must not be folded for one.
-        Console(highlight=False, width=None if out.is_terminal else 400).print(made)
-    else:
+    """A table, or the sentence ``empty`` when there is no row.
+
+    Cells are printed as they are, without markup; a cell of several lines becomes one. Columns are as wide as they
+    have to be whatever the terminal's width: a row is one line for ``grep`` and ``awk``.
+    """
+    cells = [[" ".join(str(cell).split()) for cell in row] for row in rows]
+    if not cells:
         say(empty)
+        return
+    widths = [max(cell_len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+    say(f"[bold]{escape(_line(columns, widths))}[/]")
+    for row in cells:
+        say(escape(_line(row, widths)))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (cell + " " * (width - cell_len(cell) + GAP) for cell, width in zip(cells, widths, strict=True))
+    return "".join(padded).rstrip()
 
 
 def split_text(arms: Iterable[Any]) -> str:
     """``v1 90 %, v2 10 %``; a dash when there is none."""
     return ", ".join(f"{arm.version} {arm.weight} %" for arm in arms) or "-"
+
+
+def count_text(count: int, noun: str) -> str:
+    """``1 replica``, ``2 replicas``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def moment(at: float | None) -> str:
@@ -130,15 +145,19 @@ def print_error(error: HeadwayError) -> None:
     err.print(f"[bold red]error:[/] {escape(error.message)}")
     if error.where:
         err.print(f"[bold]where:[/] {escape(error.where)}")
-    tail = str(error.details.get("log_tail") or "").rstrip()
+    tail = log_lines(str(error.details.get("log_tail") or ""))
     if tail:
         err.print("[bold]last lines of the log:[/]")
-        for line in tail.splitlines()[-15:]:
-            err.print(f"  {escape(_without_traceback(line))}", style="dim")
+        for line in tail:
+            err.print(f"  {escape(line)}", style="dim")
     if error.hint:
         err.print(f"[bold]hint:[/] {escape(error.hint)}")
 
 
-def _without_traceback(line: str) -> str:
-    """The log's own words stay; the interpreter's heading would read as if the command had crashed."""
-    return line.replace("Traceback (most recent call last):", "the model's stack:")
+def log_lines(tail: str) -> list[str]:
+    """The last lines of a replica's log.
+
+    They keep the log's own words, but for the interpreter's heading, which would read as if the command had crashed.
+    """
+    lines = tail.rstrip().splitlines()[-LOG_LINES:]
+    return [line.replace("Traceback (most recent call last):", "the model's stack:") for line in lines]

@@ -1,49 +1,125 @@
-"""Live progress of deploys and changes: a status that moves on a terminal, a line per stage in a pipe."""
+"""Live progress of deploys and changes: on a terminal a line that moves, elsewhere a line per step that matters.
+
+One line per stage stays: what came of it and when, counted from the start. What a stage is just doing is shown on a
+terminal while it does it. In a pipe it gets a line only once it takes longer than :data:`LINGER_S`, so that the log of
+a slow build tells what it waits for and that of a quick one stays short.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.status import Status
+from rich.text import Text
 
-from headway.cli.output import err, is_json
-from headway.client.progress import Progress
+from headway.cli.output import err, is_json, note
 
-_MARKS = {"done": "[green]✓[/]", "failed": "[red]✗[/]", "running": "[yellow]…[/]"}
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from headway.client import Progress
+
+LINGER_S = 1.0
+REFRESHES_PER_S = 10
+_MARKS = {"done": ("✓", "green"), "failed": ("✗", "red")}
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class LiveProgress:
-    """Use as a context manager and pass :meth:`update` as the client's callback."""
+    """Use as a context manager and pass :meth:`update` as the client's callback.
 
-    def __init__(self, title: str) -> None:
+    ``title`` is shown until the first step. ``brief``: keep lines only of stages that took longer than
+    :data:`LINGER_S`; the command's own last line says what came of it.
+    """
+
+    def __init__(self, title: str, *, brief: bool = False) -> None:
         self._title = title
+        self._brief = brief
         self._started = time.monotonic()
-        self._status: Status | None = None
-        self._last: tuple[str, str, str] | None = None
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+        self._late: threading.Timer | None = None
+        self._running: Progress | None = None
+        self._begun_s: dict[str, float] = {}
+        self._last: Progress | None = None
+        self._last_s = 0.0
 
     def __enter__(self) -> LiveProgress:
-        if err.is_terminal and not is_json():
-            self._status = err.status(escape(self._title))
-            self._status.start()
+        moves = err.is_terminal and not err.is_dumb_terminal and err.encoding.startswith("utf")
+        if moves and not is_json():
+            from rich.live import Live
+
+            self._live = Live(
+                console=err,
+                get_renderable=self._moving,
+                refresh_per_second=REFRESHES_PER_S,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._status is not None:
-            self._status.stop()
+        self._forget_late()
+        if self._live is not None:
+            self._live.stop()
+        if kind is KeyboardInterrupt and self._last is not None and self._last.stage != "bundle":
+            note("not waiting any longer; what was asked for goes on: headway list")
 
     def update(self, step: Progress) -> None:
         """Show ``step``; repeats of the same are shown once."""
-        seen = (step.stage, step.state, step.text)
-        if is_json() or seen == self._last:
+        if is_json() or step == self._last:
             return
-        self._last = seen
-        elapsed = time.monotonic() - self._started
-        if step.state == "running" and self._status is not None:
-            self._status.update(f"{escape(step.stage)}: {escape(step.text)} [dim]{elapsed:.1f} s[/]")
+        self._forget_late()
+        elapsed = self._elapsed_s
+        began = self._begun_s.setdefault(step.stage, elapsed if step.state == "running" else self._last_s)
+        self._last, self._last_s = step, elapsed
+        self._running = step if step.state == "running" else None
+        if step.state != "running":
+            if not self._brief or step.state == "failed" or elapsed - began > LINGER_S:
+                self._print(step, elapsed)
+        elif self._live is None:
+            self._late = threading.Timer(LINGER_S, self._print_late, (step,))
+            self._late.daemon = True
+            self._late.start()
+
+    @property
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def _forget_late(self) -> None:
+        with self._lock:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+    def _print_late(self, step: Progress) -> None:
+        with self._lock:
+            if self._late is not None:
+                self._print(step, self._elapsed_s)
+
+    def _print(self, step: Progress, elapsed_s: float) -> None:
+        # The error that follows says why it failed.
+        text = "" if step.state == "failed" else step.text
+        if self._live is None:
+            err.print(_line(step.stage, f"{step.state:<9}{text}", elapsed_s))
             return
-        mark = _MARKS[step.state] if err.is_terminal else ("" if step.state == "running" else step.state)
-        err.print(f"{mark} {step.stage:<12}{escape(step.text)} [dim]{elapsed:.1f} s[/]".lstrip())
+        mark, style = _MARKS[step.state]
+        err.print(Text.assemble((f"{mark} ", style), _line(step.stage, text, elapsed_s)))
+
+    def _moving(self) -> Text:
+        elapsed = self._elapsed_s
+        frame = _FRAMES[int(elapsed * REFRESHES_PER_S) % len(_FRAMES)]
+        running = self._running
+        line = _line(running.stage, running.text, elapsed) if running is not None else Text(self._title)
+        return Text.assemble((f"{frame} ", "yellow"), line, no_wrap=True, overflow="ellipsis")
+
+
+def _line(stage: str, text: str, elapsed_s: float) -> Text:
+    """Stage, text, time: in columns as long as the text is not too long for it."""
+    return Text.assemble(f"{stage:<13}{text:<50}  ", (f"{elapsed_s:>6.1f} s", "dim"))

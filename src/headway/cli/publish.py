@@ -1,11 +1,10 @@
-"""Commands that change what is deployed: init, deploy, apply, diff, delete; and the document's schema."""
+"""Commands that change what is deployed: init, deploy, apply, diff, delete."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,28 +12,33 @@ import typer
 from rich.markup import escape
 
 from headway.cli import scaffold
-from headway.cli.output import Format, OutputOption, emit_json, err, is_json, note, say, table
+from headway.cli.completion import model_names
+from headway.cli.output import Format, OutputOption, emit_json, is_json, note, say, table
 from headway.cli.progress import LiveProgress
 from headway.domain.errors import Conflict, InvalidInput
 from headway.domain.names import check_model_name
 
 if TYPE_CHECKING:
     from headway.api.schemas import DeployAnswer
+    from headway.client import Client
 
 DEPLOY_S = 1200.0
 DELETE_S = 300.0
 SAMPLE = "sample.json"
 MAX_SHOWN_SAMPLE = 400
 
+PANEL = "Publish"
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it serves.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait at most.")]
-Document = Annotated[Path, typer.Option("-f", "--file", help="A ModelDeployment document, YAML or JSON.")]
+Document = Annotated[
+    Path, typer.Option("-f", "--file", metavar="FILE", help="A ModelDeployment document, YAML or JSON.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (init, deploy, apply, diff, delete, schema):
-        app.command()(command)
+    for command in (init, deploy, apply, diff, delete):
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def percent(text: str) -> int:
@@ -46,7 +50,7 @@ def percent(text: str) -> int:
 
 
 def init(
-    name: Annotated[str, typer.Argument(help="Name of the model and of the new folder.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model and of the new folder.")],
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Write a folder with a small model that deploys as it is."""
@@ -68,64 +72,99 @@ def init(
 
 def deploy(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with model.py.")],
-    name: Annotated[str | None, typer.Option(help="Default: as in headway.yaml, else the folder's name.")] = None,
-    canary: Annotated[str | None, typer.Option(help="Give the new version this share instead of all: 10%.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: as in headway.yaml, else the folder's name.")
+    ] = None,
+    canary: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Give the new version this share instead of all: 10%.")
+    ] = None,
     no_wait: NoWait = False,
     timeout: Timeout = DEPLOY_S,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Make a folder the next version of a model and bring it into production."""
+    """Publish a folder as the next version of a model.
+
+    Follows it until the version serves; a version that fails never gets traffic, and the one before serves on. The
+    same content again is unchanged and starts nothing.
+    """
     from headway.client import Client
 
     share = percent(canary) if canary is not None else None
     if name is not None:
         check_model_name(name, where="--name")
-    with Client() as client, LiveProgress(f"deploying {folder}") as progress:
-        answer = client.deploy(
-            folder, name=name, canary=share, wait=not no_wait, timeout_s=timeout, progress=progress.update
-        )
-    _conclude(answer, folder, no_wait)
+    with Client() as client:
+        with LiveProgress(f"deploying {folder}") as progress:
+            answer = client.deploy(
+                folder, name=name, canary=share, wait=not no_wait, timeout_s=timeout, progress=progress.update
+            )
+        _conclude(client, answer, folder, no_wait)
 
 
 def apply(
     file: Document, no_wait: NoWait = False, timeout: Timeout = DEPLOY_S, output: OutputOption = Format.TEXT
 ) -> None:
-    """Make a model what a document says: content, resources, replicas, traffic."""
+    """Make a model what a document says.
+
+    Content, resources, replicas, traffic: what the document leaves open stays as it is.
+    """
     from headway.client import Client
 
-    with Client() as client, LiveProgress(f"applying {file}") as progress:
-        answer = client.apply(file, wait=not no_wait, timeout_s=timeout, progress=progress.update)
-    _conclude(answer, file.parent, no_wait)
+    with Client() as client:
+        with LiveProgress(f"applying {file}") as progress:
+            answer = client.apply(file, wait=not no_wait, timeout_s=timeout, progress=progress.update)
+        _conclude(client, answer, file, no_wait)
 
 
-def _conclude(answer: DeployAnswer, folder: Path, no_wait: bool) -> None:
+def _conclude(client: Client, answer: DeployAnswer, source: Path, no_wait: bool) -> None:
     if is_json():
         emit_json(answer)
         return
     name, url = answer.model, answer.urls.production
+    version = f"{name} {answer.version}"
     if answer.unchanged:
-        say(f"[bold]{name} {answer.version}[/] is unchanged: this content is deployed already")
+        say(f"[bold]{version}[/] is unchanged: this content is deployed already")
     elif no_wait:
-        say(f"[bold]{name} {answer.version}[/] is on its way: headway status {name}")
+        say(f"[bold]{version}[/] is on its way: headway status {name}")
     else:
-        say(f"[bold green]{name} {answer.version}[/] serves")
+        say(f"[bold green]{version}[/] serves")
     say(f"  production  {url}")
     pinned = answer.urls.pinned.get(answer.version)
     if pinned:
         say(f"  pinned      {pinned}")
-    sample = _sample(folder)
-    if sample is None:
-        note("no sample.json in the folder: predict was not tried before going live")
-    body = sample if sample is not None and len(sample) <= MAX_SHOWN_SAMPLE else None
-    data = shlex.quote(body) if body is not None else ("@" + SAMPLE if sample is not None else "'[[1, 2, 3]]'")
-    say(f"  try         curl -s {url}/predict -H 'content-type: application/json' -d {escape(data)}")
+    sample = _sample(_sample_file(source))
+    say(f"  try         {escape(_curl(url, sample, token=client.info().require_token))}")
+    if sample is None and not answer.unchanged:
+        note(f"no {SAMPLE} beside the model: predict was not tried before going live")
 
 
-def _sample(folder: Path) -> str | None:
+def _curl(url: str, sample: str | None, *, token: bool) -> str:
+    """A line for the shell that asks the model for the first time; without a sample its data is a guess."""
+    authorization = ' -H "authorization: Bearer $TOKEN"' if token else ""
+    data = shlex.quote(sample or "[[1, 2, 3]]")
+    return f"curl -s {url}/predict{authorization} -H 'content-type: application/json' -d {data}"
+
+
+def _sample_file(source: Path) -> Path:
+    """Where the sample request lies, or would, of a folder or a document that was deployed just now."""
+    from headway.client.pack import DOCUMENT_NAMES
+    from headway.domain.spec_document import parse_document
+
+    if source.is_dir():
+        documents = [source / name for name in DOCUMENT_NAMES if (source / name).exists()]
+        if not documents:
+            return source / SAMPLE
+        source = documents[0]
+    model = parse_document(source.read_text(encoding="utf-8"), str(source)).spec.model
+    return source.parent / model.path / (model.sample or SAMPLE)
+
+
+def _sample(path: Path) -> str | None:
+    """The sample request in one line; its file when it is too long for that; None without one."""
     try:
-        return " ".join((folder / SAMPLE).read_text(encoding="utf-8").split())
+        text = " ".join(path.read_text(encoding="utf-8").split())
     except (OSError, UnicodeDecodeError):
         return None
+    return text if len(text) <= MAX_SHOWN_SAMPLE else f"@{path}"
 
 
 def diff(file: Document, output: OutputOption = Format.TEXT) -> None:
@@ -153,34 +192,26 @@ def _cell(value: object) -> str:
 
 
 def delete(
-    name: Annotated[str, typer.Argument(help="The model's name.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     no_wait: NoWait = False,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Take a model out of service for good: its routes, replicas and versions."""
+    """Take a model out of service for good, with all its versions."""
     from headway.client import Client
 
     check_model_name(name)
     with Client() as client:
         client.get(name)
         if not yes:
-            if not sys.stdin.isatty():
+            if sys.stdin is None or not sys.stdin.isatty():
                 raise InvalidInput("deleting needs a yes, and there is no terminal to ask on", hint="add --yes")
-            if not typer.confirm(f"Delete {name} and all its versions?", err=True):
-                raise typer.Exit(1)
+            typer.confirm(f"Delete {name} and all its versions?", err=True, abort=True)
         cursor = client.delete(name)
         if not no_wait:
-            with err.status(f"draining {escape(name)}") if err.is_terminal and not is_json() else nullcontext():
+            with LiveProgress(f"{name}: requests in flight finish first"):
                 client.wait_deleted(name, cursor=cursor, timeout_s=DELETE_S)
     if is_json():
         emit_json({"model": name, "deleted": not no_wait, "cursor": cursor})
     else:
         say(f"{name} is {'being deleted' if no_wait else 'gone'}")
-
-
-def schema(output: OutputOption = Format.TEXT) -> None:
-    """Print the JSON Schema of a ModelDeployment document, for editors and validators."""
-    from headway.domain.spec import json_schema
-
-    emit_json(json_schema())

@@ -13,7 +13,13 @@ from headway.domain.names import check_model_name, check_token_name
 from headway.domain.tokens import Scope
 
 app = typer.Typer(help="Create, list and revoke access tokens.", no_args_is_help=True)
+PANEL = "Access and reference"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def register(parent: typer.Typer) -> None:
+    """Add ``headway token`` and its commands."""
+    parent.add_typer(app, name="token", rich_help_panel=PANEL)
 
 
 def lifetime_s(text: str) -> float:
@@ -26,13 +32,18 @@ def lifetime_s(text: str) -> float:
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="What to call it in lists and logs.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it in lists and logs.")],
     scope: Annotated[str, typer.Option(help="admin, deploy or predict.")] = "predict",
-    model: Annotated[list[str] | None, typer.Option(help="Confine it to this model; repeatable.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="Confine it to this model; repeatable.")
+    ] = None,
     expires: Annotated[str | None, typer.Option(help="Lifetime: 12h, 30d, 4w. Default: none.")] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Create a token and print its secret, this once."""
+    """Create a token and print its secret, this once.
+
+    The secret alone goes to standard output: TOKEN=$(headway token create NAME) keeps it out of the terminal.
+    """
     from headway.client import Client
 
     check_token_name(name)
@@ -54,7 +65,7 @@ def create(
 
 @app.command(name="list")
 def list_(output: OutputOption = Format.TEXT) -> None:
-    """List tokens; secrets are not kept and so not shown."""
+    """List tokens, without their secrets."""
     from headway.client import Client
 
     with Client() as client:
@@ -70,8 +81,11 @@ def list_(output: OutputOption = Format.TEXT) -> None:
 
 
 @app.command()
-def revoke(name: Annotated[str, typer.Argument(help="The token's name.")], output: OutputOption = Format.TEXT) -> None:
-    """Revoke a token: the gateway and the control API refuse it from now on."""
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The token's name.")],
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Revoke a token: it is refused from now on."""
     from headway.client import Client
 
     with Client() as client:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headway.cli.output import Format, OutputOption, emit_json, is_json, say, split_text
+from headway.cli.completion import model_names
+from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, say, split_text
 from headway.cli.progress import LiveProgress
 from headway.domain.errors import InvalidTraffic
 from headway.domain.names import check_model_name, check_version_name
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from headway.api.schemas import Change
     from headway.client import Client
 
-Name = Annotated[str, typer.Argument(help="The model's name.")]
+PANEL = "Traffic and replicas"
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it is done.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait at most.")]
 WAIT_S = 300.0
@@ -25,7 +27,7 @@ WAIT_S = 300.0
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     for command in (traffic, promote, rollback, scale):
-        app.command()(command)
+        app.command(rich_help_panel=PANEL)(command)
 
 
 def weights_of(arms: list[str]) -> dict[str, int]:
@@ -44,12 +46,16 @@ def weights_of(arms: list[str]) -> dict[str, int]:
 
 def traffic(
     name: Name,
-    arms: Annotated[list[str], typer.Argument(metavar="VERSION=PERCENT...", help="For example: v1=90 v2=10")],
+    arms: Annotated[list[str], typer.Argument(metavar="VERSION=PERCENT", help="For example: v1=90 v2=10")],
     no_wait: NoWait = False,
     timeout: Timeout = WAIT_S,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Split a model's traffic between versions; a share of 0 keeps a version running."""
+    """Split a model's traffic between versions.
+
+    The shares sum to 100. A version with a share of 0 keeps running, on its pinned route; one that is not named drains
+    and stops.
+    """
     from headway.client import Client
 
     weights = weights_of(arms)
@@ -59,12 +65,14 @@ def traffic(
 
 def promote(
     name: Name,
-    version: Annotated[str | None, typer.Argument(help="Default: the newest version in the split.")] = None,
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="Default: the newest version in the split.")
+    ] = None,
     no_wait: NoWait = False,
     timeout: Timeout = WAIT_S,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Give all traffic to a version: the canary becomes production."""
+    """Give all traffic to a version: a canary becomes production."""
     from headway.client import Client
 
     with Client() as client:
@@ -74,7 +82,7 @@ def promote(
 def rollback(
     name: Name, no_wait: NoWait = False, timeout: Timeout = WAIT_S, output: OutputOption = Format.TEXT
 ) -> None:
-    """Return to the split before the last version came in, or call a rollout off."""
+    """Return to the split before, or call a rollout off."""
     from headway.client import Client
 
     with Client() as client:
@@ -83,12 +91,14 @@ def rollback(
 
 def scale(
     name: Name,
-    replicas: Annotated[int, typer.Argument(min=0, max=1000, help="Replicas of each version in the split.")],
+    replicas: Annotated[
+        int, typer.Argument(metavar="REPLICAS", min=0, max=1000, help="Replicas of each version in the split.")
+    ],
     no_wait: NoWait = False,
     timeout: Timeout = WAIT_S,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Set how many replicas each version of a model runs."""
+    """Set how many replicas each version in the split runs."""
     from headway.client import Client
 
     with Client() as client:
@@ -97,11 +107,10 @@ def scale(
 
 def _finish(client: Client, change: Change, no_wait: bool, timeout: float) -> None:
     if not no_wait:
-        with LiveProgress(change.model) as progress:
+        with LiveProgress(f"{change.model}: towards {split_text(change.target)}", brief=True) as progress:
             client.wait_until(change.model, cursor=change.cursor, timeout_s=timeout, progress=progress.update)
     if is_json():
         emit_json(change)
     else:
-        each = "replica" if change.replicas == 1 else "replicas"
         done = "asked for" if no_wait else "now"
-        say(f"{change.model}: {done} {split_text(change.target)}, {change.replicas} {each} each")
+        say(f"{change.model}: {done} {split_text(change.target)}, {count_text(change.replicas, 'replica')} each")

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import httpx
@@ -29,13 +29,15 @@ from headway.api.schemas import (
 )
 from headway.client.connection import CONTROL, Connection
 from headway.client.discovery import discover
-from headway.client.documents import Deployable, from_document, from_folder
-from headway.client.pack import readable_size
 from headway.client.progress import Progress
 from headway.client.rollout import Rollout, follow, is_live, pages, shifted
 from headway.client.wire import lines_of, view_of, views_of
 from headway.domain.errors import BundleNotFound, InvalidInput
 from headway.domain.names import check_model_name, check_token_name, check_version_name
+
+if TYPE_CHECKING:
+    # Reading folders and documents needs YAML and the spec's rules; only what deploys pays for importing them.
+    from headway.client.documents import Deployable
 
 DEPLOY_TIMEOUT_S: Final = 1200.0
 _IN_MEMORY: Final = 16 * 1024 * 1024
@@ -124,6 +126,8 @@ class Client:
         """
         if canary is not None and not 1 <= canary <= 99:
             raise InvalidInput(f"{canary} is not a share for a canary", where="canary", hint="1 to 99 percent")
+        from headway.client.documents import from_folder
+
         return self._deploy(lambda: from_folder(path, name), canary, wait, timeout_s, progress)
 
     def apply(
@@ -135,10 +139,14 @@ class Client:
         progress: Told | None = None,
     ) -> DeployAnswer:
         """Deploy what a document describes; its ``spec.model.path`` counts from where it lies. As :meth:`deploy`."""
+        from headway.client.documents import from_document
+
         return self._deploy(lambda: from_document(document), None, wait, timeout_s, progress)
 
     def diff(self, document: Path) -> DiffAnswer:
         """What :meth:`apply` would change. Changes nothing and uploads nothing."""
+        from headway.client.documents import from_document
+
         found = from_document(document)
         body = DiffBody(bundle=found.bundle.digest, spec=found.spec())
         return view_of(DiffAnswer, self._connection.ask("POST", f"{_model(found.name)}/diff", body=body), CONTROL)
@@ -275,6 +283,8 @@ class Client:
         timeout_s: float,
         progress: Told | None,
     ) -> DeployAnswer:
+        from headway.client.pack import readable_size
+
         tell = progress or _unheard
         tell(Progress("bundle", "running", "reading the files"))
         found = prepare()
@@ -313,6 +323,8 @@ class Client:
         return shifted(view) and (not answer.version or is_live(view, answer.version))
 
     def _upload(self, found: Deployable, tell: Told) -> None:
+        from headway.client.pack import readable_size
+
         bundle = found.bundle
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as archive:
             tell(Progress("bundle", "running", f"packing {readable_size(bundle.size)}"))

@@ -1,0 +1,31 @@
+"""Commands that need no running Headway: the document's schema and the version."""
+
+from __future__ import annotations
+
+import typer
+
+from headway import __version__
+from headway.cli.output import Format, OutputOption, emit_json, is_json, say
+
+PANEL = "Access and reference"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    for command in (schema, version):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def schema(output: OutputOption = Format.TEXT) -> None:
+    """Print the JSON Schema of headway.yaml, for editors and validators."""
+    from headway.domain.spec import json_schema
+
+    emit_json(json_schema())
+
+
+def version(output: OutputOption = Format.TEXT) -> None:
+    """Print Headway's version."""
+    if is_json():
+        emit_json({"version": __version__})
+    else:
+        say(__version__)
