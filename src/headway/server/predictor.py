@@ -185,7 +185,7 @@ class Predictor:
                 continue
             if not batch:
                 key = ticket.inputs.key
-            elif key is None or ticket.inputs.key != key or rows + ticket.inputs.rows > limit:
+            elif ticket.inputs.key != key or rows + ticket.inputs.rows > limit:
                 passed.append(ticket)
                 continue
             self._leave(ticket)

@@ -307,6 +307,17 @@ def test_a_model_may_refuse_input_in_its_own_words() -> None:
     assert error(refuses_lightly)["status"] == 400
 
 
+@pytest.mark.parametrize("cell", [None, 1e300])
+def test_odd_numbers_that_the_model_rejects_are_the_clients_fault(cell: float | None) -> None:
+    def predict(X: Any) -> Any:  # noqa: N803
+        if not (abs(X) < 1e30).all():
+            raise ValueError("Input X contains NaN or infinity")
+        raise ValueError("broken for everybody")
+
+    assert error(predict, [[cell]])["status"] == 400
+    assert error(predict, [[1.0]])["status"] == 500
+
+
 def test_a_shape_that_the_model_rejects_is_the_clients_fault_once_another_shape_was_answered() -> None:
     def predict(X: Any) -> Any:  # noqa: N803
         if X.shape[1] != 4:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,15 @@ def test_other_payloads_reach_the_model_as_they_are() -> None:
     assert answer(shown, {"jsonData": {"a": 1}})["jsonData"] == {"type": "dict"}
     assert answer(shown, {"jsonData": [1]})["jsonData"] == {"type": "list"}
     assert answer(shown, {"data": {"ndarray": ["a", "b"]}})["jsonData"] == {"type": "ndarray"}
+
+
+def test_payloads_that_are_no_rows_never_share_a_call() -> None:
+    async def main() -> None:
+        bench = Bench(lambda X: [X.upper()])  # noqa: N803
+        answers = [bench.send({"strData": text}, PATH)[1] for text in ("a", "b")]
+        assert [json.loads((await a).body)["data"]["ndarray"] for a in answers] == [["A"], ["B"]]
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
