@@ -76,9 +76,9 @@ def test_other_payloads_reach_the_model_as_they_are() -> None:
 
 def test_payloads_that_are_no_rows_never_share_a_call() -> None:
     async def main() -> None:
-        bench = Bench(lambda X: [X.upper()])  # noqa: N803
+        bench = Bench(lambda X: [X.upper()] * 2)  # noqa: N803
         answers = [bench.send({"strData": text}, PATH)[1] for text in ("a", "b")]
-        assert [json.loads((await a).body)["data"]["ndarray"] for a in answers] == [["A"], ["B"]]
+        assert [json.loads((await a).body)["data"]["ndarray"] for a in answers] == [["A", "A"], ["B", "B"]]
 
     asyncio.run(main())
 
