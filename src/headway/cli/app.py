@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Publish a model as a production REST API and keep it fast.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for room in (lifecycle, publish, models, events, traffic, tokens, reference):
@@ -62,8 +62,9 @@ def _own_up(error: Exception) -> int:
     if os.environ.get("HEADWAY_DEBUG"):
         traceback.print_exc()
     told: HeadwayError
-    if isinstance(error, OSError) and error.filename is not None:
-        told = StorageFailed(f"{error.filename}: {error.strerror or error}", hint="HEADWAY_DEBUG=1 shows where")
+    if isinstance(error, OSError):
+        what = f"{error.filename}: " if error.filename is not None else ""
+        told = StorageFailed(f"{what}{error.strerror or error}", hint="HEADWAY_DEBUG=1 shows where")
     else:
         hint = "this is a fault of Headway; HEADWAY_DEBUG=1 shows where"
         told = HeadwayError(f"{type(error).__name__}: {error}", hint=hint)

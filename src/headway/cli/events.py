@@ -25,8 +25,10 @@ def register(app: typer.Typer) -> None:
 
 def events(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new events until Ctrl-C.")] = False,
-    after: Annotated[int, typer.Option(min=0, help="Only events after this cursor.")] = 0,
-    model: Annotated[str | None, typer.Option(help="Only events of this model.", autocompletion=model_names)] = None,
+    after: Annotated[int, typer.Option(metavar="CURSOR", min=0, help="Only events after this one.")] = 0,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Only events of this model.", autocompletion=model_names)
+    ] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Show what happened, in order, from any point.

@@ -32,10 +32,21 @@ def register(app: typer.Typer) -> None:
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Run in the background.")] = False,
-    data_host: Annotated[str | None, typer.Option(help="Address that models are served on.")] = None,
-    data_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port that models are served on.")] = None,
-    control_host: Annotated[str | None, typer.Option(help="Address of the control API.")] = None,
-    control_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Port of the control API.")] = None,
+    data_host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Serve models here. Default: HEADWAY_DATA_HOST or 127.0.0.1.")
+    ] = None,
+    data_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="Serve models here. Default: HEADWAY_DATA_PORT or 8420."),
+    ] = None,
+    control_host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Control API here. Default: HEADWAY_CONTROL_HOST or 127.0.0.1."),
+    ] = None,
+    control_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", min=1, max=65535, help="Control API here. Default: HEADWAY_CONTROL_PORT or 8421."),
+    ] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Start Headway: control plane and gateway.

@@ -188,7 +188,9 @@ def body_of(data: str) -> bytes:
 def logs(
     name: Name,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
-    tail: Annotated[int | None, typer.Option(min=0, help="Only the last lines of each replica.")] = None,
+    tail: Annotated[
+        int | None, typer.Option(metavar="LINES", min=0, help="Only so many last lines of each replica.")
+    ] = None,
     replica: Annotated[
         str | None, typer.Option(metavar="REPLICA", help="Only this replica; also one that has ended.")
     ] = None,

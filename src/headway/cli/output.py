@@ -7,6 +7,7 @@ Results go to standard output, everything else (progress, notes, errors) to stan
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -34,6 +35,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 LOG_LINES = 15
 """How much of a replica's log an error shows; ``headway logs`` has the rest."""
 GAP = 3
+_FRAME = re.compile(r'  File "([^"]+)", line \d+')
+_LOADING = re.compile(r"^<frozen |/importlib/__init__\.py$|/headway/server/\w+\.py$")
+_IN_BUNDLE = re.compile(r"/\S*/bundles/[0-9a-f]{64}/")
 
 
 class _Chosen:
@@ -155,9 +159,19 @@ def print_error(error: HeadwayError) -> None:
 
 
 def log_lines(tail: str) -> list[str]:
-    """The last lines of a replica's log.
+    """The last lines of a replica's log as an error shows them; ``headway logs`` has them all, unchanged.
 
-    They keep the log's own words, but for the interpreter's heading, which would read as if the command had crashed.
+    Of a stack only the frames of the user's own code and libraries stay, with paths from the bundle's root. The
+    interpreter's heading is put in other words: it would read as if the command had crashed.
     """
-    lines = tail.rstrip().splitlines()[-LOG_LINES:]
-    return [line.replace("Traceback (most recent call last):", "the model's stack:") for line in lines]
+    shown: list[str] = []
+    foreign = False
+    for line in tail.rstrip().splitlines():
+        if frame := _FRAME.match(line):
+            foreign = _LOADING.search(frame[1]) is not None
+        elif not line.startswith("    "):
+            foreign = False
+        if not foreign:
+            line = _IN_BUNDLE.sub("", line)
+            shown.append(line.replace("Traceback (most recent call last):", "the model's stack:"))
+    return shown[-LOG_LINES:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import select
@@ -38,6 +37,8 @@ def announced(home: Path) -> dict[str, Any] | None:
 
 def answers(found: Mapping[str, Any]) -> bool:
     """Whether it answers, too: a pid can be somebody else's by now. Asked without any proxy in between."""
+    import http.client
+
     place = urlsplit(str(found.get("control_url", "")))
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=HEALTH_S)
     try:

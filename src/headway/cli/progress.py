@@ -111,6 +111,7 @@ class LiveProgress:
             return
         mark, style = _MARKS[step.state]
         err.print(Text.assemble((f"{mark} ", style), _line(step.stage, text, elapsed_s)))
+        self._live.refresh()  # else what it was doing before would be shown once more, below
 
     def _moving(self) -> Text:
         elapsed = self._elapsed_s

@@ -29,7 +29,12 @@ MAX_SHOWN_SAMPLE = 400
 
 PANEL = "Publish"
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it serves.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait at most.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=1.0, help="Stop waiting after so long; what was asked for goes on."
+    ),
+]
 Document = Annotated[
     Path, typer.Option("-f", "--file", metavar="FILE", help="A ModelDeployment document, YAML or JSON.")
 ]
@@ -194,7 +199,8 @@ def _cell(value: object) -> str:
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    no_wait: NoWait = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it is gone.")] = False,
+    timeout: Timeout = DELETE_S,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Take a model out of service for good, with all its versions."""
@@ -210,7 +216,7 @@ def delete(
         cursor = client.delete(name)
         if not no_wait:
             with LiveProgress(f"{name}: requests in flight finish first"):
-                client.wait_deleted(name, cursor=cursor, timeout_s=DELETE_S)
+                client.wait_deleted(name, cursor=cursor, timeout_s=timeout)
     if is_json():
         emit_json({"model": name, "deleted": not no_wait, "cursor": cursor})
     else:

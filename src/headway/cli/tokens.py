@@ -33,11 +33,11 @@ def lifetime_s(text: str) -> float:
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it in lists and logs.")],
-    scope: Annotated[str, typer.Option(help="admin, deploy or predict.")] = "predict",
+    scope: Annotated[str, typer.Option(metavar="SCOPE", help="predict, deploy or admin.")] = "predict",
     model: Annotated[
         list[str] | None, typer.Option(metavar="MODEL", help="Confine it to this model; repeatable.")
     ] = None,
-    expires: Annotated[str | None, typer.Option(help="Lifetime: 12h, 30d, 4w. Default: none.")] = None,
+    expires: Annotated[str | None, typer.Option(metavar="LIFETIME", help="12h, 30d, 4w. Default: never.")] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Create a token and print its secret, this once.

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 PANEL = "Traffic and replicas"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it is done.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds to wait at most.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=1.0, help="Stop waiting after so long; what was asked for goes on."
+    ),
+]
 WAIT_S = 300.0
 
 
