@@ -60,6 +60,7 @@ def _run(config: ServerConfig, stages: list[str]) -> None:
     bundle = Path(config.bundle_path)
     _enter(bundle)
     model = load_model(bundle, config.entrypoint, stage=stages.append)
+    log.disabled = False  # the user's logging.config may have switched it off
     execution = Execution(model)
     sample = config.sample or (DEFAULT_SAMPLE if (bundle / DEFAULT_SAMPLE).is_file() else None)
     if sample is not None:
@@ -83,6 +84,7 @@ def _open_log(config: ServerConfig) -> None:
         rotating = RotatingLog(Path(config.log_file), max_bytes=config.log_max_bytes, files=config.log_files)
         rotating.redirect()
         rotating.start()
+    faulthandler.enable()  # a segmentation fault in native code leaves its Python stack in the log
     if config.stack_file is not None:
         stacks = open(config.stack_file, "w", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
         faulthandler.register(signal.SIGUSR2, file=stacks, all_threads=True)
@@ -135,6 +137,7 @@ def _unexpected(error: BaseException) -> HeadwayError:
 
 
 def _fail(config: ServerConfig, stage: str, error: HeadwayError) -> int:
+    log.disabled = False
     log.error("%s failed: %s", stage, error)
     report = FailureReport(stage=stage, code=error.code, message=error.message, where=error.where, hint=error.hint)
     if config.failure_file is not None:

@@ -41,6 +41,7 @@ def describe(error: BaseException, bundle: Path) -> UserFailure:
 def log_traceback(error: BaseException, what: str) -> None:
     """The traceback, to the replica's log; clients never see it."""
     text = "".join(traceback.format_exception(error, limit=-60))
+    log.disabled = False  # logging.config in the user's code switches off the loggers that were there before
     log.error("%s\n%s", what, text.rstrip())
 
 

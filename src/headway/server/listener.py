@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -50,27 +51,31 @@ def open_socket(listen: str) -> socket.socket:
 
 
 def _open_unix(path: str) -> socket.socket:
+    """Bound under another name and moved into place: at no moment is there no socket at ``path``."""
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            os.unlink(path)
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EADDRINUSE, f"a file that is no socket is in the way ({path})")
+    fresh = f"{path}.n"
+    Path(fresh).unlink(missing_ok=True)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         before = os.umask(0o177)
         try:
-            opened.bind(path)
+            opened.bind(fresh)
         finally:
             os.umask(before)
         opened.listen(BACKLOG)
+        os.replace(fresh, path)
     except OSError as error:
         opened.close()
         raise OSError(error.errno, f"{error.strerror} ({path})") from None
     return opened
 
 
-def bound_address(opened: socket.socket) -> str:
-    """In the form of ``ServerConfig.listen``, with the port that was chosen."""
+def bound_address(opened: socket.socket, listen: str) -> str:
+    """``listen`` with the port that was chosen."""
     if opened.family == socket.AF_UNIX:
-        return f"unix:{opened.getsockname()}"
+        return listen
     host, port = opened.getsockname()[:2]
     return f"tcp:[{host}]:{port}" if opened.family == socket.AF_INET6 else f"tcp:{host}:{port}"
 
@@ -143,7 +148,7 @@ class ModelServer:
 
 def serve(config: ServerConfig, execution: Execution, opened: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed."""
-    address = bound_address(opened)
+    address = bound_address(opened, config.listen)
     inode = _inode(address)
 
     async def main() -> None:

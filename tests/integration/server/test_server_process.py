@@ -101,6 +101,21 @@ def test_the_traceback_is_in_the_log(scratch: Path) -> None:
         assert "Traceback (most recent call last)" in replica.log()
 
 
+def test_a_segmentation_fault_leaves_its_place_in_the_log(scratch: Path) -> None:
+    with Replica(scratch, LOAD + "import ctypes\n        ctypes.string_at(0)\n", wait=False) as replica:
+        assert replica.exit_code() == -signal.SIGSEGV
+        assert "Segmentation fault" in replica.log()
+        assert 'model.py", line 6 in load' in replica.log()
+
+
+def test_a_model_that_sets_up_logging_does_not_silence_the_server(scratch: Path) -> None:
+    source = "import logging.config\nlogging.config.dictConfig({'version': 1})\ndef predict(X):\n    return 1 / 0\n"
+    with Replica(scratch, source) as replica, replica.client() as client:
+        assert client.post("/predict", json=[[1]]).json()["error"]["where"] == "model.py:4"
+        assert "ZeroDivisionError" in replica.log()
+        assert "listening on" in replica.log()
+
+
 def test_a_socket_that_cannot_be_opened_is_reported(scratch: Path) -> None:
     (scratch / "s").write_text("a file of somebody else's")
     with Replica(scratch, DOUBLE, wait=False) as replica:
