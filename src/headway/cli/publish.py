@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from headway.cli import scaffold
 from headway.cli.completion import model_names
-from headway.cli.output import Format, OutputOption, emit_json, is_json, note, say, table
+from headway.cli.output import Format, OutputOption, emit_json, err, is_json, note, say, table
 from headway.cli.progress import LiveProgress
 from headway.domain.errors import Conflict, InvalidInput
 from headway.domain.names import check_model_name
@@ -196,6 +196,16 @@ def _cell(value: object) -> str:
     return text[:12] if re.fullmatch(r"[0-9a-f]{64}", text) else text
 
 
+def _ask(question: str) -> None:
+    """Go on only with a yes. ``InvalidInput`` where nobody can be asked."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise InvalidInput("deleting needs a yes, and there is no terminal to ask on", hint="add --yes")
+    # On standard error, so that standard output holds results alone.
+    err.print(f"{escape(question)} \\[y/N] ", end="")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise typer.Abort
+
+
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -210,9 +220,7 @@ def delete(
     with Client() as client:
         client.get(name)
         if not yes:
-            if sys.stdin is None or not sys.stdin.isatty():
-                raise InvalidInput("deleting needs a yes, and there is no terminal to ask on", hint="add --yes")
-            typer.confirm(f"Delete {name} and all its versions?", err=True, abort=True)
+            _ask(f"Delete {name} and all its versions?")
         cursor = client.delete(name)
         if not no_wait:
             with LiveProgress(f"{name}: requests in flight finish first"):
