@@ -77,18 +77,18 @@ def test_messages_are_what_haproxy_complains_about() -> None:
     ("said", "version"),
     [
         ("HAProxy version 2.8.25-5cf5d0683 2026/06/26 - https://haproxy.org/\n", "2.8.25-5cf5d0683"),
-        ("HAProxy version 2.6.12-1+deb12u4 2026/01/01 - https://haproxy.org/\n", "2.6.12-1+deb12u4"),
+        ("HAProxy version 3.0.11-1+deb13u1 2026/01/01 - https://haproxy.org/\n", "3.0.11-1+deb13u1"),
         ("HAProxy version 3.2.1 2026/01/01 - https://haproxy.org/\n", "3.2.1"),
     ],
 )
-def test_versions_from_2_6_are_fine(said: str, version: str) -> None:
+def test_versions_from_2_8_are_fine(said: str, version: str) -> None:
     assert parse_version("/x/haproxy", said) == version
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        "HAProxy version 2.4.22-f8e3218 2023/02/14\n",
+        "HAProxy version 2.6.12-1+deb12u4 2026/01/01\n",
         "HA-Proxy version 1.8.8 2018/04/19\n",
         "cat (GNU) version 9.1\n",
         "",

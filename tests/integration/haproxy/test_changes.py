@@ -112,7 +112,9 @@ async def _until_up(gateway: HaproxyGateway, replica: str) -> None:
     await until(up, what=f"{replica} is found healthy again")
 
 
-async def test_one_after_the_other_dies_and_nobody_is_there_to_tell(gateway: HaproxyGateway, home: Path, port: int) -> None:
+async def test_one_after_the_other_dies_and_nobody_is_there_to_tell(
+    gateway: HaproxyGateway, home: Path, port: int
+) -> None:
     async with Replica(home / "a") as a, Replica(home / "b") as b, Replica(home / "c") as c:
         await gateway.apply(table(model("iris", {"v1": 100}, version("v1", a, b, c))))
         await gateway.stop(stop_gateway=False)  # the control plane is gone

@@ -14,7 +14,8 @@ import pytest
 
 from headway.adapters.haproxy import HaproxyGateway
 from headway.adapters.haproxy.config import Listen, render
-from headway.adapters.haproxy.process import Places, end_orphans, spawn
+from headway.adapters.haproxy.places import Places
+from headway.adapters.haproxy.process import end_orphans, spawn
 from tests.integration.haproxy.backends import Connection, Replica, call, until
 from tests.integration.haproxy.conftest import model, table, version
 from tests.waiting import eventually

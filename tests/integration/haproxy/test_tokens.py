@@ -106,6 +106,25 @@ async def test_a_revoked_token_ends_at_once_on_open_connections_too(
     assert (await ask(port, "hw_b")).status == 200
 
 
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_revoked_token_ends_in_an_old_worker_too(
+    gateway: HaproxyGateway, routes: RoutingTable, port: int, together: bool
+) -> None:
+    await gateway.apply(replace(routes, tokens=(token("a"), token("b"))))
+    async with Connection(port) as one, Connection(port) as two:
+        for connection, secret in ((one, "hw_a"), (two, "hw_b")):
+            answer = await connection.call("/models/iris/predict", headers={"authorization": f"Bearer {secret}"})
+            assert answer.status == 200
+        new_model = replace(routes, models=(*routes.models, model("new", {}, version("v1"))))
+        if not together:
+            await gateway.apply(replace(new_model, tokens=(token("a"), token("b"))))
+        await gateway.apply(replace(new_model, tokens=(token("b"),)))
+        assert (await gateway._api.workers()).old, "an old worker holds both connections"
+        assert refused(await one.call("/models/iris/predict", headers={"authorization": "Bearer hw_a"}))
+        answer = await two.call("/models/iris/predict", headers={"authorization": "Bearer hw_b"})
+        assert answer.status == 200
+
+
 async def test_a_token_expires_by_itself(gateway: HaproxyGateway, routes: RoutingTable, port: int) -> None:
     now = int(time.time())
     tokens = (token("old", expires_at=now - 1), token("soon", expires_at=now + 2), token("later", expires_at=now + 600))

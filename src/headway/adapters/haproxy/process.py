@@ -16,12 +16,11 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from headway.adapters.haproxy.config import CONFIG_FILE
+from headway.adapters.haproxy.places import Places
 from headway.adapters.haproxy.runtime_api import ask, messages_of
 from headway.domain.errors import AlreadyRunning, GatewayFailed, Unsupported
 
@@ -29,38 +28,6 @@ START_TIMEOUT_S = 20.0
 ORPHANS_TIMEOUT_S = 2.0
 """Workers whose master died end by themselves within milliseconds; those that do not are killed after this."""
 LOG_BYTES = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Every file and socket of one home's gateway."""
-
-    home: Path
-    run_dir: Path
-
-    @property
-    def folder(self) -> Path:
-        return self.home / "gateway"
-
-    @property
-    def config(self) -> Path:
-        return self.folder / CONFIG_FILE
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "haproxy.log"
-
-    @property
-    def master_socket(self) -> Path:
-        return self.run_dir / "gateway-master.sock"
-
-    @property
-    def stats_socket(self) -> Path:
-        return self.run_dir / "gateway-stats.sock"
-
-    @property
-    def internal_socket(self) -> Path:
-        return self.run_dir / "gateway.sock"
 
 
 class HaproxyProcess:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,28 +84,34 @@ class RuntimeApi:
         self._stats = stats_socket
         self._master = master_socket
 
-    async def _expect(self, command: str, *answers: str) -> None:
+    async def _ask(self, command: str, worker: int | None = None) -> str:
+        """Ask the present worker, or through the master an old one by its pid."""
+        if worker is None:
+            return await ask(self._stats, command)
+        return await ask(self._master, f"@!{worker} {command}")
+
+    async def _expect(self, command: str, *answers: str, worker: int | None = None) -> None:
         """Run a command of which every answer but ``answers`` means that it was refused."""
-        answer = (await ask(self._stats, command)).strip()
+        answer = (await self._ask(command, worker)).strip()
         if answer not in answers:
             first = command.partition("\n")[0].removesuffix(" <<")
             raise GatewayFailed(f"HAProxy refused {first[:200]!r}: {answer[:300]}")
 
     # -- maps ------------------------------------------------------------------------------------
 
-    async def replace_map(self, name: str, entries: Mapping[str, str]) -> None:
+    async def replace_map(self, name: str, entries: Mapping[str, str], *, worker: int | None = None) -> None:
         """Put ``entries`` in place of all that the map holds, in one step for every request."""
-        answer = await ask(self._stats, f"prepare map {quoted(name)}")
+        answer = await self._ask(f"prepare map {quoted(name)}", worker)
         prefix, _, version = answer.strip().rpartition(" ")
         if prefix != "New version created:" or not version.isdigit():
             raise GatewayFailed(f"HAProxy refused 'prepare map {name}': {answer.strip()[:300]}")
         for chunk in chunks(entries):
-            await self._expect(f"add map @{version} {quoted(name)} <<\n{chunk}", "")
-        await self._expect(f"commit map @{version} {quoted(name)}", "")
+            await self._expect(f"add map @{version} {quoted(name)} <<\n{chunk}", "", worker=worker)
+        await self._expect(f"commit map @{version} {quoted(name)}", "", worker=worker)
 
     async def read_map(self, name: str) -> dict[str, str]:
         """What the map holds now."""
-        answer = await ask(self._stats, f"show map {quoted(name)}")
+        answer = await self._ask(f"show map {quoted(name)}")
         entries = {}
         for line in answer.splitlines():
             words = line.split(" ", 2)  # an address, the key, the value
@@ -119,7 +125,7 @@ class RuntimeApi:
 
     async def backends(self) -> dict[str, BackendState]:
         """Every backend with its servers."""
-        return parse_stat(await ask(self._stats, "show stat -1 6 -1"))
+        return parse_stat(await self._ask("show stat -1 6 -1"))
 
     async def add_server(self, backend: str, name: str, address: str, options: str) -> None:
         """Add a server that is known to be ready, and put it in rotation at once."""
@@ -142,7 +148,7 @@ class RuntimeApi:
         """Forget an idle server. False when HAProxy finds it not yet idle; it can be tried again."""
         where = f"{quoted(backend)}/{quoted(name)}"
         await self._expect(f"set server {where} state maint", "")
-        answer = (await ask(self._stats, f"del server {where}")).strip()
+        answer = (await self._ask(f"del server {where}")).strip()
         return answer == "Server deleted."
 
     # -- processes -------------------------------------------------------------------------------
@@ -154,49 +160,33 @@ class RuntimeApi:
     async def reload(self) -> None:
         """Load the configuration anew in a new worker; returns once no new connection meets an older one.
 
-        Raises :class:`GatewayFailed` with HAProxy's reason when it refuses. From 2.7 on HAProxy answers when the
-        new worker serves; before, the master's list of processes has to show a worker that was not there.
+        Raises :class:`GatewayFailed` with HAProxy's reason when it refuses.
         """
         before = await self.workers()
         answer = await ask(self._master, "reload", timeout_s=RELOAD_TIMEOUT_S)
-        if answer.startswith("Success=0"):
+        if not answer.startswith("Success=1"):
             raise GatewayFailed(f"HAProxy refused the new configuration: {messages_of(answer)}")
-        try:
+        # For a moment both workers accept: whoever asks right after a reload must not meet the old table.
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RELOAD_TIMEOUT_S):
-                if not answer.startswith("Success=1"):
-                    await _until(lambda: self._replaced(before))
-                # For a moment both accept: whoever asks right after a reload must not meet the old table.
-                await _until(lambda: self._none_listens(before.all))
-        except TimeoutError:
-            raise GatewayFailed("HAProxy did not reload in time") from None
-
-    async def _replaced(self, before: WorkerPids) -> bool:
-        """Whether the master, which starts over for a reload and may be away for a moment, has new workers."""
-        with contextlib.suppress(GatewayFailed):
-            now = (await self.workers()).current
-            return bool(now) and not now & before.all
-        return False
+                while True:
+                    if await self._none_listens(before.all):
+                        break
+                    await asyncio.sleep(POLL_S)
 
     async def _none_listens(self, pids: Collection[int]) -> bool:
         present = (await self.workers()).all
         for pid in present & set(pids):
             with contextlib.suppress(GatewayFailed):
-                frontends = await ask(self._master, f"@!{pid} show stat -1 1 -1")
+                frontends = await self._ask("show stat -1 1 -1", pid)
                 if ",FRONTEND," in frontends and ",STOP," not in frontends:
                     return False
         return True
 
     async def in_flight(self, pid: int) -> int:
         """Requests on their way in the worker ``pid``, old ones too."""
-        backends = parse_stat(await ask(self._master, f"@!{pid} show stat -1 6 -1"))
+        backends = parse_stat(await self._ask("show stat -1 6 -1", pid))
         return sum(b.queued + sum(s.busy for s in b.servers.values()) for b in backends.values())
-
-
-async def _until(fact: Callable[[], Awaitable[bool]]) -> None:
-    while True:
-        if await fact():
-            return
-        await asyncio.sleep(POLL_S)
 
 
 def chunks(entries: Mapping[str, str]) -> Iterable[str]:
