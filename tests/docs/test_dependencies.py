@@ -17,7 +17,7 @@ def declared(requirements: list[str]) -> set[str]:
 
 def explained(heading: str) -> set[str]:
     section = DECISION.read_text(encoding="utf-8").split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    return set(re.findall(r"^\| `([^`]+)` \| \S", section, re.MULTILINE))
+    return set(re.findall(r"^\| `([A-Za-z0-9._-]+)(?:\[[^`]*)?` \| \S", section, re.MULTILINE))
 
 
 def test_every_dependency_is_explained_once() -> None:
