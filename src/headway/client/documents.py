@@ -13,6 +13,9 @@ from headway.domain.names import MODEL_NAME, check_model_name
 from headway.domain.spec import Metadata, ModelDeployment, default_document
 from headway.domain.spec_document import MAX_BYTES, parse_document
 
+ARTIFACTS = (".joblib", ".pkl", ".onnx")
+"""Files that the model server can serve without code."""
+
 
 @dataclass(frozen=True, slots=True)
 class Deployable:
@@ -89,10 +92,24 @@ def _checked(found: Deployable) -> Deployable:
                 f"{bundle.folder} holds no {module}.py, which spec.model.entrypoint names",
                 where="spec.model.entrypoint",
             )
-        hint = "headway init makes one to start with; or name another module in spec.model.entrypoint"
-        if bundle.holds("MLmodel"):
-            hint = "write a model.py whose load() reads the MLflow model"
-        raise InvalidBundle(f"{bundle.folder} holds no model.py", hint=hint)
+        _check_artifact(bundle)
     if model.sample is not None and not bundle.holds(model.sample):
         raise InvalidBundle(f"{bundle.folder} holds no {model.sample}", where="spec.model.sample")
     return found
+
+
+def _check_artifact(bundle: Bundle) -> None:
+    """Without code, the folder must be an MLflow model or hold exactly one model file; the server loads it."""
+    if bundle.holds("MLmodel"):
+        return
+    files = [e.file.path for e in bundle.files if "/" not in e.file.path and e.file.path.endswith(ARTIFACTS)]
+    if not files:
+        raise InvalidBundle(
+            f"{bundle.folder} holds no model.py and no model file",
+            hint="headway init makes one to start with; or name another module in spec.model.entrypoint",
+        )
+    if len(files) > 1:
+        raise InvalidBundle(
+            f"{bundle.folder} holds several model files: {', '.join(files[:5])}",
+            hint="leave one of them, or write a model.py that loads the right ones",
+        )

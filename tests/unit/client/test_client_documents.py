@@ -85,7 +85,8 @@ def test_only_what_is_stated_is_sent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "files", "fault"),
     [
-        ("", [], "holds no model.py"),
+        ("", [], "holds no model.py and no model file"),
+        ("", ["a.joblib", "b.onnx"], "holds several model files: a.joblib, b.onnx"),
         ("spec: {model: {entrypoint: 'model:Iris'}}", [], "holds no model.py"),
         ("spec: {model: {entrypoint: 'my.code:Iris'}}", ["model.py", "my.py"], "holds no my/code.py"),
         ("spec: {model: {sample: sample.json}}", ["model.py"], "holds no sample.json"),
@@ -107,11 +108,10 @@ def test_another_entrypoint_needs_no_model_py(tmp_path: Path, file: str) -> None
     assert from_folder(tmp_path).bundle.holds(file)
 
 
-def test_an_mlflow_model_is_told_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "MLmodel").touch()
-    with pytest.raises(InvalidBundle) as raised:
-        from_folder(tmp_path, "iris")
-    assert "MLflow" in (raised.value.hint or "")
+@pytest.mark.parametrize("file", ["MLmodel", "model.joblib", "iris.pkl", "net.onnx"])
+def test_a_model_file_needs_no_code(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).touch()
+    assert from_folder(tmp_path, "iris").bundle.holds(file)
 
 
 @pytest.mark.parametrize(
