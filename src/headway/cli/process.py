@@ -20,6 +20,7 @@ START_S = 60.0
 STOP_S = 180.0
 LOOK_S = 0.05
 HEALTH_S = 2.0
+GIVE_UP_S = 10.0
 MAX_LOG_BYTES = 10 * 1024 * 1024
 """A control log above it is put aside, as ``control.log.1``, when the next control plane starts."""
 _SHOWN_LINES = 15
@@ -68,11 +69,15 @@ def start(home: Path, chosen: Mapping[str, object]) -> dict[str, Any]:
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
     try:
-        return _await_start(process, home, log, written)
+        found = _await_start(process, home, log, written)
     except BaseException:
         if process.poll() is None:
             process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GIVE_UP_S)
         raise
+    process.returncode = 0  # not ours to wait for any more: without it Popen would complain that it still runs
+    return found
 
 
 def _await_start(process: subprocess.Popen[bytes], home: Path, log: Path, written: int) -> dict[str, Any]:
