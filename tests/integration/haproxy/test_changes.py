@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,21 @@ async def test_a_replica_at_a_new_address_is_another_server(gateway: HaproxyGate
         for _ in range(5):
             assert (await call(port, "/models/iris/predict")).status == 200
         assert (len(old.seen), len(new.seen)) == (1, 5)
+
+
+@pytest.mark.parametrize(("size", "status"), [(5, 200), (120_000, 200), (300_000, 503)])
+async def test_a_request_in_flight_moves_on_when_it_lies_in_the_buffer(
+    gateway: HaproxyGateway, home: Path, port: int, size: int, status: int
+) -> None:
+    async with Replica(home / "a") as a, Replica(home / "b") as b:
+        await gateway.apply(table(model("iris", {"v1": 100}, version("v1", a, b))))
+        for replica in (a, b):
+            replica.hold()
+        request = asyncio.create_task(call(port, "/models/iris/predict", body=b"x" * size))
+        await eventually(lambda: a.seen or b.seen)
+        victim, other = (a, b) if a.seen else (b, a)
+        other.let_go()
+        victim.die()
+        answer = await request
+        assert answer.status == status
+        assert len(other.seen) == (status == 200)
