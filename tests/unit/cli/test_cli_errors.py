@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -162,14 +163,19 @@ def test_an_interrupt_is_130_and_silent(terminal: Terminal) -> None:
 
 def test_the_entry_point_ends_with_the_commands_exit_code(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["headway", "list"])
+    at_first = signal.getsignal(signal.SIGINT)
     terminal.answer("GET /v1/models", [summary()])
-    with pytest.raises(SystemExit) as ended:
-        entry.main()
-    assert ended.value.code == 0
-    terminal.refuse("GET /v1/models", 401, "unauthenticated", "no token")
-    with pytest.raises(SystemExit) as ended:
-        entry.main()
-    assert ended.value.code == 4
+    try:
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        assert ended.value.code == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "a late Ctrl-C changes nothing"
+        terminal.refuse("GET /v1/models", 401, "unauthenticated", "no token")
+        with pytest.raises(SystemExit) as ended:
+            entry.main()
+        assert ended.value.code == 4
+    finally:
+        signal.signal(signal.SIGINT, at_first)
 
 
 def test_the_format_of_one_command_is_not_kept_for_the_next(terminal: Terminal) -> None:
