@@ -33,7 +33,8 @@ def remove_scratch(scratch: Path) -> None:
     """Remove the folder, read-only bundles in it too."""
     _scratches.discard(scratch)
     for folder, _, _ in os.walk(scratch):
-        os.chmod(folder, 0o700)
+        with contextlib.suppress(OSError):  # a process on its way out may remove its own files meanwhile
+            os.chmod(folder, 0o700)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
