@@ -30,8 +30,7 @@ spec:
     entrypoint: "model:Model"
   resources:
     memory: 512Mi
-  scaling:
-    minReplicas: 1
+  # Replicas and traffic are left open, so that a deploy keeps what `headway scale` and `headway traffic` have set.
 """
 
 SAMPLE = "[[1, 2, 3], [4, 5, 6]]\n"
@@ -40,7 +39,7 @@ README = """# {name}
 
 - `model.py`: the model. `load` runs once, `predict` for every request.
 - `sample.json`: an example request. Headway predicts it before a new version goes live.
-- `headway.yaml`: name, resources, replicas. `headway schema` prints every field.
+- `headway.yaml`: name, entry point, memory. `headway schema` prints every field there is.
 - `requirements.txt` (yours to add): packages the model needs; they get an environment of their own.
 
 ```

@@ -90,16 +90,18 @@ def test_down_waits_no_longer_than_told(started: int) -> None:
         watched.await_end(0.01)
 
 
-def test_the_error_it_ends_with_is_the_commands(stub: Start, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_it_ends_with_is_the_commands(stub: Start, capsys: pytest.CaptureFixture[str]) -> None:
     stub("refuses")
-    home.mkdir(exist_ok=True)
-    (home / "control.log").write_text('{"error": {"code": "forbidden", "message": "of another day"}}\n')
     assert run(["up", "--detach"]) == 5
     assert capsys.readouterr().err == "error: taken\nwhere: --control-port\nhint: another\n"
 
 
-def test_a_crash_shows_the_end_of_the_log(stub: Start, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_shows_the_end_of_the_log_as_far_as_it_is_of_today(
+    stub: Start, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stub("crashes")
+    home.mkdir(exist_ok=True)
+    (home / "control.log").write_text('{"error": {"code": "forbidden", "message": "of another day"}}\n')
     assert run(["up", "--detach"]) == 70
     told = capsys.readouterr().err
     assert "RuntimeError: not foreseen" in told

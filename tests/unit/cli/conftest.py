@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from headway.cli import output
-from headway.cli import output
 from tests.unit.cli.wire import Terminal
 from tests.unit.cli.wire import terminal as make_terminal
 
@@ -13,12 +12,6 @@ from tests.unit.cli.wire import terminal as make_terminal
 @pytest.fixture(autouse=True)
 def text_output() -> None:
     """Each test starts in text, whatever format the command of the one before was asked for."""
-    output.reset()
-
-
-@pytest.fixture(autouse=True)
-def _text_again() -> None:
-    """Forget which format the command of the test before was asked for."""
     output.reset()
 
 

@@ -149,9 +149,6 @@ def test_interrupting_says_that_it_goes_on_once_something_was_begun(pipe: io.Str
 
 def test_programs_are_told_nothing(terminal_screen: io.StringIO) -> None:
     output.reset(output.Format.JSON)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            interrupt_after(QUICK)
-    finally:
-        output.reset()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt_after(QUICK)
     assert terminal_screen.getvalue() == ""
