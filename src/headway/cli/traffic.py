@@ -112,7 +112,10 @@ def scale(
 
 def _finish(client: Client, change: Change, no_wait: bool, timeout: float) -> None:
     if not no_wait:
-        with LiveProgress(f"{change.model}: towards {split_text(change.target)}", brief=True) as progress:
+        with LiveProgress(
+            f"{change.model}: towards {split_text(change.target)}, {count_text(change.replicas, 'replica')} each",
+            brief=True,
+        ) as progress:
             client.wait_until(change.model, cursor=change.cursor, timeout_s=timeout, progress=progress.update)
     if is_json():
         emit_json(change)
