@@ -127,7 +127,7 @@ def ask() -> None:
     print(f"{'sepal':>13} {'petal (cm)':>14}   {'predicted':<12} in truth")
     for row, got, truth in list(zip(held_out["rows"], answers, held_out["species"], strict=True))[:SHOWN_ROWS]:
         sizes = f"{row[0]:>6} x {row[1]:<4} {row[2]:>7} x {row[3]:<4}"
-        print(f"{sizes}   {got:<12} {truth:<12}{'' if got == truth else ' <- wrong'}")
+        print(f"{sizes}   {got:<12} {truth}{'' if got == truth else '  <- wrong'}")
     right = sum(got == truth for got, truth in zip(answers, held_out["species"], strict=True))
     print(f"  … and {len(answers) - SHOWN_ROWS} more: {right} of {len(answers)} right ({right / len(answers):.0%}),")
     print(f"    {len(answers)} requests in {seconds:.2f} s, the last one answered by {version}, replica {replica}")
