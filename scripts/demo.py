@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 
 import httpx
 
+from headway.client import Client
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "iris"
 HEADWAY = Path(sys.executable).with_name("headway")
@@ -25,6 +27,8 @@ HOST = "127.0.0.1"
 HOME = Path(os.environ.get("HEADWAY_HOME") or ROOT / ".demo" / "home").absolute()
 DATA_PORT = int(os.environ.get("HEADWAY_DATA_PORT") or 8420)
 CONTROL_PORT = int(os.environ.get("HEADWAY_CONTROL_PORT") or 8421)
+for _name in ("HEADWAY_URL", "HEADWAY_TOKEN"):  # they may lead to another Headway; the demo asks its own
+    os.environ.pop(_name, None)
 ENVIRONMENT = {
     **os.environ,
     "HEADWAY_HOME": str(HOME),
@@ -32,6 +36,7 @@ ENVIRONMENT = {
     "HEADWAY_CONTROL_PORT": str(CONTROL_PORT),
 }
 SHOWN_ROWS = 8
+START_S = 60
 
 
 def fail(message: str) -> NoReturn:
@@ -108,6 +113,16 @@ def train() -> None:
     subprocess.run([sys.executable, str(code)], cwd=ROOT, check=True)
 
 
+def await_replicas() -> None:
+    """After a restart the same content is deployed already, while its replicas are still on their way."""
+    deadline = time.monotonic() + START_S
+    with Client(home=HOME) as client:
+        while client.get("iris").ready_replicas == 0:
+            if time.monotonic() > deadline:
+                fail(f"no replica is ready after {START_S} s; see: headway status iris")
+            time.sleep(0.1)
+
+
 def ask() -> None:
     """Send the flowers that training never saw, compare the answers with the truth."""
     held_out: dict[str, Any] = json.loads((EXAMPLE / "held_out.json").read_text(encoding="utf-8"))
@@ -170,6 +185,7 @@ def up() -> None:
     train()
     step("Publish it")
     headway("deploy", str(EXAMPLE.relative_to(ROOT)))
+    await_replicas()
     step("Ask it about fifty flowers that training never saw")
     ask()
     step("What runs now")
