@@ -16,7 +16,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +64,19 @@ def admin_token(home: Path) -> str:
     """The home's own admin token, made at first use; readable by the owner only."""
     path = home / "admin.token"
     with contextlib.suppress(FileNotFoundError):
-        return path.read_text().strip()
+        found = path.read_text().strip()
+        if len(found) > len(token_rules.TOKEN_PREFIX) and found.startswith(token_rules.TOKEN_PREFIX):
+            return found
+        log.warning("%s holds no token; writing a new one", path)
     secret = token_rules.TOKEN_PREFIX + secrets.token_urlsafe(32)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "w") as file:
+    # Whole or not at all: an empty token would lock the owner out.
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secret + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
     return secret
 
 
@@ -125,6 +133,8 @@ class ControlPlane:
         )
         self.builds = EnvironmentBuilds(self.book, self.bundles, UvEnvironments(home / "environments"), self.clock)
         self.require_token = not is_loopback(settings.data_host)
+        self.adopted = False
+        """Whether anything ran already when it started."""
         self.reconciler = Reconciler(
             book=self.book,
             runtime=self.runtime,
@@ -154,20 +164,32 @@ class ControlPlane:
         await self.runtime.start()
         await self.recorder.start()
         await self.gateway.start()
+        self.adopted = bool(self.runtime.observe()) or self.gateway.status().adopted
         await self.watch.start()
-        await self.builds.mend()
+        self.builds.mend()
         await self.reconciler.start()
 
     async def stop(self) -> None:
-        """Answer what is in flight, then stop everything: routes, gateway, replicas."""
-        await self.reconciler.stop()
-        await self.gateway.stop(stop_gateway=True)
-        await self.watch.look()
-        await self.watch.stop()
-        await self.runtime.stop(stop_replicas=True)
-        await self.recorder.stop()
-        await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STOPPED, data={"pid": os.getpid()})])
-        await self.database.close()
+        """Answer what is in flight, then stop everything: routes, gateway, replicas.
+
+        A step that fails is logged and does not keep the next ones from being taken.
+        """
+        stopped = NewEvent(self.clock.now(), EventType.CONTROL_STOPPED, data={"pid": os.getpid()})
+        steps: list[Callable[[], Awaitable[object]]] = [
+            self.reconciler.stop,
+            lambda: self.gateway.stop(stop_gateway=True),
+            self.watch.look,
+            self.watch.stop,
+            lambda: self.runtime.stop(stop_replicas=True),
+            self.recorder.stop,
+            lambda: self.events.append([stopped]),
+            self.database.close,
+        ]
+        for step in steps:
+            try:
+                await step()
+            except Exception:
+                log.exception("a step of stopping failed; going on with the next")
 
     async def abandon(self) -> None:
         """After a failure of our own: let go of gateway and replicas, which serve on, for the next one to adopt."""
@@ -252,6 +274,8 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
     asked_to_stop = False
     try:
         await plane.start()
+        if stopping.is_set() and plane.adopted:
+            raise HeadwayError("interrupted while starting; what ran already goes on", hint="headway down stops it")
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="control API")
         _announce(announced, settings, plane)
         log.info("control API on %s, models on %s", control_url(settings), plane.gateway.status().url)

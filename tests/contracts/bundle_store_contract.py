@@ -165,6 +165,7 @@ class BundleStoreContract:
                 info.mode = 0o700
         await store.put(digest_of(FILES), chunks(tar(members)))
         assert content_of(await store.path(digest_of(FILES))) == FILES
+        assert store.place(digest_of(FILES)) == await store.path(digest_of(FILES))
 
     async def test_chunks_of_any_size(self, store: BundleStore) -> None:
         small = {"a": b"x" * 100}

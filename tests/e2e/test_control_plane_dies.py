@@ -107,3 +107,13 @@ def test_an_up_that_is_refused_touches_nothing_that_runs(
     assert set(shares(running.data_url, "/models/iris/predict", 100)) == {"v1", "v2"}
     running.up()
     assert pids(running) == before
+
+
+def test_a_lost_admin_token_locks_nobody_out(running: Installation) -> None:
+    (running.home / "admin.token").write_text("")
+    assert running.run("list").code == 4
+    running.down()
+    assert running.processes() == []
+    running.up()
+    assert running.ok("list", "-o", "json").json() == []
+    assert (running.home / "admin.token").stat().st_mode & 0o777 == 0o600

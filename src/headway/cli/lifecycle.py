@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from rich.markup import escape
 from headway.cli import process
 from headway.cli.output import Format, OutputOption, count_text, emit_json, err, is_json, moment, say
 from headway.cli.progress import LiveProgress
-from headway.domain.errors import AlreadyRunning, Conflict, InvalidInput
+from headway.domain.errors import AlreadyRunning, Conflict, Forbidden, InvalidInput, Unauthenticated
 
 if TYPE_CHECKING:
     from headway.settings import Settings
@@ -183,8 +184,12 @@ def _shut_down(home: Path, found: dict[str, Any]) -> None:
     except OSError:
         token = ""
     with process.Watched(int(found["pid"])) as watched:
-        with Client(found["control_url"], token or None, home) as client:
-            client.shutdown()
+        try:
+            with Client(found["control_url"], token or None, home) as client:
+                client.shutdown()
+        except (Unauthenticated, Forbidden):
+            # The token file was lost or changed. The process is still this user's own to stop.
+            os.kill(int(found["pid"]), signal.SIGTERM)
         watched.await_end()
 
 

@@ -22,6 +22,8 @@ from headway.ports.clock import Clock
 from headway.ports.environment import Environment, EnvironmentBuilder
 
 log = logging.getLogger(__name__)
+MEND_AGAIN_S = 60.0
+"""Between attempts to build a lost environment again."""
 AT_ONCE = 2
 """Builds at the same time: they are bound by network and disk."""
 
@@ -40,6 +42,8 @@ class EnvironmentBuilds:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self.notes: dict[tuple[str, str], str] = {}
         """The newest progress line of each running build."""
+        self.mending: dict[tuple[str, str], asyncio.Task[None]] = {}
+        """Versions that run, or should, and whose environment is being built again."""
 
     def ensure(self, deployments: Iterable[Deployment]) -> None:
         """Start builds that are due and cancel those whose version is no longer building."""
@@ -53,42 +57,48 @@ class EnvironmentBuilds:
             if key not in due:
                 task.cancel()
 
-    async def mend(self) -> None:
-        """Build again what versions that run need and is gone: after a restored backup, or a home that was moved.
+    def mend(self) -> None:
+        """Begin to build again what versions that run need and is gone: a restored backup, a home that was moved.
 
-        Call it before replicas are started. A version whose environment cannot be built stays as it is; its
-        replicas say why they do not start.
+        Call it before replicas are started. Until its environment is there, a version is in :attr:`mending` and
+        gets no new replicas.
         """
         for deployment in self._book.all():
             for version in deployment.versions:
                 lost = version.python is not None and not self._environments.has(version.python)
-                if lost and version.state in (VersionState.STARTING, VersionState.LIVE):
-                    await self._mend(deployment.name, version)
+                key = (deployment.name, version.name)
+                if lost and version.state in (VersionState.STARTING, VersionState.LIVE) and key not in self.mending:
+                    task = asyncio.create_task(self._mend(deployment.name, version), name=f"mend {key[0]} {key[1]}")
+                    self.mending[key] = task
 
     async def _mend(self, model: str, version: Version) -> None:
         log.info("the environment of %s %s is gone; building it again", model, version.name)
-        try:
-            path = await self._bundles.path(version.bundle_digest)
-            environment = await self._environments.ensure(path, lambda note: log.info("%s: %s", version.name, note))
-        except HeadwayError as error:
-            log.error("the environment of %s %s cannot be built again: %s", model, version.name, error)
-            return
+        while True:
+            try:
+                async with self._slots:
+                    path = await self._bundles.path(version.bundle_digest)
+                    environment = await self._environments.ensure(path, lambda note: log.info("%s", note))
+                break
+            except HeadwayError as error:
+                log.error("the environment of %s %s cannot be built again: %s", model, version.name, error)
+                await self._clock.sleep(MEND_AGAIN_S)
 
         def step(current: Deployment | None) -> Changed | None:
-            if current is None:
+            present = next((v for v in current.versions if v.name == version.name), None) if current else None
+            if current is None or present is None:
                 return None
-            present = replace(
-                current.version(version.name), python=environment.python, lock_digest=environment.lock_digest
-            )
+            mended = replace(present, python=environment.python, lock_digest=environment.lock_digest)
             data = {"lock": environment.lock_digest, "cached": environment.cached}
-            ready = NewEvent(self._clock.now(), EventType.VERSION_ENVIRONMENT_READY, model, version.name, data=data)
-            return Changed(current.with_version(present), (ready,))
+            now = self._clock.now()
+            ready = NewEvent(now, EventType.VERSION_ENVIRONMENT_READY, model, version.name, data=data)
+            return Changed(current.with_version(mended), (ready,))
 
+        self.mending.pop((model, version.name), None)
         await self._book.change(model, step)
 
     async def stop(self) -> None:
         """Cancel every build and wait until they are gone."""
-        tasks = list(self._tasks.values())
+        tasks = [*self._tasks.values(), *self.mending.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -98,7 +98,7 @@ def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary
 
 
 def set_traffic(current: Deployment, weights: Mapping[str, int], now: float) -> Outcome:
-    """Ask for a split over existing versions. Raises ``InvalidTraffic``, ``VersionNotFound``, ``Conflict``."""
+    """Ask for a split over existing versions. Raises ``InvalidTraffic``, ``Conflict``."""
     _refuse_deleting(current)
     return _retarget(current, check_split(weights, [v.name for v in current.versions]), now)
 
@@ -170,6 +170,11 @@ def _target_of(deployment: Deployment, version: str, wish: Wish, canary: int | N
     if canary is not None:
         stable = deployment.live or deployment.target
         if not [arm for arm in stable if arm.version != version]:
+            if already:
+                raise Conflict(
+                    f"this content is {version}, which has all traffic already: no other version beside it",
+                    hint="change the model first, then deploy it as a canary",
+                )
             raise Conflict(f"model {deployment.name} has no other version beside which {version} could be a canary")
         return with_canary(stable, version, canary)
     if already:

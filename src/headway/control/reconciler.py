@@ -14,8 +14,9 @@ The order inside a round is what keeps requests safe:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -24,12 +25,13 @@ from headway.control.book import Changed, DeploymentBook
 from headway.control.builds import EnvironmentBuilds
 from headway.control.replica_specs import replica_spec
 from headway.domain.deployments import Deployment
-from headway.domain.errors import GatewayFailed
+from headway.domain.errors import GatewayFailed, HeadwayError
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState, ReplicaPhase
 from headway.domain.names import replica_name
 from headway.domain.replicas import ReplicaSpec, ReplicaStatus
 from headway.domain.routing_table import GatewayToken, RoutingTable
+from headway.domain.spec import VersionSpec
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
@@ -43,8 +45,9 @@ RESYNC_S = 5.0
 """A round even when nothing has called for one."""
 DRAIN_POLL_S = 0.2
 """Between looks at replicas that are draining."""
-DRAIN_LIMIT_S = 120.0
-"""A replica that is still not drained by then is stopped all the same (its own grace period follows)."""
+DRAIN_SLACK_S = 90.0
+"""Beyond twice its version's request timeout (once in the queue, once in the replica), a replica that is still
+not drained is stopped all the same; its own grace period follows."""
 RETRY_S = 1.0
 """After a round in which something failed."""
 
@@ -88,6 +91,8 @@ class Reconciler:
         self._routed: set[str] | None = None
         """Replicas that were ever routed; None before the first round."""
         self._gateway_fault = ""
+        self._faults: dict[str, str] = {}
+        """What keeps a deployment from being looked after, by model; the others are not affected."""
         book.on_change(self.wake)
 
     def wake(self) -> None:
@@ -139,12 +144,15 @@ class Reconciler:
         if self._routed is None:
             # An adopted gateway may route to any of those that run already.
             self._routed = {r.replica_id for r in replicas}
+        self._faults.clear()
         for deployment in self._book.all():
             own = by_model.get(deployment.name, [])
-            await self._step(deployment.name, own, rollout.advance)
+            with self._apart(deployment.name):
+                await self._step(deployment.name, own, rollout.advance)
         self._builds.ensure(self._book.all())
         for deployment in self._book.all():
-            await self._adopt_specs(deployment, by_model.get(deployment.name, []))
+            with self._apart(deployment.name):
+                self._adopt_specs(deployment, by_model.get(deployment.name, []))
         self._mark_leaving(by_model)
         await self._apply_routes(replicas, by_model)
         await self._release_drained(replicas)
@@ -170,9 +178,21 @@ class Reconciler:
 
         await self._book.change(name, step)
 
+    @contextlib.contextmanager
+    def _apart(self, name: str) -> Iterator[None]:
+        """What is wrong with one model is that model's; the round goes on with the others."""
+        try:
+            yield
+        except (HeadwayError, ValueError) as error:
+            if name not in self._faults:
+                log.error("model %s cannot be looked after: %s", name, error)
+            self._faults[name] = str(error)
+
     async def _judge(self, name: str, own: list[ReplicaStatus]) -> None:
+        fault = self._faults.get(name, "")
+
         def step(current: Deployment | None) -> Changed | None:
-            judged = rollout.judge(current, own, self._clock.now()) if current is not None else None
+            judged = rollout.judge(current, own, self._clock.now(), fault) if current is not None else None
             return Changed(judged[0], tuple(judged[1])) if judged is not None else None
 
         await self._book.change(name, step)
@@ -203,10 +223,17 @@ class Reconciler:
             idle = await self._gateway.drained(waiting) if waiting else frozenset()
             idle |= frozenset(held) - routed
         now = self._clock.monotonic()
-        late = {r for r in held if now - self._leaving[r] > DRAIN_LIMIT_S}
+        limits = {r.replica_id: self._drain_limit_s(r) for r in replicas}
+        late = {r for r in held if now - self._leaving[r] > limits[r]}
         for replica_id in idle | late:
             self._released.add(replica_id)
             self._specs.pop(replica_id, None)
+
+    def _drain_limit_s(self, replica: ReplicaStatus) -> float:
+        deployment = self._book.find(replica.model)
+        known = [v for v in deployment.versions if v.name == replica.version] if deployment is not None else []
+        timeout_s = VersionSpec.model_validate(known[0].spec).timeout_s if known else 0.0
+        return 2 * timeout_s + DRAIN_SLACK_S
 
     # -- routes ----------------------------------------------------------------------------------
 
@@ -225,7 +252,7 @@ class Reconciler:
         table = render(proposed, replicas, self._tokens(), self._require_token, frozenset(self._leaving))
         try:
             changed = await self._gateway.apply(table)
-        except GatewayFailed as error:
+        except (GatewayFailed, OSError) as error:
             await self._tell_gateway_fault(str(error))
             return
         self._gateway_fault = ""
@@ -254,28 +281,33 @@ class Reconciler:
 
     async def _apply_replicas(self, by_model: dict[str, list[ReplicaStatus]]) -> None:
         for deployment in self._book.all():
-            own = by_model.get(deployment.name, [])
-            # Replicas asked for in an earlier round may not be observable yet: count what was asked for.
-            observed = {r.replica_id for r in own}
-            mine = [s for s in self._specs.values() if s.model == deployment.name]
-            asked = [_coming(s) for s in mine if s.replica_id not in observed]
-            for version, count in rollout.missing(deployment, [*own, *asked], self._leaving).items():
-                for _ in range(count):
-                    await self._add_spec(deployment, version, replica_name(deployment.name, version, self._suffix()))
+            with self._apart(deployment.name):
+                await self._ask_for_missing(deployment, by_model.get(deployment.name, []))
         await self._runtime.apply(list(self._specs.values()))
 
-    async def _adopt_specs(self, deployment: Deployment, own: list[ReplicaStatus]) -> None:
+    async def _ask_for_missing(self, deployment: Deployment, own: list[ReplicaStatus]) -> None:
+        # Replicas asked for in an earlier round may not be observable yet: count what was asked for.
+        observed = {r.replica_id for r in own}
+        mine = [s for s in self._specs.values() if s.model == deployment.name]
+        asked = [_coming(s) for s in mine if s.replica_id not in observed]
+        for version, count in rollout.missing(deployment, [*own, *asked], self._leaving).items():
+            if (deployment.name, version) in self._builds.mending:
+                continue
+            await self._bundles.path(deployment.version(version).bundle_digest)
+            for _ in range(count):
+                self._add_spec(deployment, version, replica_name(deployment.name, version, self._suffix()))
+
+    def _adopt_specs(self, deployment: Deployment, own: list[ReplicaStatus]) -> None:
         """After a restart: the specs of replicas that run already."""
         known = {v.name for v in deployment.versions if v.python is not None}
         for replica in own:
             fresh = replica.replica_id not in self._specs and replica.replica_id not in self._released
             if fresh and replica.phase not in rollout.GONE and replica.version in known:
-                await self._add_spec(deployment, replica.version, replica.replica_id)
+                self._add_spec(deployment, replica.version, replica.replica_id)
 
-    async def _add_spec(self, deployment: Deployment, version: str, replica_id: str) -> None:
+    def _add_spec(self, deployment: Deployment, version: str, replica_id: str) -> None:
         record = deployment.version(version)
-        path = await self._bundles.path(record.bundle_digest)
-        spec = replica_spec(deployment.name, record, replica_id, str(path))
+        spec = replica_spec(deployment.name, record, replica_id, str(self._bundles.place(record.bundle_digest)))
         self._specs[replica_id] = spec if self._drain else replace(spec, termination_grace_s=0.0)
 
 

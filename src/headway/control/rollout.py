@@ -118,12 +118,12 @@ def start_failure(version: Version, replicas: Sequence[ReplicaStatus], now: floa
             return failure
     startup = spec.probes().startup
     budget = startup.initial_delay_s + startup.period_s * startup.failure_threshold + PROGRESS_SLACK_S
-    if now - version.state_since > budget and not all(r.ready for r in replicas):
-        late = next((r for r in replicas if not r.ready), None)
-        if late is not None and late.failure is not None:
-            return late.failure
-        reason = f": {late.replica_id} is {late.phase}" if late is not None else ""
-        return Failure("start_timeout", f"not ready within {budget:.0f} s{reason}", hint="raise spec.probes.startup")
+    for replica in replicas:
+        # From the start of its process: the control plane, or the machine, may have been away since the rollout began.
+        began = max(version.state_since, replica.started_at or now)
+        if not replica.ready and now - began > budget:
+            late = f"{replica.replica_id} is {replica.phase} {now - began:.0f} s after its start"
+            return replica.failure or Failure("start_timeout", late, hint="headway logs shows what it does")
     return None
 
 
@@ -168,10 +168,15 @@ def shift(
 
 
 def judge(
-    deployment: Deployment, replicas: Sequence[ReplicaStatus], now: float
+    deployment: Deployment, replicas: Sequence[ReplicaStatus], now: float, fault: str = ""
 ) -> tuple[Deployment, list[NewEvent]] | None:
-    """The deployment in the state it is in by now; None when that is the state it says already."""
+    """The deployment in the state it is in by now; None when that is the state it says already.
+
+    ``fault``: what keeps the reconciler from looking after it, if anything does.
+    """
     state, message = _verdict(deployment, replicas)
+    if fault and state is not DeploymentState.READY:
+        message = f"{message}; {fault}" if message else fault
     if (state, message) == (deployment.state, deployment.message):
         return None
     if state is deployment.state:

@@ -105,6 +105,7 @@ class ControlService:
         current = self._book.find(name)
         level = spec.version_level()
         if current is None:
+            commands.deploy(None, spec, bundle, None, self._clock.now())  # refuses what a deploy would refuse
             return Diff(False, True, (("bundle", None, bundle),))
         digest = version_digest(bundle, level)
         known = next((v for v in reversed(current.versions) if v.digest == digest), None)

@@ -26,6 +26,10 @@ class BundleStore(Protocol):
         """The folder of the bundle, read-only. Raises ``BundleNotFound``."""
         ...
 
+    def place(self, digest: str) -> Path:
+        """Where the bundle's folder is, or would be; whether it is there is not looked at."""
+        ...
+
     async def list(self) -> list[str]:
         """Digests of all bundles."""
         ...

@@ -112,10 +112,13 @@ class HashedBundles:
             raise InvalidBundle("the files have another digest", where="body")
         self.stored[digest] = bytes(content)
 
+    def place(self, digest: str) -> Path:
+        return Path("/bundles") / digest
+
     async def path(self, digest: str) -> Path:
         if digest not in self.stored:
             raise BundleNotFound(f"no bundle {digest[:12]}", hint="upload it first")
-        return Path("/bundles") / digest
+        return self.place(digest)
 
     async def list(self) -> list[str]:
         return sorted(self.stored)

@@ -230,10 +230,63 @@ async def test_an_environment_that_is_gone_is_built_again(world: World) -> None:
     await world.crash()
     world.environments.lost.add(python)
     await world.up()
+    await world.clock.settle()
     assert world.environments.has(python)
     await world.pass_time(5)
     assert world.model("iris").state is DeploymentState.READY
     assert (await world.event_types()).count("version_environment_ready.v1") == 2
+
+
+async def test_what_is_wrong_with_one_model_stops_no_other(world: World) -> None:
+    await world.deploy("iris", "one")
+    lost = await world.deploy("wine", "two")
+    await world.pass_time(2)
+    await world.runtime.stop(stop_replicas=True)
+    await world.crash()
+    await world.bundles.delete(lost.deployment.version("v1").bundle_digest)
+    await world.up()
+    await world.pass_time(5)
+    assert world.running("iris") == {"v1": 1}
+    assert world.model("iris").state is DeploymentState.READY
+    assert world.running("wine") == {}
+    assert world.model("wine").state is DeploymentState.DEGRADED
+    assert "no bundle" in world.model("wine").message
+
+
+async def test_a_running_replica_is_adopted_even_when_its_bundle_is_gone(world: World) -> None:
+    found = await world.deploy("iris", "one")
+    await world.pass_time(2)
+    before = world.ids("iris")
+    await world.crash()
+    await world.bundles.delete(found.deployment.version("v1").bundle_digest)
+    await world.up()
+    await world.pass_time(10)
+    assert world.ids("iris") == before
+    assert world.proxy.replicas() == before
+
+
+async def test_a_long_request_keeps_its_replica(world: World) -> None:
+    await world.deploy("iris", "one", server={"timeout": "10m"})
+    await world.pass_time(2)
+    (old,) = world.ids("iris")
+    world.proxy.busy.add(old)
+    await world.deploy("iris", "two", server={"timeout": "10m"})
+    await world.pass_time(900)
+    assert old in world.ids("iris")
+    await world.pass_time(600)
+    assert old not in world.ids("iris"), "drained or not, some day it has to go"
+
+
+async def test_a_rollout_that_was_put_to_sleep_is_not_late(world: World) -> None:
+    world.machine.script(Script(ready_after_s=50.0))
+    await world.deploy("iris", "one")
+    await world.pass_time(5)
+    await world.runtime.stop(stop_replicas=True)
+    await world.crash()
+    world.clock.advance(5000)
+    await world.up()
+    await world.pass_time(100)
+    assert world.model("iris").state is DeploymentState.READY
 
 
 async def test_start_and_stop_are_idempotent(world: World) -> None:

@@ -86,7 +86,7 @@ def test_a_kill_from_outside_does_not_doom_a_rollout_but_a_crash_loop_does() -> 
 
 def test_a_version_that_never_gets_ready_fails_by_its_deadline() -> None:
     deployment = starting(commands.deploy(serving("v1"), document(), B, None, 9.0).deployment, "v2")
-    slow = replica("c", "v2", P.UNREADY)
+    slow = replica("c", "v2", P.UNREADY, started_at=10.0)
     assert rollout.advance(deployment, [slow], 100.0)[0].version("v2").state is VersionState.STARTING
     after, _ = rollout.advance(deployment, [slow], 500.0)
     failure = after.version("v2").failure

@@ -61,7 +61,7 @@ class World:
         await self.recorder.start()
         await self.gateway.start()
         await self.watch.start()
-        await self.builds.mend()
+        self.builds.mend()
         await self.reconciler.start()
         await self.clock.settle()
 

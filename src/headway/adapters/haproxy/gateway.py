@@ -216,7 +216,7 @@ class HaproxyGateway:
                     self._suspects.clear()
                     self._loaded = structure(self._table or RoutingTable(), with_spares=True)
                 failures = 0
-            except HeadwayError as error:
+            except (HeadwayError, OSError) as error:
                 log.error("HAProxy does not start: %s", error)
                 await asyncio.sleep(RESTART_PAUSES_S[min(failures, len(RESTART_PAUSES_S) - 1)])
                 failures += 1

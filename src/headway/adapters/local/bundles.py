@@ -75,6 +75,9 @@ class LocalBundleStore:
         folder = self._folder(digest)
         await self._in_thread(partial(self._remove, folder))
 
+    def place(self, digest: str) -> Path:
+        return self._folder(digest)
+
     def _folder(self, digest: str) -> Path:
         return self._root / check_digest(digest)
 

@@ -50,8 +50,11 @@ class MemoryBundleStore:
             raise InvalidBundle(f"the archive's files have the digest {found}, not {digest}")
         self._bundles[digest] = files
 
+    def place(self, digest: str) -> Path:
+        return self._root / check_digest(digest)
+
     async def path(self, digest: str) -> Path:
-        folder = self._root / check_digest(digest)
+        folder = self.place(digest)
         if digest not in self._bundles:
             raise BundleNotFound(f"there is no bundle {digest}", hint="upload it first")
         if not folder.exists():
