@@ -30,7 +30,7 @@ from headway.api.schemas import (
 from headway.client.connection import CONTROL, Connection
 from headway.client.discovery import discover
 from headway.client.progress import Progress
-from headway.client.rollout import Rollout, follow, is_live, pages, shifted
+from headway.client.rollout import Rollout, answering, follow, is_live, pages, shifted
 from headway.client.wire import lines_of, view_of, views_of
 from headway.domain.errors import BundleNotFound, InvalidInput
 from headway.domain.names import check_model_name, check_token_name, check_version_name
@@ -318,9 +318,9 @@ class Client:
         return answer
 
     def _there(self, answer: DeployAnswer) -> bool:
-        """Unchanged is also what is still on its way from a deploy before."""
+        """Unchanged is also what is still on its way from a deploy before, or coming back after ``headway up``."""
         view = self.get(answer.model)
-        return shifted(view) and (not answer.version or is_live(view, answer.version))
+        return shifted(view) and answering(view) and (not answer.version or is_live(view, answer.version))
 
     def _upload(self, found: Deployable, tell: Told) -> None:
         from headway.client.pack import readable_size

@@ -245,6 +245,11 @@ def shifted(view: ModelView) -> bool:
     return bool(view.target) and _weights(view.live) == _weights(view.target)
 
 
+def answering(view: ModelView) -> bool:
+    """Whether each version of the live split has a replica that is ready (or none is wished)."""
+    return all(_ready(view, arm.version) >= min(1, view.replicas) for arm in view.live)
+
+
 def is_live(view: ModelView, version: str) -> bool:
     """Whether ``version`` is live, in the split or as the shadow."""
     return any(v.name == version and v.state == "live" for v in view.versions)

@@ -119,6 +119,19 @@ def test_unchanged_content_that_is_still_on_its_way_is_waited_for(control: Prete
     assert control.followed == 2
 
 
+def test_unchanged_content_is_waited_for_while_nothing_of_it_answers(control: PretendedControl, tmp_path: Path) -> None:
+    control.wish("v1")
+    control.starts("v1")
+    control.becomes_live("v1")
+    control.running.clear()  # Headway has just been started again
+    control.unchanged = True
+    control.script = [lambda c: c.becomes_live("v1")]
+    with control.client() as client:
+        client.deploy(model_folder(tmp_path))
+
+    assert control.followed == 1
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [("load_failed", LoadFailed), ("out_of_memory", OutOfMemory), ("internal", DeployFailed), ("new", DeployFailed)],

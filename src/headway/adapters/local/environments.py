@@ -167,7 +167,9 @@ class UvEnvironments:
                 await run(["venv", str(folder), "--python", sys.executable, "--no-project"])
                 _write(folder / LOCK, lock)
                 progress(f"installing {package_count(lock)} packages")
-                await run(["pip", "sync", str(folder / LOCK), "--python", _python(folder), "--strict"])
+                await run(
+                    ["pip", "sync", str(folder / LOCK), "--python", _python(folder), "--strict", "--compile-bytecode"]
+                )
                 _write(folder / _COMPLETE, json.dumps({"lock": folder.name, "python": platform.python_version()}))
             except UvFailed as error:
                 await _removed(folder)
