@@ -40,8 +40,6 @@ class EnvironmentBuilds:
         self._clock = clock
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self.notes: dict[tuple[str, str], str] = {}
-        """The newest progress line of each running build."""
         self.mending: dict[tuple[str, str], asyncio.Task[None]] = {}
         """Versions that run, or should, and whose environment is being built again."""
 
@@ -73,28 +71,43 @@ class EnvironmentBuilds:
 
     async def _mend(self, model: str, version: Version) -> None:
         log.info("the environment of %s %s is gone; building it again", model, version.name)
-        while True:
-            try:
-                async with self._slots:
-                    path = await self._bundles.path(version.bundle_digest)
-                    environment = await self._environments.ensure(path, lambda note: log.info("%s", note))
-                break
-            except HeadwayError as error:
-                log.error("the environment of %s %s cannot be built again: %s", model, version.name, error)
-                await self._clock.sleep(MEND_AGAIN_S)
+        environment = None
+        try:
+            while environment is None and self._runs(model, version):
+                try:
+                    environment = await self._environment_of(model, version)
+                except HeadwayError as error:
+                    log.error("the environment of %s %s cannot be built again: %s", model, version.name, error)
+                    await self._clock.sleep(MEND_AGAIN_S)
+        finally:
+            self.mending.pop((model, version.name), None)
+        if environment is None:
+            return
+        mended = environment
 
         def step(current: Deployment | None) -> Changed | None:
             present = next((v for v in current.versions if v.name == version.name), None) if current else None
             if current is None or present is None:
                 return None
-            mended = replace(present, python=environment.python, lock_digest=environment.lock_digest)
-            data = {"lock": environment.lock_digest, "cached": environment.cached}
-            now = self._clock.now()
-            ready = NewEvent(now, EventType.VERSION_ENVIRONMENT_READY, model, version.name, data=data)
-            return Changed(current.with_version(mended), (ready,))
+            found = replace(present, python=mended.python, lock_digest=mended.lock_digest)
+            return Changed(current.with_version(found), (self._ready(model, version, mended),))
 
-        self.mending.pop((model, version.name), None)
         await self._book.change(model, step)
+
+    def _runs(self, model: str, version: Version) -> bool:
+        """Whether it still is a version that runs, or should: not retired, deleted, or another of its name."""
+        current = self._book.find(model)
+        running = (VersionState.STARTING, VersionState.LIVE)
+        return current is not None and any(v.digest == version.digest and v.state in running for v in current.versions)
+
+    async def _environment_of(self, model: str, version: Version) -> Environment:
+        async with self._slots:
+            path = await self._bundles.path(version.bundle_digest)
+            return await self._environments.ensure(path, lambda note: log.info("%s %s: %s", model, version.name, note))
+
+    def _ready(self, model: str, version: Version, environment: Environment) -> NewEvent:
+        data = {"lock": environment.lock_digest, "cached": environment.cached}
+        return NewEvent(self._clock.now(), EventType.VERSION_ENVIRONMENT_READY, model, version.name, data=data)
 
     async def stop(self) -> None:
         """Cancel every build and wait until they are gone."""
@@ -104,11 +117,8 @@ class EnvironmentBuilds:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _build(self, model: str, version: Version) -> None:
-        key = (model, version.name)
         try:
-            async with self._slots:
-                path = await self._bundles.path(version.bundle_digest)
-                environment = await self._environments.ensure(path, lambda note: self.notes.__setitem__(key, note))
+            environment = await self._environment_of(model, version)
         except HeadwayError as error:
             code = error.code if error.code != HeadwayError.code else "environment_failed"
             tail = str(error.details.get("output", ""))[-4096:]
@@ -118,8 +128,6 @@ class EnvironmentBuilds:
             await self._failed(model, version, Failure("environment_failed", f"{type(error).__name__}: {error}"))
         else:
             await self._built(model, version, environment)
-        finally:
-            self.notes.pop(key, None)
 
     async def _built(self, model: str, version: Version, environment: Environment) -> None:
         def step(current: Deployment | None) -> Changed | None:
@@ -129,8 +137,7 @@ class EnvironmentBuilds:
             now = self._clock.now()
             built = replace(present, python=environment.python, lock_digest=environment.lock_digest)
             started = built.moved(VersionState.STARTING, now)
-            data = {"lock": environment.lock_digest, "cached": environment.cached}
-            ready = NewEvent(now, EventType.VERSION_ENVIRONMENT_READY, model, version.name, data=data)
+            ready = self._ready(model, version, environment)
             return Changed(current.with_version(started), (ready, event_of(model, started, now)))
 
         await self._book.change(model, step)

@@ -9,7 +9,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,24 +24,6 @@ from headway.domain.names import version_name
 from headway.domain.tokens import Scope, Token
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "headway.db"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[SqlDatabase]:
-    database = SqlDatabase(path)
-    await database.open()
-    yield database
-    await database.close()
 
 
 def event(number: int = 0, model: str = "iris") -> NewEvent:

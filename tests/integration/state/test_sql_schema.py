@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -22,24 +21,6 @@ from headway.adapters.sql.tables import metadata
 from headway.domain.errors import StorageFailed, Unsupported
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "headway.db"
-
-
-@pytest.fixture
-async def database(path: Path) -> AsyncIterator[SqlDatabase]:
-    database = SqlDatabase(path)
-    await database.open()
-    yield database
-    await database.close()
 
 
 def run(code: str, *arguments: object) -> subprocess.Popen[str]:

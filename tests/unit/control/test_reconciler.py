@@ -237,6 +237,26 @@ async def test_an_environment_that_is_gone_is_built_again(world: World) -> None:
     assert (await world.event_types()).count("version_environment_ready.v1") == 2
 
 
+async def test_a_lost_environment_of_a_deleted_model_is_not_waited_for(world: World) -> None:
+    await world.deploy("iris", "one", requirements="six\n")
+    await world.pass_time(2)
+    python = world.model("iris").version("v1").python
+    assert python is not None
+    await world.runtime.stop(stop_replicas=True)
+    await world.crash()
+    world.environments.lost.add(python)
+    bundle = (await world.store.load_all())[0].version("v1").bundle_digest
+    await world.bundles.delete(bundle)
+    await world.up()
+    await world.pass_time(5)
+    assert world.running("iris") == {}
+    await world.service.delete("iris")
+    await world.pass_time(120)
+    await world.deploy("iris", "one", requirements="six\n")
+    await world.pass_time(5)
+    assert world.model("iris").state is DeploymentState.READY
+
+
 async def test_what_is_wrong_with_one_model_stops_no_other(world: World) -> None:
     await world.deploy("iris", "one")
     lost = await world.deploy("wine", "two")
