@@ -20,9 +20,16 @@ def explained(heading: str) -> set[str]:
     return set(re.findall(r"^\| `([A-Za-z0-9._-]+)(?:\[[^`]*)?` \| \S", section, re.MULTILINE))
 
 
+def rows(heading: str) -> set[tuple[str, str]]:
+    section = DECISION.read_text(encoding="utf-8").split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return set(re.findall(r"^\| `([a-z0-9-]+)` \| `([A-Za-z0-9._-]+)` \| \S", section, re.MULTILINE))
+
+
 def test_every_dependency_is_explained_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert explained("At run time") == declared(project["project"]["dependencies"])
+    extras = project["project"]["optional-dependencies"]
+    assert rows("Extras") == {(extra, name) for extra, wanted in extras.items() for name in declared(wanted)}
     assert explained("For development") == declared(project["dependency-groups"]["dev"])
 
 
