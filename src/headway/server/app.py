@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter_ns
 from typing import Any
 
-from headway.domain.errors import HeadwayError, InvalidRequest, MethodNotAllowed, NotFound
+from headway.domain.errors import HeadwayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
+from headway.domain.query_segments import Flag
 from headway.server.bodies import inflate
 from headway.server.codecs import Codec
 from headway.server.codecs.mlflow import MlflowCodec
@@ -25,6 +26,7 @@ from headway.server.health import Health
 from headway.server.http import PROMETHEUS, Request, Response, error_response
 from headway.server.metrics import Labels
 from headway.server.predictor import Predictor
+from headway.server.query_log import QueryLogWriter
 from headway.server.shadow import ShadowSender
 from headway.server.telemetry import Telemetry
 
@@ -36,12 +38,13 @@ MAX_TIMEOUT_MS = 24 * 3600 * 1000
 
 
 class Route:
-    """One path: an endpoint per method, and the name that metrics know it by."""
+    """One path: an endpoint per method, the name that metrics know it by, and whether the query log has it."""
 
-    __slots__ = ("allow", "endpoints", "name")
+    __slots__ = ("allow", "endpoints", "logged", "name")
 
-    def __init__(self, name: str, endpoints: Mapping[bytes, Endpoint]) -> None:
+    def __init__(self, name: str, endpoints: Mapping[bytes, Endpoint], *, logged: bool) -> None:
         self.name = name
+        self.logged = logged
         self.endpoints = dict(endpoints)
         if b"GET" in self.endpoints:
             self.endpoints[b"HEAD"] = self.endpoints[b"GET"]
@@ -57,18 +60,26 @@ class Application:
         execution: Execution,
         loop: asyncio.AbstractEventLoop,
         shadow: ShadowSender | None = None,
+        query_log: QueryLogWriter | None = None,
     ) -> None:
         self._config = config
+        self._query_log = query_log
         self._model = execution.model
         self._shadow = shadow
         self.telemetry = Telemetry(model=config.model, version=config.version, replica_id=config.replica_id)
-        self.predictor = Predictor(execution, config.options, self.telemetry, loop)
+        self.predictor = Predictor(execution, config.options, self.telemetry, loop, query_log)
         self.health = Health(execution.model, self.telemetry, loop)
         self.telemetry.gauges += [
             ("headway_queue_depth", "Requests that wait.", lambda: self.predictor.waiting),
             ("headway_requests_in_flight", "Requests being predicted.", lambda: self.predictor.in_flight),
             ("headway_predict_on_loop", "1: the model is fast enough to run on the event loop.", self._on_loop),
         ]
+        if query_log is not None:
+            segments = query_log.segments
+            self.telemetry.counters += [
+                ("headway_query_log_records_total", "Records written.", lambda: [((), segments.written)]),
+                ("headway_query_log_dropped_total", "Records that could not be.", lambda: [((), segments.dropped)]),
+            ]
         if shadow is not None:
             self.predictor.on_predicted = self._copy_to_shadow
             self.telemetry.counters.append(
@@ -109,10 +120,15 @@ class Application:
             table[base] = (b"GET", about.model)
             table[f"{base}/ready"] = (b"GET", health.ready)
             table[f"{base}/infer"] = (b"POST", infer)
-        return {path.encode(): Route(_label(path), {method: endpoint}) for path, (method, endpoint) in table.items()}
+        predicting = (rows, mlflow, seldon, infer)
+        return {
+            path.encode(): Route(_label(path), {method: endpoint}, logged=endpoint in predicting)
+            for path, (method, endpoint) in table.items()
+        }
 
     def handle(self, request: Request) -> Response | None:
         """The answer, or None when it comes later. Never raises."""
+        logged = True
         try:
             route = self._routes.get(request.path)
             if route is None:
@@ -123,6 +139,7 @@ class Application:
                     hint=f"paths: {', '.join(sorted(p.decode() for p in self._routes))}",
                 )
             request.route = route.name
+            logged = route.logged
             endpoint = route.endpoints.get(request.method)
             if endpoint is None:
                 raise MethodNotAllowed(
@@ -137,7 +154,16 @@ class Application:
             log.exception("a fault in the model server", exc_info=error)
             response = error_response(HeadwayError("internal error"), request)
         self.telemetry.answered(request, response.status)
+        if logged and self._query_log is not None:
+            shed = Flag.SHED if response.status == Overloaded.status else 0
+            self._query_log.answered(request, response.status, len(response.body), shed)
         return response
+
+    def unhandled(self, request: Request, status: int, bytes_out: int) -> None:
+        """The HTTP layer answered ``request`` itself, or its client had gone before it was looked at."""
+        self.telemetry.answered(request, status)
+        if self._query_log is not None:
+            self._query_log.answered(request, status, bytes_out)
 
     def prediction(self, codec: Codec) -> Endpoint:
         """The endpoint that predicts what ``codec`` reads."""
@@ -147,6 +173,7 @@ class Application:
         def endpoint(request: Request) -> None:
             headers = request.headers
             if b"content-encoding" in headers:
+                request.wire_bytes = len(request.body)
                 request.body = inflate(request.body, headers[b"content-encoding"], max_body_bytes)
             asked_ms = _asked_ms(headers[b"x-request-timeout-ms"]) if b"x-request-timeout-ms" in headers else None
             inputs = codec.decode(request)

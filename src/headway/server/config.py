@@ -57,6 +57,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Rotated files kept beside the present one: ``log.1`` is the newest of them."""
     drain_delay_s: float = 0.0
     """After SIGTERM: how long to go on accepting before closing the listener (Kubernetes endpoint lag)."""
+    query_log_dir: str | None = None
+    """Folder for the segments of the query log; None: no log."""
     shadow_gateway: str | None = None
     """``unix:/path`` of the gateway, for copies of requests that carry ``x-headway-shadow``."""
 

@@ -30,9 +30,16 @@ class Shared:
     """What all connections of a server share."""
 
     def __init__(
-        self, handle: Callable[[Request], Response | None], renderer: Renderer, *, max_body_bytes: int
+        self,
+        handle: Callable[[Request], Response | None],
+        renderer: Renderer,
+        *,
+        max_body_bytes: int,
+        unhandled: Callable[[Request, int, int], None] | None = None,
     ) -> None:
         self.handle = handle
+        self.unhandled = unhandled
+        """Told of a request that never reached ``handle``: its status, the size of its answer's body."""
         self.renderer = renderer
         self.max_body_bytes = max_body_bytes
         self.body_budget = max(256 * 1024 * 1024, 2 * max_body_bytes)

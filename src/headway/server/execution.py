@@ -36,11 +36,13 @@ class Ticket:
         "queue",
         "queued_ns",
         "request",
+        "rows",
     )
 
     def __init__(self, request: Request, inputs: Inputs, codec: Codec, queued_ns: int, deadline_ns: int) -> None:
         self.request = request
         self.inputs = inputs
+        self.rows = inputs.rows
         self.codec = codec
         self.queued_ns = queued_ns
         self.deadline_ns = deadline_ns
@@ -60,9 +62,10 @@ class Ticket:
 class Outcome:
     """``answers`` in the order of the tickets; None when the tickets must be asked about one by one."""
 
-    __slots__ = ("answers", "measurements", "predicted_ns", "rows", "started_ns")
+    __slots__ = ("answers", "measurements", "predicted_ns", "requests", "rows", "started_ns")
 
-    def __init__(self, started_ns: int) -> None:
+    def __init__(self, started_ns: int, requests: int) -> None:
+        self.requests = requests
         self.answers: list[Answer] | None = None
         self.started_ns = started_ns
         self.predicted_ns = started_ns
@@ -84,17 +87,17 @@ class Execution:
 
     def run(self, tickets: Sequence[Ticket]) -> Outcome:
         """Predict all ``tickets`` in one call. Never raises."""
-        outcome = Outcome(perf_counter_ns())
+        outcome = Outcome(perf_counter_ns(), len(tickets))
         together = len(tickets) > 1
         first = tickets[0].inputs
-        outcome.rows = sum(t.inputs.rows for t in tickets) if together else first.rows
+        outcome.rows = sum(t.rows for t in tickets) if together else first.rows
         try:
             x = stack([t.inputs for t in tickets], self.model.kind)
             result = self.model.predict(x, first.columns, first.extras)
             outcome.predicted_ns = perf_counter_ns()
             if together:
                 wants_arrays = any(t.codec.wants_arrays for t in tickets)
-                parts = split(result, [t.inputs.rows for t in tickets], as_lists=not wants_arrays)
+                parts = split(result, [t.rows for t in tickets], as_lists=not wants_arrays)
         except NotSplittable as error:
             log_traceback(error, "this model does not answer row by row; requests are predicted one at a time")
             self.model.together = False

@@ -41,6 +41,10 @@ class Peer(Protocol):
 class Work(Protocol):
     """Work under way for a request."""
 
+    queued_ns: int
+    """``time.perf_counter_ns`` when it was decoded."""
+    rows: int
+
     def abandon(self) -> None:
         """Nobody waits any more: what has not begun is not begun."""
         ...
@@ -87,6 +91,7 @@ class Request:
         "reserved",
         "route",
         "wire",
+        "wire_bytes",
         "work",
     )
 
@@ -115,6 +120,8 @@ class Request:
         self.route = "other"
         self.reserved = 0
         """Bytes of the server's body budget that this request holds."""
+        self.wire_bytes = 0
+        """Size of the body as it came, where ``body`` is no longer that."""
         self.wire: bytes | None = None
         """The rendered answer while it waits for those before it on the connection."""
         request_id = headers.get(b"x-request-id")

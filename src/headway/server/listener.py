@@ -25,6 +25,7 @@ from headway.server.connections import Shared
 from headway.server.execution import Execution
 from headway.server.http import Renderer
 from headway.server.protocol import HttpProtocol
+from headway.server.query_log import QueryLogWriter
 from headway.server.shadow import ShadowSender
 
 log = logging.getLogger("headway.server")
@@ -100,9 +101,15 @@ class ModelServer:
         if config.shadow_gateway is not None:
             shadow = ShadowSender(config.shadow_gateway.removeprefix("unix:"), config.model)
             shadow.start()
-        app = Application(config, self._execution, loop, shadow)
+        query_log = None
+        if config.query_log_dir is not None:
+            query_log = QueryLogWriter(
+                Path(config.query_log_dir), model=config.model, version=config.version, replica=config.replica_id
+            )
+            query_log.start(loop)
+        app = Application(config, self._execution, loop, shadow, query_log)
         renderer = Renderer(version=config.version, replica_id=config.replica_id, now=time.time())
-        shared = Shared(app.handle, renderer, max_body_bytes=config.options.max_body_bytes)
+        shared = Shared(app.handle, renderer, max_body_bytes=config.options.max_body_bytes, unhandled=app.unhandled)
         server = await self._listen(loop, shared, opened)
         ticking = asyncio.create_task(self._tick(shared))
         try:
@@ -127,6 +134,8 @@ class ModelServer:
             if shadow is not None:
                 await shadow.stop()
             app.predictor.stop()
+            if query_log is not None:
+                query_log.stop()
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, shared: Shared, opened: socket.socket) -> asyncio.Server:
         def connection() -> HttpProtocol:

@@ -20,11 +20,13 @@ from time import perf_counter_ns
 from typing import Final
 
 from headway.domain.errors import DeadlineExceeded, HeadwayError, Overloaded
+from headway.domain.query_segments import CLIENT_CLOSED, Flag
 from headway.server.batch_delay import BatchDelay
 from headway.server.config import ServerOptions
 from headway.server.execution import Answer, Execution, Outcome, Ticket
 from headway.server.http import Response, error_response
 from headway.server.placement import Placement
+from headway.server.query_log import QueryLogWriter
 from headway.server.telemetry import Telemetry
 
 SWEEP_S: Final = 0.025
@@ -69,11 +71,17 @@ class Predictor:
     """Takes tickets, answers their requests."""
 
     def __init__(
-        self, execution: Execution, options: ServerOptions, telemetry: Telemetry, loop: asyncio.AbstractEventLoop
+        self,
+        execution: Execution,
+        options: ServerOptions,
+        telemetry: Telemetry,
+        loop: asyncio.AbstractEventLoop,
+        query_log: QueryLogWriter | None = None,
     ) -> None:
         self._model = execution.model
         self._options = options
         self._telemetry = telemetry
+        self._query_log = query_log
         self._loop = loop
         self._execution = execution
         self._worker = Worker(self._execution, loop)
@@ -137,6 +145,8 @@ class Predictor:
         """A waiting ticket's client is gone."""
         self._leave(ticket)
         self._telemetry.abandoned += 1
+        if self._query_log is not None:
+            self._query_log.answered(ticket.request, CLIENT_CLOSED, 0)
 
     def stop(self) -> None:
         """End the worker's thread."""
@@ -175,6 +185,8 @@ class Predictor:
             ticket = self._alone.popleft()
             if not self._dead(ticket, now_ns):
                 return [ticket]
+            if ticket.abandoned and not ticket.answered:
+                self.forget(ticket)
         queue, batch, passed = self._queue, list[Ticket](), list[Ticket]()
         rows, limit, key = 0, self._options.max_batch_size, None
         while queue:
@@ -224,8 +236,7 @@ class Predictor:
             self._alone.extend(batch)
         else:
             self._account(batch, outcome, spent_ns)
-            for ticket, answer in zip(batch, outcome.answers, strict=True):
-                self._answer(ticket, answer)
+            self._answer(batch, outcome.answers, outcome)
         if (self._queue or self._alone) and not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
@@ -249,25 +260,33 @@ class Predictor:
 
     # -- answers -----------------------------------------------------------------------------------
 
-    def _answer(self, ticket: Ticket, answer: Answer) -> None:
-        if ticket.answered:
-            return
-        ticket.answered = True
-        request = ticket.request
-        response = error_response(answer, request) if isinstance(answer, HeadwayError) else answer
-        self._telemetry.answered(request, response.status)
-        request.peer.settle(request, response)
-        if self.on_predicted is not None:
-            self.on_predicted(ticket, response)
+    def _answer(self, batch: list[Ticket], answers: list[Answer], outcome: Outcome) -> None:
+        tickets, responses = [], []
+        for ticket, answer in zip(batch, answers, strict=True):
+            if not ticket.answered:
+                ticket.answered = True
+                tickets.append(ticket)
+                responses.append(error_response(answer, ticket.request) if isinstance(answer, HeadwayError) else answer)
+        if self._query_log is not None and tickets:
+            self._query_log.predicted(tickets, responses, outcome)
+        for ticket, response in zip(tickets, responses, strict=True):
+            request = ticket.request
+            self._telemetry.answered(request, CLIENT_CLOSED if ticket.abandoned else response.status)
+            request.peer.settle(request, response)
+            if self.on_predicted is not None:
+                self.on_predicted(ticket, response)
 
     def _expire(self, ticket: Ticket) -> None:
         self._leave(ticket)
         ticket.answered = True
         self._telemetry.expired += 1
+        request = ticket.request
         limit_ms = (ticket.deadline_ns - ticket.queued_ns) // 1_000_000
-        response = error_response(DeadlineExceeded(f"no answer within {limit_ms} ms"), ticket.request)
-        self._telemetry.answered(ticket.request, response.status)
-        ticket.request.peer.settle(ticket.request, response)
+        response = error_response(DeadlineExceeded(f"no answer within {limit_ms} ms"), request)
+        self._telemetry.answered(request, response.status)
+        if self._query_log is not None:
+            self._query_log.answered(request, response.status, len(response.body), Flag.EXPIRED)
+        request.peer.settle(request, response)
 
     def _sweep(self) -> None:
         """Answer 504 to whoever has waited too long, a call that is running included."""

@@ -28,6 +28,7 @@ from headway.domain.errors import (
     PayloadTooLarge,
     RequestTimeout,
 )
+from headway.domain.query_segments import CLIENT_CLOSED
 from headway.server.connections import Shared
 from headway.server.http import Request, Response, error_response
 from headway.server.limits import (
@@ -326,7 +327,10 @@ class HttpProtocol(asyncio.Protocol):
         self._release_own()
         request = Request(b"", b"", b"", {}, self, perf_counter_ns(), keep_alive=False)
         self._queue.append(request)
-        self.settle(request, error_response(error, close=True))
+        response = error_response(error, close=True)
+        if self._shared.unhandled is not None:
+            self._shared.unhandled(request, response.status, len(response.body))
+        self.settle(request, response)
 
     def _end(self) -> None:
         """Close so that the client still gets the answer: a reset would destroy it (RFC 9112 section 9.6)."""
@@ -343,6 +347,9 @@ class HttpProtocol(asyncio.Protocol):
     def _drop_queue(self) -> None:
         """Nobody reads further answers."""
         self._release_own()
+        if self._shared.unhandled is not None:
+            for request in self._parked:
+                self._shared.unhandled(request, CLIENT_CLOSED, 0)
         self._parked.clear()
         for request in self._queue:
             request.cancelled = True

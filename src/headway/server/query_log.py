@@ -1,0 +1,181 @@
+"""The query log's writer: one row per request, in the kernel's hands before its answer is.
+
+The rows of one call of ``predict`` go out as one block, so 64 requests that were predicted together cost one
+system call. Fields: :data:`headway.domain.query_segments.ROW`; files: :mod:`headway.server.segments`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import perf_counter_ns, time_ns
+from typing import Final
+
+from headway.domain.query_segments import ARM_SHIFT, ARMS, CLIENT_CLOSED, ID_BYTES, ROW, VERSION, Flag, Kind
+from headway.server.execution import Outcome, Ticket
+from headway.server.http import Request, Response
+from headway.server.segments import FLUSH_INTERVAL_S, Segments
+
+SEGMENT_BYTES: Final = 16 * 1024 * 1024
+SEGMENT_AGE_S: Final = 300.0
+MAX_CLIENTS: Final = 10_000
+"""Names of clients that one process tells apart."""
+
+ROUTES: Final = ("", "/predict", "/invocations", "/api/v1.0/predictions", "/api/v0.1/predictions", "/v2/models/infer")
+FORMATS: Final = ("", "rows", "mlflow", "open_inference", "seldon")
+
+_PLACES: Final = {
+    "/predict": (1, 1),
+    "/invocations": (2, 2),
+    "/api/v1.0/predictions": (3, 4),
+    "/api/v0.1/predictions": (4, 4),
+    "/v2/models/infer": (5, 3),
+}
+"""Route, by the name that metrics know it by, to its places in ``ROUTES`` and ``FORMATS``."""
+_NOWHERE: Final = (0, 0)
+_ARM_FLAGS: Final = {name.encode(): place << ARM_SHIFT for place, name in enumerate(ARMS)}
+_NOT_PREDICTED: Final = (0, 0)
+
+
+class QueryLogWriter:
+    """The log of one process. ``start`` and ``stop`` are idempotent; used from the loop's thread only."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        model: str,
+        version: str,
+        replica: str,
+        wall_ns: Callable[[], int] = time_ns,
+        segment_bytes: int = SEGMENT_BYTES,
+        segment_age_s: float = SEGMENT_AGE_S,
+    ) -> None:
+        self.stream = f"{replica}.{secrets.token_hex(6)}"
+        head = {
+            "format": VERSION,
+            "model": model,
+            "version": version,
+            "replica": replica,
+            "stream": self.stream,
+            "pid": os.getpid(),
+            "routes": ROUTES,
+            "formats": FORMATS,
+        }
+        self.segments = Segments(
+            directory / model,
+            head,
+            wall_ns=wall_ns,
+            most_bytes=segment_bytes,
+            most_age_ns=int(segment_age_s * 1e9),
+        )
+        self._clients: dict[bytes, int] = {}
+        self._cold = int(Flag.COLD_START)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin the first segment."""
+        if self._timer is None:
+            self.segments.open(perf_counter_ns())
+            self._timer = loop.call_later(FLUSH_INTERVAL_S, self._look, loop)
+
+    def stop(self) -> None:
+        """End the log; all of it is on the disk when this returns."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self.segments.close(perf_counter_ns())
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.segments.look(perf_counter_ns())
+        self._timer = loop.call_later(FLUSH_INTERVAL_S, self._look, loop)
+
+    def answered(self, request: Request, status: int, bytes_out: int, flags: int = 0) -> None:
+        """A request that no call of ``predict`` answered: refused, shed, expired, given up."""
+        now_ns = perf_counter_ns()
+        ticket = request.work
+        queued_ns, rows = (0, 0) if ticket is None else (ticket.queued_ns, ticket.rows)
+        headers = request.headers
+        client = headers.get(b"x-headway-client")
+        row = ROW.pack(
+            request.received_ns,
+            queued_ns,
+            0,
+            0,
+            now_ns,
+            request.wire_bytes or len(request.body),
+            bytes_out,
+            rows,
+            0,
+            status,
+            flags | _ARM_FLAGS.get(headers.get(b"x-headway-arm", b""), 0),
+            *_PLACES.get(request.route, _NOWHERE),
+            0 if client is None else self._client(client, now_ns),
+            request.request_id,
+        )
+        self.segments.rows([row], now_ns)
+        if len(request.request_id) > ID_BYTES:
+            self._long_ids([request], now_ns)
+
+    def predicted(self, tickets: Sequence[Ticket], responses: Sequence[Response], outcome: Outcome) -> None:
+        """The requests that one call of ``predict`` answered, with their answers."""
+        started_ns, predicted_ns, batch = outcome.started_ns, outcome.predicted_ns, outcome.requests
+        flags, self._cold = self._cold, 0
+        pack, places, arms, clients = ROW.pack, _PLACES, _ARM_FLAGS, self._clients
+        rows = []
+        long = False
+        for ticket, response in zip(tickets, responses, strict=True):
+            request = ticket.request
+            headers, request_id = request.headers, request.request_id
+            route, form = places.get(request.route, _NOWHERE)
+            arm, client = headers.get(b"x-headway-arm"), headers.get(b"x-headway-client")
+            rows.append(
+                pack(
+                    request.received_ns,
+                    ticket.queued_ns,
+                    started_ns,
+                    predicted_ns,
+                    ticket.encoded_ns or predicted_ns,
+                    request.wire_bytes or len(request.body),
+                    len(response.body),
+                    ticket.rows,
+                    batch,
+                    CLIENT_CLOSED if ticket.abandoned else response.status,
+                    flags if arm is None else flags | arms.get(arm, 0),
+                    route,
+                    form,
+                    0 if client is None else clients.get(client) or self._client(client, predicted_ns),
+                    request_id,
+                )
+            )
+            if len(request_id) > ID_BYTES:
+                long = True
+        now_ns = perf_counter_ns()
+        self.segments.rows(rows, now_ns)
+        if long:
+            self._long_ids([ticket.request for ticket in tickets], now_ns)
+
+    def _client(self, name: bytes, now_ns: int) -> int:
+        """The place of a client's name in the list of names; the segment is told of a new one. 0: too many."""
+        place = self._clients.get(name)
+        if place is None:
+            if len(self._clients) >= MAX_CLIENTS:
+                return 0
+            text = name.decode("utf-8", "replace")
+            self.segments.note(Kind.NAMES, {"clients": [text]}, now_ns)
+            self.segments.names.append(text)
+            place = self._clients[name] = len(self._clients) + 1
+        return place
+
+    def _long_ids(self, requests: Sequence[Request], now_ns: int) -> None:
+        """Whole request ids of those of the last ``requests`` whose row holds a cut one."""
+        first = self.segments.next_seq - len(requests)
+        ids = {
+            str(first + place): request.request_id.decode()
+            for place, request in enumerate(requests)
+            if len(request.request_id) > ID_BYTES
+        }
+        self.segments.note(Kind.LONG_ID, ids, now_ns)
