@@ -34,6 +34,7 @@ FLUSH_INTERVAL_S: Final = 1.0
 RETRY_NS: Final = 200_000_000
 """After a failed write the next one is tried this much later."""
 
+write_some: Final = os.write
 _CRC: Final = Struct("<I")
 
 
@@ -116,7 +117,7 @@ class Segments:
         crc = _CRC.pack(crc32(payload, crc32(head)))
         block = b"%b%b%b%b" % (head[:CRC_OFFSET], crc, head[CRC_OFFSET + 4 :], payload)
         try:
-            written = os.write(self._fd, block)
+            written = write_some(self._fd, block)
             if written == len(block):
                 self._size += written
                 return True

@@ -13,6 +13,7 @@ from headway.server.config import ServerConfig, ServerOptions
 from headway.server.execution import Execution
 from headway.server.http import Request, Response
 from headway.server.model import LoadedModel
+from headway.server.query_log import QueryLogWriter
 from headway.server.shadow import ShadowSender
 
 
@@ -30,7 +31,14 @@ class Asker:
 class Bench:
     """One application around ``subject`` (a model object or function); make it inside a running loop."""
 
-    def __init__(self, subject: Any, *, shadow: ShadowSender | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        subject: Any,
+        *,
+        shadow: ShadowSender | None = None,
+        query_log: QueryLogWriter | None = None,
+        **options: Any,
+    ) -> None:
         self.config = ServerConfig(
             replica_id="iris-v1-bcdfg",
             model="iris",
@@ -42,7 +50,7 @@ class Bench:
         )
         loaded = isinstance(subject, LoadedModel)
         self.model = subject if loaded else LoadedModel(subject, Path(__file__).parent, name="Subject")
-        self.app = Application(self.config, Execution(self.model), asyncio.get_running_loop(), shadow)
+        self.app = Application(self.config, Execution(self.model), asyncio.get_running_loop(), shadow, query_log)
 
     def send(
         self, body: bytes | object = b"", path: str = "/predict", method: str | None = None, **headers: str
