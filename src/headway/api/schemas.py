@@ -210,11 +210,10 @@ class Deleted(View):
 
 
 class BundleView(View):
-    """Answer of a bundle upload."""
+    """Answer of a bundle upload; ``created`` is false when it was here already."""
 
     digest: str
     created: bool
-    """False: it was here already."""
 
 
 class Stopping(View):
@@ -266,7 +265,7 @@ class LossesView(View):
     missing: int = 0
     """Holes in sequence numbers that no writer accounted for."""
     clock_steps: int = 0
-    """Times that a wall clock was set back: windows around it mix two passes of the same time."""
+    """Times that a wall clock was set back."""
 
 
 class WindowView(View):
@@ -317,10 +316,10 @@ class RecordView(View):
     version: str
     """Empty: none was chosen."""
     replica: str
-    """Empty: the gateway answered."""
+    """Empty: none answered."""
     stream: str
-    """Who wrote the record; with ``seq`` it is unique."""
     seq: int
+    """Counts within ``stream``; together they name the record."""
     request_id: str
     route: str
     format: str
@@ -352,9 +351,9 @@ class RecordPage(View):
     since: float
     until: float
     records: list[RecordView]
-    next: str | None = None
+    next: str | None
     """Cursor of the last record: as ``after`` it asks for those that follow. None: nothing yet."""
-    more: bool = False
+    more: bool
     """The page is full: ask on with ``next``."""
     losses: LossesView
 
