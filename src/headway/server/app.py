@@ -75,11 +75,16 @@ class Application:
             ("headway_predict_on_loop", "1: the model is fast enough to run on the event loop.", self._on_loop),
         ]
         if query_log is not None:
-            segments = query_log.segments
+            segments, payloads = query_log.segments, query_log.payloads
             self.telemetry.counters += [
                 ("headway_query_log_records_total", "Records written.", lambda: [((), segments.written)]),
                 ("headway_query_log_dropped_total", "Records that could not be.", lambda: [((), segments.dropped)]),
             ]
+            if payloads is not None:
+                self.telemetry.counters += [
+                    ("headway_payloads_kept_total", "Requests kept whole.", lambda: [((), payloads.kept)]),
+                    ("headway_payloads_dropped_total", "Chosen, but not kept.", lambda: [((), payloads.dropped)]),
+                ]
         if shadow is not None:
             self.predictor.on_predicted = self._copy_to_shadow
             self.telemetry.counters.append(

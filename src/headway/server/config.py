@@ -30,6 +30,17 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     max_body_bytes: int = 32 * 1024 * 1024
 
 
+class PayloadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which requests are kept whole, with their answers."""
+
+    sample: float
+    """Share of requests, 0 to 1."""
+    max_bytes: int = 16 * 1024
+    """A longer body is left out."""
+    redact: tuple[str, ...] = ()
+    """Fields whose values are taken out."""
+
+
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything one replica's server process needs to know."""
 
@@ -59,6 +70,10 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """After SIGTERM: how long to go on accepting before closing the listener (Kubernetes endpoint lag)."""
     query_log_dir: str | None = None
     """Folder for the segments of the query log; None: no log."""
+    payloads: PayloadOptions | None = None
+    """None: no payload is kept."""
+    payload_dir: str | None = None
+    """Folder for sampled payloads."""
     shadow_gateway: str | None = None
     """``unix:/path`` of the gateway, for copies of requests that carry ``x-headway-shadow``."""
 

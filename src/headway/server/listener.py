@@ -25,7 +25,7 @@ from headway.server.connections import Shared
 from headway.server.execution import Execution
 from headway.server.http import Renderer
 from headway.server.protocol import HttpProtocol
-from headway.server.query_log import QueryLogWriter
+from headway.server.query_log import writer_of
 from headway.server.shadow import ShadowSender
 
 log = logging.getLogger("headway.server")
@@ -101,11 +101,8 @@ class ModelServer:
         if config.shadow_gateway is not None:
             shadow = ShadowSender(config.shadow_gateway.removeprefix("unix:"), config.model)
             shadow.start()
-        query_log = None
-        if config.query_log_dir is not None:
-            query_log = QueryLogWriter(
-                Path(config.query_log_dir), model=config.model, version=config.version, replica=config.replica_id
-            )
+        query_log = writer_of(config, self._execution.model.columns())
+        if query_log is not None:
             query_log.start(loop)
         app = Application(config, self._execution, loop, shadow, query_log)
         renderer = Renderer(version=config.version, replica_id=config.replica_id, now=time.time())

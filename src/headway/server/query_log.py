@@ -15,8 +15,10 @@ from time import perf_counter_ns, time_ns
 from typing import Final
 
 from headway.domain.query_segments import ARM_SHIFT, ARMS, CLIENT_CLOSED, ID_BYTES, ROW, VERSION, Flag, Kind
+from headway.server.config import ServerConfig
 from headway.server.execution import Outcome, Ticket
 from headway.server.http import Request, Response
+from headway.server.payloads import PayloadSampler
 from headway.server.segments import FLUSH_INTERVAL_S, Segments
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
@@ -40,6 +42,20 @@ _ARM_FLAGS: Final = {name.encode(): place << ARM_SHIFT for place, name in enumer
 _NOT_PREDICTED: Final = (0, 0)
 
 
+def writer_of(config: ServerConfig, columns: Sequence[str] | None) -> QueryLogWriter | None:
+    """The writer that ``config`` asks for; ``columns`` are those that the model knows."""
+    if config.query_log_dir is None:
+        return None
+    folder = Path(config.query_log_dir)
+    writer = QueryLogWriter(folder, model=config.model, version=config.version, replica=config.replica_id)
+    if config.payloads is not None and config.payload_dir is not None:
+        kept = Path(config.payload_dir) / config.model
+        writer.payloads = PayloadSampler(
+            kept, config.payloads, stream=writer.stream, version=config.version, columns=columns
+        )
+    return writer
+
+
 class QueryLogWriter:
     """The log of one process. ``start`` and ``stop`` are idempotent; used from the loop's thread only."""
 
@@ -54,6 +70,8 @@ class QueryLogWriter:
         segment_bytes: int = SEGMENT_BYTES,
         segment_age_s: float = SEGMENT_AGE_S,
     ) -> None:
+        self.payloads: PayloadSampler | None = None
+        """Where requests go that are kept whole."""
         self.stream = f"{replica}.{secrets.token_hex(6)}"
         head = {
             "format": VERSION,
@@ -81,6 +99,8 @@ class QueryLogWriter:
         if self._timer is None:
             self.segments.open(perf_counter_ns())
             self._timer = loop.call_later(FLUSH_INTERVAL_S, self._look, loop)
+            if self.payloads is not None:
+                self.payloads.start()
 
     def stop(self) -> None:
         """End the log; all of it is on the disk when this returns."""
@@ -88,6 +108,8 @@ class QueryLogWriter:
             self._timer.cancel()
             self._timer = None
             self.segments.close(perf_counter_ns())
+            if self.payloads is not None:
+                self.payloads.stop()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self.segments.look(perf_counter_ns())
@@ -157,6 +179,17 @@ class QueryLogWriter:
         self.segments.rows(rows, now_ns)
         if long:
             self._long_ids([ticket.request for ticket in tickets], now_ns)
+        if self.payloads is not None:
+            self._sample(self.payloads, tickets, responses)
+
+    def _sample(self, payloads: PayloadSampler, tickets: Sequence[Ticket], responses: Sequence[Response]) -> None:
+        first = self.segments.next_seq - len(tickets)
+        for place, (ticket, response) in enumerate(zip(tickets, responses, strict=True)):
+            if payloads.chosen:
+                request = ticket.request
+                payloads.offer(
+                    first + place, request.request_id, request.route, response.status, request.body, response.body
+                )
 
     def _client(self, name: bytes, now_ns: int) -> int:
         """The place of a client's name in the list of names; the segment is told of a new one. 0: too many."""
