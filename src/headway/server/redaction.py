@@ -28,10 +28,11 @@ def _redact(value: Any, fields: frozenset[str], columns: tuple[str, ...], head: 
     if not isinstance(value, list):
         return value
     names = head or columns
-    if names and any(isinstance(item, list) for item in value):
-        return [_row(item, fields, names) for item in value]
-    if head and value and not isinstance(value[0], dict):
-        return _row(value, fields, head)
+    if fields & set(names):
+        if any(isinstance(item, list) for item in value):
+            return [_row(item, fields, columns, names) for item in value]
+        if head and not any(isinstance(item, dict) for item in value):
+            return _row(value, fields, columns, head)
     return [_redact(item, fields, columns, ()) for item in value]
 
 
@@ -42,7 +43,7 @@ def _object(value: dict[str, Any], fields: frozenset[str], columns: tuple[str, .
     for key, item in value.items():
         if key in fields or (tensor and key in _VALUES):
             found[key] = REDACTED
-        elif key in _HEADS:
+        elif key in _HEADS and _names(item):
             found[key] = item
         elif key in _ROWS and isinstance(item, list):
             found[key] = _redact(item, fields, columns, head)
@@ -57,9 +58,10 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else ()
 
 
-def _row(row: Any, fields: frozenset[str], names: tuple[str, ...]) -> Any:
-    if not fields & set(names):
-        return row
+def _row(row: Any, fields: frozenset[str], columns: tuple[str, ...], names: tuple[str, ...]) -> Any:
     if not isinstance(row, list) or len(row) != len(names):
         return REDACTED
-    return [REDACTED if name in fields else item for name, item in zip(names, row, strict=True)]
+    return [
+        REDACTED if name in fields else _redact(item, fields, columns, ())
+        for name, item in zip(names, row, strict=True)
+    ]
