@@ -56,10 +56,12 @@ def test_defaults_are_filled_into_the_version_level() -> None:
         "server": {
             "maxBatchSize": 64,
             "maxBatchDelay": "0s",
+            "latencyTarget": None,
             "maxQueue": 256,
             "timeout": "30s",
             "maxBodySize": "32Mi",
         },
+        "queryLog": {"payloads": None},
         "probes": {
             "startup": {
                 **probe,
@@ -102,15 +104,18 @@ def test_the_version_level_is_read_back_in_the_units_of_the_runtime() -> None:
                 "server": {
                     "maxBatchSize": 8,
                     "maxBatchDelay": "2.5ms",
+                    "latencyTarget": "20ms",
                     "maxQueue": 9,
                     "timeout": "1m30s",
                     "maxBodySize": "1M",
                 },
                 "probes": {"readiness": {"path": "/health/status", "initialDelaySeconds": 7}},
+                "queryLog": {"payloads": {"sample": "2.50%", "redact": ["b", "a"]}},
                 "terminationGracePeriodSeconds": 5,
             }
         )
     )
+    assert spec.payload_options() == {"sample": 0.025, "max_bytes": 16384, "redact": ["a", "b"]}
     assert spec.model.entrypoint == "pkg.model:Iris"
     assert spec.model.sample == "data/sample.json"
     assert spec.env() == {"A": "1", "B": "2"}
@@ -119,6 +124,7 @@ def test_the_version_level_is_read_back_in_the_units_of_the_runtime() -> None:
     assert spec.server_options() == {
         "max_batch_size": 8,
         "max_batch_delay_s": 0.0025,
+        "latency_target_s": 0.02,
         "max_queue": 9,
         "timeout_s": 90.0,
         "max_body_bytes": 1_000_000,

@@ -17,6 +17,9 @@ def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str
     server = dict(spec.server_options())
     if spec.model.sample is not None:
         server["sample"] = spec.model.sample
+    payloads = spec.payload_options()
+    if payloads is not None:
+        server["payloads"] = payloads
     return ReplicaSpec(
         replica_id=replica_id,
         model=model,

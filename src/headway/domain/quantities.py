@@ -23,6 +23,8 @@ _DURATION = re.compile(
     r"(?:(\d{1,15}(?:\.\d{1,9})?)s)?(?:(\d{1,15}(?:\.\d{1,9})?)ms)?",
     re.ASCII,
 )
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
+_DAYS = re.compile(r"(?:(?P<days>\d{1,5}(?:\.\d{1,9})?)d)?(?P<rest>.{0,100})", re.ASCII)
 LONGEST_S = 366 * 86_400
 
 
@@ -59,6 +61,30 @@ def seconds(text: str) -> float:
     if total > LONGEST_S:
         raise ValueError("must be at most a year")
     return total
+
+
+def share(text: str) -> float:
+    """``1%`` -> 0.01. Raises ``ValueError`` unless it is above 0% and at most 100%."""
+    found = _PERCENT.fullmatch(text)
+    if found is None or not 0 < Decimal(found[1]) <= 100:
+        raise ValueError(f"{text[:40]!r} is not a share; write for example 0.1%, 5% or 100%")
+    return float(Decimal(found[1]) / 100)
+
+
+def canonical_share(text: str) -> str:
+    """The shortest way to write the same share: ``5.0%`` -> ``5%``."""
+    return f"{Decimal(repr(share(text))) * 100:f}".rstrip("0").rstrip(".") + "%"
+
+
+def span_seconds(text: str) -> float:
+    """As :func:`seconds`, with days in front: ``7d``, ``1d12h``. Raises ``ValueError``; at most 270 years."""
+    found = _DAYS.fullmatch(text)
+    try:
+        if found is None or not text:
+            raise ValueError
+        return float(found["days"] or 0) * 86_400 + (seconds(found["rest"]) if found["rest"] else 0.0)
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is not a length of time; write for example 30s, 5m, 2h, 1d12h or 7d") from None
 
 
 def show_bytes(count: int) -> str:

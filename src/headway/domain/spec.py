@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.alias_generators import to_camel
 
 from headway.domain import replicas
-from headway.domain.quantities import byte_count, millicores, seconds
+from headway.domain.quantities import byte_count, millicores, seconds, share
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
 from headway.domain.spec_problems import check_range, check_weights, not_supported, refusal
 from headway.domain.spec_values import (
@@ -27,11 +27,13 @@ from headway.domain.spec_values import (
     EntryPoint,
     EnvName,
     EnvValue,
+    FieldName,
     FolderPath,
     HeaderName,
     Memory,
     Millicores,
     ModelName,
+    Percent,
     ProbePath,
     VersionName,
 )
@@ -39,6 +41,7 @@ from headway.domain.spec_values import (
 API_VERSION = "headway.dev/v1alpha1"
 KIND = "ModelDeployment"
 MOST_BODY = 1024**3
+MOST_PAYLOAD = 1024**2
 
 
 class _Part(BaseModel):
@@ -85,6 +88,9 @@ class Resources(_Part):
 class Server(_Part):
     max_batch_size: int = Field(default=64, ge=1, le=65_536, description="Most rows predicted together.")
     max_batch_delay: Duration = Field(default="0s", description="Longest extra wait for a fuller batch.")
+    latency_target: Duration | None = Field(
+        default=None, description="maxBatchDelay is shortened so that requests are answered within this time."
+    )
     max_queue: int = Field(default=256, ge=1, le=100_000, description="Requests that may wait; beyond it 429.")
     timeout: Duration = Field(default="30s", description="Time limit of one request; then 504.")
     max_body_size: Bytes = Field(default="32Mi", description="Largest request body; then 413.")
@@ -97,9 +103,31 @@ class Server(_Part):
             raise ValueError("maxBatchDelay must be at most 10s")
         if seconds(self.max_batch_delay) >= seconds(self.timeout):
             raise ValueError("maxBatchDelay must be shorter than timeout")
+        if self.latency_target is not None and not 0.001 <= seconds(self.latency_target) <= seconds(self.timeout):
+            raise ValueError("latencyTarget must be at least 1ms and at most timeout")
         if byte_count(self.max_body_size) > MOST_BODY:
             raise ValueError("maxBodySize must be at most 1Gi")
         return self
+
+
+class Payloads(_Part):
+    """Requests that are kept whole, with their answers."""
+
+    sample: Percent = Field(description="Share of predicted requests: 1% or 0.01.")
+    max_size: Bytes = Field(default="16Ki", description="Longer bodies are left out.")
+    redact: list[FieldName] = Field(
+        default=[], max_length=200, description="Fields (keys, columns, tensors) whose values are taken out."
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Payloads:
+        if byte_count(self.max_size) > MOST_PAYLOAD:
+            raise ValueError("maxSize must be at most 1Mi")
+        return self
+
+
+class QueryLog(_Part):
+    payloads: Payloads | None = Field(default=None, description="Left out, no payload is kept.")
 
 
 class Probe(_Part):
@@ -190,6 +218,7 @@ class VersionSpec(_Part):
     env_vars: list[EnvVar] = Field(default=[], alias="env", max_length=200)
     resources: Resources = Resources()
     server: Server = Server()
+    query_log: QueryLog = QueryLog()
     probe_set: Probes = Field(default=Probes(), alias="probes")
     termination_grace_period_seconds: int = Field(default=30, ge=0, le=3600)
 
@@ -207,10 +236,18 @@ class VersionSpec(_Part):
         return {
             "max_batch_size": self.server.max_batch_size,
             "max_batch_delay_s": seconds(self.server.max_batch_delay),
+            "latency_target_s": None if self.server.latency_target is None else seconds(self.server.latency_target),
             "max_queue": self.server.max_queue,
             "timeout_s": seconds(self.server.timeout),
             "max_body_bytes": byte_count(self.server.max_body_size),
         }
+
+    def payload_options(self) -> dict[str, Any] | None:
+        """By the field names of the model server's ``PayloadOptions``; None: no payload is kept."""
+        kept = self.query_log.payloads
+        if kept is None:
+            return None
+        return {"sample": share(kept.sample), "max_bytes": byte_count(kept.max_size), "redact": sorted(kept.redact)}
 
     def cpu_millicores(self) -> int | None:
         """Processor share in thousandths of a core."""

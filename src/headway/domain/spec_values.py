@@ -17,7 +17,14 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from headway.domain import names
 from headway.domain.bundles import check_path
 from headway.domain.errors import InvalidBundle, InvalidName
-from headway.domain.quantities import byte_count, canonical_bytes, canonical_duration, canonical_millicores, millicores
+from headway.domain.quantities import (
+    byte_count,
+    canonical_bytes,
+    canonical_duration,
+    canonical_millicores,
+    canonical_share,
+    millicores,
+)
 
 RESERVED_ENV = re.compile(r"HEADWAY_.*|PYTHONPATH|PYTHONHOME|LD_PRELOAD|LD_AUDIT")
 LEAST_MEMORY = 16 * 1024 * 1024
@@ -117,6 +124,8 @@ Memory = Annotated[str, Field(examples=["512Mi", "2Gi"]), AfterValidator(_bytes)
 Duration = Annotated[
     str, Field(examples=["2ms", "30s"]), AfterValidator(canonical_duration), BeforeValidator(_unitless)
 ]
+Percent = Annotated[str, Field(examples=["0.1%", "5%"]), AfterValidator(canonical_share)]
+FieldName = Annotated[str, Field(min_length=1, max_length=256)]
 ModelName = Annotated[str, Field(max_length=40), _checked(names.check_model_name)]
 VersionName = Annotated[str, _checked(names.check_version_name)]
 FolderPath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_no_nul)]

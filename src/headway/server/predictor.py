@@ -86,7 +86,7 @@ class Predictor:
         self._execution = execution
         self._worker = Worker(self._execution, loop)
         self.placement = Placement()
-        self._delay = BatchDelay(options.max_batch_delay_s)
+        self._delay = BatchDelay(options.max_batch_delay_s, options.latency_target_s)
         self._timeout_ns = int(options.timeout_s * 1e9)
         self._queue: deque[Ticket] = deque()
         self._alone: deque[Ticket] = deque()
@@ -236,6 +236,8 @@ class Predictor:
             self._alone.extend(batch)
         else:
             self._account(batch, outcome, spent_ns)
+            if self._delay.learns:
+                self._delay.answered((perf_counter_ns() - batch[0].request.received_ns) / 1e9)
             self._answer(batch, outcome.answers, outcome)
         if (self._queue or self._alone) and not self._flush_due:
             self._flush_due = True

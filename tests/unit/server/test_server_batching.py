@@ -373,3 +373,33 @@ def test_service_time_is_learned() -> None:
         assert not math.isclose(bench.app.predictor._request_s, before)
 
     run(main)
+
+
+def test_the_wait_is_learned_so_that_the_latency_target_holds() -> None:
+    """Answers take the wait and 15 ms more; the target is 20 ms, the longest wait 50 ms."""
+    delay = BatchDelay(0.050, 0.020)
+    took = []
+    for _ in range(400):
+        took.append(delay.wait_s(1, 64, 0.0) + 0.015)
+        delay.wait_s(2, 64, 10.0)  # somebody came: waiting pays
+        delay.answered(took[-1])
+    settled = took[100:]
+    assert sum(t <= 0.020 for t in settled) >= len(settled) / 2
+    assert max(settled) <= 0.020 + 0.05 * 0.050 + 1e-9
+    assert sum(settled) / len(settled) > 0.0165, "waits as long as the target allows"
+
+
+def test_without_a_target_the_wait_stays_what_was_asked_for() -> None:
+    delay = BatchDelay(0.050)
+    assert not delay.learns
+    delay.answered(100.0)
+    assert delay.wait_s(1, 64, 0.0) == 0.050
+
+
+def test_a_late_answer_shortens_the_wait_of_the_server() -> None:
+    async def main() -> None:
+        bench = Bench(lambda x: x[:, 0], max_batch_delay_s=0.01, latency_target_s=0.001)
+        await bench.predict([[1.0]])
+        assert bench.app.predictor._delay.delay_s == 0.005
+
+    run(main)

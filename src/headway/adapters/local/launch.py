@@ -18,7 +18,7 @@ import headway
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.domain.errors import InvalidSpec
 from headway.domain.replicas import ReplicaSpec
-from headway.server.config import ServerConfig, options_from, write_config
+from headway.server.config import PayloadOptions, ServerConfig, options_from, write_config
 
 HOME_VARIABLE = "HEADWAY_HOME"
 REPLICA_VARIABLE = "HEADWAY_REPLICA"
@@ -60,6 +60,7 @@ class Launcher:
         spec = record.spec
         values = dict(spec.server)
         sample = values.pop("sample", None)
+        payloads = values.pop("payloads", None)
         try:
             config = ServerConfig(
                 replica_id=spec.replica_id,
@@ -71,6 +72,8 @@ class Launcher:
                 entrypoint=spec.entrypoint,
                 options=options_from(values),
                 sample=msgspec.convert(sample, str | None),
+                payloads=msgspec.convert(payloads, PayloadOptions | None),
+                payload_dir=str(self.home / "query-log" / "payloads"),
                 failure_file=str(folder.failure),
                 stack_file=str(folder.stack),
                 log_file=str(folder.log),
