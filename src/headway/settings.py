@@ -3,13 +3,62 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from headway.domain.quantities import byte_count, span_seconds
 
 DEFAULT_DATA_PORT = 8420
 DEFAULT_CONTROL_PORT = 8421
+UNLIMITED: Final = "unlimited"
+LEAST_RETENTION_S: Final = 3600.0
+LEAST_SIZE: Final = 64 * 1024 * 1024
+
+
+def _checked(check: Callable[[str], None]) -> AfterValidator:
+    """Text that ``check`` raises no ``ValueError`` for; its words are the whole message."""
+
+    def run(text: str) -> str:
+        try:
+            check(text)
+        except ValueError as error:
+            raise PydanticCustomError("setting", "{problem}", {"problem": str(error)}) from None
+        return text
+
+    return AfterValidator(run)
+
+
+def _check_store(text: str) -> None:
+    if text.startswith("s3://"):
+        found = urlsplit(text)
+        if not found.netloc or found.query or found.fragment or "@" in found.netloc:
+            raise ValueError(f"{text[:80]!r} names no bucket; write s3://BUCKET or s3://BUCKET/PREFIX")
+    elif "://" in text:
+        raise ValueError(f"{text[:80]!r} cannot hold the query log; give a folder or s3://BUCKET/PREFIX")
+    elif not Path(text).expanduser().is_absolute():
+        raise ValueError(f"{text[:80]!r} is not absolute; give a whole path or s3://BUCKET/PREFIX")
+
+
+def _check_retention(text: str) -> None:
+    if text != UNLIMITED and span_seconds(text) < LEAST_RETENTION_S:
+        raise ValueError(f"{text} is too short; at least 1h, or {UNLIMITED}")
+
+
+def _check_size(text: str) -> None:
+    if text != UNLIMITED and byte_count(text) < LEAST_SIZE:
+        raise ValueError(f"{text} is too small; at least 64Mi, or {UNLIMITED}")
+
+
+def _check_endpoint(text: str) -> None:
+    found = urlsplit(text)
+    if found.scheme not in {"http", "https"} or not found.hostname or found.query or found.fragment or found.username:
+        raise ValueError(f"{text[:80]!r} is no address of a server; write for example https://minio.example:9000")
 
 
 class Settings(BaseSettings):
@@ -28,11 +77,35 @@ class Settings(BaseSettings):
     )
     haproxy: str | None = Field(default=None, description="HAProxy binary to use instead of the shipped one.")
     keep_alive_s: float = Field(default=5.0, gt=0, description="How long the gateway keeps an idle connection open.")
+    query_log: bool = Field(default=True, description="Whether requests are logged.")
+    query_log_store: Annotated[str, _checked(_check_store)] | None = Field(
+        default=None, description="Where compacted records are kept: a folder or s3://BUCKET/PREFIX; default: the home."
+    )
+    query_log_retention: Annotated[str, _checked(_check_retention)] = Field(
+        default="30d", description="How long records are kept."
+    )
+    query_log_max_size: Annotated[str, _checked(_check_size)] = Field(
+        default="20Gi", description="How much room compacted records may take; beyond it the oldest go."
+    )
+    query_log_s3_endpoint: Annotated[str, _checked(_check_endpoint)] | None = Field(
+        default=None, description="Object storage other than Amazon's."
+    )
+    query_log_s3_region: str | None = Field(default=None, description="Region of the bucket.")
 
     @property
     def home_path(self) -> Path:
         """``home``, absolute, with ``~`` resolved."""
         return self.home.expanduser().absolute()
+
+    @property
+    def query_log_max_age_s(self) -> float | None:
+        """``query_log_retention`` in seconds; None: no limit."""
+        return None if self.query_log_retention == UNLIMITED else span_seconds(self.query_log_retention)
+
+    @property
+    def query_log_max_bytes(self) -> int | None:
+        """``query_log_max_size`` in bytes; None: no limit."""
+        return None if self.query_log_max_size == UNLIMITED else byte_count(self.query_log_max_size)
 
 
 def is_loopback(host: str) -> bool:

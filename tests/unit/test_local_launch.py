@@ -36,7 +36,7 @@ def spec(**changes: object) -> ReplicaSpec:
 
 
 def launcher(home: Path, **inherited: str) -> Launcher:
-    return Launcher(home, inherited, "unix:/run/gateway.sock")
+    return Launcher(home, inherited, "unix:/run/gateway.sock", str(home / "segments"))
 
 
 @pytest.fixture
@@ -105,6 +105,7 @@ def test_orders_are_the_model_servers_config(tmp_path: Path, folder: ReplicaFold
     assert config.options == ServerOptions(max_batch_size=8, timeout_s=5.0)
     assert (config.sample, config.entrypoint, config.listen) == ("sample.json", "model:Iris", f"unix:{tmp_path}/r.sock")
     assert (config.log_file, config.shadow_gateway) == (str(folder.log), "unix:/run/gateway.sock")
+    assert config.query_log_dir == str(tmp_path / "segments")
     assert not any(p.exists() for p in (folder.failure, folder.stack, tmp_path / "r.sock"))
 
 

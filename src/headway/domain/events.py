@@ -47,6 +47,9 @@ class EventType(StrEnum):
     REPLICA_FAILED = "replica_failed.v1"
     TOKEN_CREATED = "token_created.v1"
     TOKEN_REVOKED = "token_revoked.v1"
+    QUERY_LOG_INCOMPLETE = "query_log_incomplete.v1"
+    QUERY_LOG_FAILED = "query_log_failed.v1"
+    QUERY_LOG_RECOVERED = "query_log_recovered.v1"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from decimal import Decimal
 from typing import Final
 
 from headway.domain.errors import InvalidInput
-from headway.domain.quantities import byte_count, seconds
+from headway.domain.quantities import byte_count, seconds, span_seconds
 from headway.domain.query_log import Arm, Condition, GroupBy, LatencyField, Operator, QueryRecord
 
 TEXTS: Final = ("version", "replica", "stream", "request_id", "route", "format", "client", "arm")
@@ -45,7 +45,6 @@ _EARLIEST_S: Final = 100_000_000
 """An instant before 1973 is more likely a span without its unit."""
 
 _CONDITION: Final = re.compile(r"\s*(?P<field>[A-Za-z_]+)\s*(?P<op>!=|<=|>=|==?|<|>|~)\s*(?P<value>.*?)\s*", re.DOTALL)
-_DAYS: Final = re.compile(r"(?:(?P<days>\d{1,5}(?:\.\d{1,9})?)d)?(?P<rest>.*)", re.ASCII)
 _EPOCH: Final = re.compile(r"\d{1,13}(?:\.\d{1,9})?", re.ASCII)
 _RFC3339: Final = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)[Tt ](?P<clock>\d\d:\d\d(?::\d\d)?)(?:\.(?P<part>\d{1,9}))?"
@@ -123,15 +122,11 @@ def _number(name: str, text: str, where: str) -> int:
 
 def span_s(text: str, *, where: str | None = None) -> float:
     """``7d`` -> 604800.0, ``1d12h``, ``90s``: a length of time, in seconds."""
-    found = _DAYS.fullmatch(text) if len(text) <= _MAX_TEXT else None
-    if found is None or not text:
-        raise InvalidInput(f"{text[:60]!r} is not a length of time", where=where, hint=_SPANS_HINT)
-    days = float(found["days"] or 0)
     try:
-        rest = seconds(found["rest"]) if found["rest"] else 0.0
-    except ValueError:
-        raise InvalidInput(f"{text[:60]!r} is not a length of time", where=where, hint=_SPANS_HINT) from None
-    return days * 86_400 + rest
+        return span_seconds(text)
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        raise InvalidInput(message, where=where, hint=hint) from None
 
 
 def instant_ns(text: str, now_ns: int, *, where: str | None = None) -> int:

@@ -34,6 +34,8 @@ class Launcher:
     home: Path
     inherited: Mapping[str, str]
     shadow_gateway: str | None
+    query_log_dir: str | None = None
+    """Where model servers write their segments of the query log; None: they keep none."""
 
     @property
     def library(self) -> Path:
@@ -77,6 +79,7 @@ class Launcher:
                 failure_file=str(folder.failure),
                 stack_file=str(folder.stack),
                 log_file=str(folder.log),
+                query_log_dir=self.query_log_dir,
                 shadow_gateway=self.shadow_gateway,
             )
         except (msgspec.ValidationError, TypeError) as error:

@@ -37,9 +37,9 @@ class LocalRuntime:
 
     ``home`` is Headway's home; ``run_dir`` holds the replicas' sockets (:func:`run_dir_for` chooses one).
     ``server_env`` is the environment of which replicas inherit the few variables of ``launch.INHERITED``.
-    ``shadow_gateway`` (``unix:/path``) is told to the model servers. ``backoff_reset_s`` is how long a replica
-    has to be ready to make up for one crash; ``start_slots`` how many start at once (None: by the number of
-    cores). Raises :class:`Unsupported` on systems without pidfd.
+    ``shadow_gateway`` (``unix:/path``) and ``query_log_dir`` (None: no query log) are told to the model servers.
+    ``backoff_reset_s`` is how long a replica has to be ready to make up for one crash; ``start_slots`` how many
+    start at once (None: by the number of cores). Raises :class:`Unsupported` on systems without pidfd.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class LocalRuntime:
         clock: Clock,
         server_env: Mapping[str, str],
         shadow_gateway: str | None = None,
+        query_log_dir: Path | None = None,
         backoff_reset_s: float = FORGET_S,
         start_slots: int | None = None,
     ) -> None:
@@ -57,7 +58,8 @@ class LocalRuntime:
         self._home = home.resolve()
         self._run_dir = run_dir
         self._clock = clock
-        self._launcher = Launcher(self._home, dict(server_env), shadow_gateway)
+        segments = None if query_log_dir is None else str(query_log_dir)
+        self._launcher = Launcher(self._home, dict(server_env), shadow_gateway, segments)
         self._folders = ReplicaFolders(self._home)
         self._memory = MemoryWatch(clock)
         self._reports = _Reports()
