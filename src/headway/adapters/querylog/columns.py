@@ -56,6 +56,10 @@ class Names:
     def __getitem__(self, rows: Any) -> Names:
         return Names(self.places[rows], self.names)
 
+    def text(self, row: int) -> str:
+        """Of one row."""
+        return self.names[int(self.places[row])]
+
     def texts(self) -> NDArray[np.object_]:
         """As an array of ``str``."""
         texts: NDArray[np.object_] = np.array(self.names, dtype=object)[self.places]
