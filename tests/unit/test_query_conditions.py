@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headway.domain import query_conditions as q
 from headway.domain.errors import InvalidInput
-from headway.domain.query_log import Arm, Condition, GroupBy, LatencyField, Operator, QueryRecord
+from headway.domain.query_log import Condition, GroupBy, LatencyField, Operator, QueryRecord
 
 NOW_NS = 1_750_000_000_123_456_789
 S = 1_000_000_000
@@ -97,7 +97,6 @@ def test_whatever_is_written_is_understood_or_refused(text: str) -> None:
         q.condition,
         q.span_s,
         q.window_ns,
-        q.place_of,
         q.latency_field,
         lambda written: q.instant_ns(written, NOW_NS),
         lambda written: q.grouping([written]),
@@ -215,45 +214,3 @@ def test_what_windows_are_of() -> None:
     assert q.latency_field("queue") is LatencyField.QUEUE
     with pytest.raises(InvalidInput, match="no phase"):
         q.latency_field("total_ns")
-
-
-@given(st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), st.from_regex(r"[a-z0-9.-]{1,60}", fullmatch=True))
-def test_a_cursor_comes_back_as_the_place_that_it_was_made_of(ts_ns: int, seq: int, stream: str) -> None:
-    assert q.place_of(q.cursor_of(record(ts_ns=ts_ns, seq=seq, stream=stream))) == (ts_ns, stream, seq)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1", "1.2", "1.2.", "x.1.s", "9223372036854775808.1.s", "1.9223372036854775808.s"]
-)
-def test_a_cursor_that_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInput, match="not a cursor"):
-        q.place_of(text)
-
-
-def record(*, ts_ns: int, seq: int, stream: str) -> QueryRecord:
-    return QueryRecord(
-        ts_ns=ts_ns,
-        model="iris",
-        version="v1",
-        replica="iris-v1-x",
-        stream=stream,
-        seq=seq,
-        request_id="r",
-        route="/predict",
-        format="rows",
-        status=200,
-        rows=1,
-        batch=1,
-        bytes_in=1,
-        bytes_out=1,
-        total_ns=1,
-        queue_ns=None,
-        decode_ns=None,
-        predict_ns=None,
-        encode_ns=None,
-        cold_start=False,
-        shed=False,
-        expired=False,
-        client="",
-        arm=Arm.DIRECT,
-    )

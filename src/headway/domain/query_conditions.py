@@ -1,4 +1,4 @@
-"""What people write in a question to the query log, as values: conditions, instants, spans, cursors. Pure.
+"""What people write in a question to the query log, as values: conditions, instants, spans. Pure.
 
 =====================  =======================================================================================
 ``status>=500``        a condition: field, operator, value. Text takes ``=``, ``!=`` and ``~`` (holds as a part),
@@ -23,7 +23,7 @@ from typing import Final
 
 from headway.domain.errors import InvalidInput
 from headway.domain.quantities import byte_count, seconds, span_seconds
-from headway.domain.query_log import Arm, Condition, GroupBy, LatencyField, Operator, QueryRecord
+from headway.domain.query_log import Arm, Condition, GroupBy, LatencyField, Operator
 
 TEXTS: Final = ("version", "replica", "stream", "request_id", "route", "format", "client", "arm")
 NUMBERS: Final = ("ts_ns", "seq", "status", "rows", "batch")
@@ -51,7 +51,6 @@ _RFC3339: Final = re.compile(
     r"(?P<zone>[Zz]|[+ -]\d\d:\d\d)?",
     re.ASCII,
 )
-_CURSOR: Final = re.compile(r"(?P<ts>\d{1,19})\.(?P<seq>\d{1,19})\.(?P<stream>[!-~]{1,200})", re.ASCII)
 _EPOCH_START: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SPANS_HINT: Final = "write for example 30s, 5m, 2h, 1d12h or 7d"
 _CONDITION_HINT: Final = "write for example status>=500, total>250ms, route~predict or shed=true"
@@ -209,16 +208,3 @@ def latency_field(name: str, *, where: str = "?field") -> LatencyField:
     if name not in set(LatencyField):
         raise InvalidInput(f"{name[:60]!r} is no phase", where=where, hint=f"phases: {', '.join(LatencyField)}")
     return LatencyField(name)
-
-
-def cursor_of(record: QueryRecord) -> str:
-    """The place of ``record`` in the order of records, as text."""
-    return f"{record.ts_ns}.{record.seq}.{record.stream}"
-
-
-def place_of(cursor: str, *, where: str = "?after") -> tuple[int, str, int]:
-    """``(ts_ns, stream, seq)`` of a text from :func:`cursor_of`."""
-    found = _CURSOR.fullmatch(cursor)
-    if found is None or int(found["ts"]) > _INT64 or int(found["seq"]) > _INT64:
-        raise InvalidInput(f"{cursor[:60]!r} is not a cursor", where=where, hint="give the `next` of an earlier page")
-    return int(found["ts"]), found["stream"], int(found["seq"])
