@@ -1,4 +1,8 @@
-"""``python -m headway.server CONFIG.json``: see :mod:`headway.server.boot`."""
+"""``python -m headway.server CONFIG.json``: see :mod:`headway.server.boot`.
+
+What follows the config on the command lines of workers and of their parent is between those processes
+(:mod:`headway.server.worker_start`).
+"""
 
 from __future__ import annotations
 
@@ -7,21 +11,37 @@ import sys
 import threading
 from pathlib import Path
 
-from headway.server.boot import boot
+from headway.server.worker_start import SUPERVISE, WORKER
 
 EXIT_WITHIN_S = 3.0
 
 
 def main() -> None:
     """Run, then leave as Python does (exit handlers run), but within bounds: user code may hold threads."""
-    if len(sys.argv) != 2:
-        sys.stderr.write("usage: python -m headway.server CONFIG.json\n")
-        sys.exit(2)
-    code = boot(Path(sys.argv[1]).absolute())
+    code = _run(sys.argv[1:])
     overdue = threading.Timer(EXIT_WITHIN_S, os._exit, (code,))
     overdue.daemon = True
     overdue.start()
     sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    match arguments:
+        case [config]:
+            from headway.server.boot import boot
+
+            return boot(Path(config).absolute())
+        case [config, option, *numbers] if option == WORKER:
+            from headway.server.worker_boot import boot_worker
+
+            return boot_worker(Path(config).absolute(), numbers)
+        case [config, option, listening] if option == SUPERVISE:
+            # Without the model server's own modules: this process only waits.
+            from headway.server.workers import supervise_spawned
+
+            return supervise_spawned(Path(config).absolute(), int(listening))
+    sys.stderr.write("usage: python -m headway.server CONFIG.json\n")
+    return 2
 
 
 if __name__ == "__main__":

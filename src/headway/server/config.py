@@ -30,6 +30,8 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     timeout_s: float = 30.0
     """Time limit of one request from arrival to answer; then 504."""
     max_body_bytes: int = 32 * 1024 * 1024
+    workers: int = 1
+    """Processes that serve one replica; above 1 they are forked from one that has loaded the model."""
 
 
 class PayloadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,6 +72,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Rotated files kept beside the present one: ``log.1`` is the newest of them."""
     drain_delay_s: float = 0.0
     """After SIGTERM: how long to go on accepting before closing the listener (Kubernetes endpoint lag)."""
+    worker_hang_s: float = 60.0
+    """A worker whose event loop has not turned for this long is killed; other workers go on. Of no meaning for one."""
     query_log_dir: str | None = None
     """Folder for the segments of the query log; None: no log."""
     payloads: PayloadOptions | None = None

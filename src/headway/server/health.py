@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from headway.domain.errors import HeadwayError, NotReady
@@ -34,6 +35,8 @@ class Health:
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
         self.draining = False
+        self.obstacle: Callable[[], str | None] | None = None
+        """Why the replica as a whole is not ready, where it is more than this process."""
 
     def live(self, request: Request) -> Response:
         """The loop is alive if this is answered at all."""
@@ -41,16 +44,18 @@ class Health:
 
     def ready(self, request: Request) -> Response:
         """Whether new requests are welcome."""
-        if self.draining:
-            return error_response(NotReady("this replica is draining"), request)
-        return _OK
+        reason = "this replica is draining" if self.draining else None
+        if reason is None and self.obstacle is not None:
+            reason = self.obstacle()
+        return _OK if reason is None else error_response(NotReady(reason), request)
 
     def status(self, request: Request) -> Response | None:
         """The model's ``health_status``."""
         if self._model.health_status is None:
             return self.ready(request)
-        if self.draining:
-            return error_response(NotReady("this replica is draining"), request)
+        ready = self.ready(request)
+        if ready is not _OK:
+            return ready
         self._askers.append(request)
         if self._timer is None:
             self._timer = self._loop.call_later(STATUS_TIMEOUT_S, self._give_up)

@@ -1,92 +1,58 @@
-"""The listening socket, the one-second tick, and the way out: drain on SIGTERM or SIGINT.
+"""Serving: connections, the one-second tick, and the way out: drain on SIGTERM or SIGINT.
 
 Draining, in this order: not ready, and ``Connection: close`` on every answer; after ``drain_delay_s`` no new
 connections and idle ones closed; when the last request is answered, done. How long that may take is for
 whoever sent the signal to bound.
+
+In a seat of several workers (:class:`~headway.server.worker_board.Seat`) the socket is shared, metrics are summed, and
+ready means that all of them are.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
 import socket
-import stat
 import time
-from pathlib import Path
+from typing import Final
 
-from headway.domain.errors import InvalidSpec
+import msgspec
+
+from headway.server.acceptor import Acceptor
 from headway.server.app import Application
 from headway.server.config import ServerConfig
 from headway.server.connections import Shared
 from headway.server.execution import Execution
 from headway.server.http import Renderer
+from headway.server.listening import BACKLOG, bound_address, remove_socket, socket_inode
 from headway.server.protocol import HttpProtocol
 from headway.server.query_log import writer_of
 from headway.server.shadow import ShadowSender
+from headway.server.shared_metrics import SharedMetrics
+from headway.server.worker_board import Phase, Seat
 
 log = logging.getLogger("headway.server")
 
-BACKLOG = 4096
-TICK_S = 1.0
-DRAIN_CHECK_S = 0.02
+TICK_S: Final = 1.0
+DRAIN_CHECK_S: Final = 0.02
 
-
-def open_socket(listen: str) -> socket.socket:
-    """A bound, listening socket for ``unix:/path`` or ``tcp:host:port``.
-
-    A socket file left behind by an earlier process is replaced; any other file at the path is not.
-    """
-    scheme, _, address = listen.partition(":")
-    if scheme == "unix" and address:
-        return _open_unix(address)
-    host, _, port = address.rpartition(":")
-    if scheme != "tcp" or not host or not port.isdigit() or int(port) > 65535:
-        raise InvalidSpec(f"listen address {listen!r}", hint="unix:/path or tcp:host:port")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
-
-
-def _open_unix(path: str) -> socket.socket:
-    """Bound under another name and moved into place: at no moment is there no socket at ``path``."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise OSError(errno.EADDRINUSE, f"a file that is no socket is in the way ({path})")
-    fresh = f"{path}.n"
-    Path(fresh).unlink(missing_ok=True)
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        before = os.umask(0o177)
-        try:
-            opened.bind(fresh)
-        finally:
-            os.umask(before)
-        opened.listen(BACKLOG)
-        os.replace(fresh, path)
-    except OSError as error:
-        opened.close()
-        raise OSError(error.errno, f"{error.strerror} ({path})") from None
-    return opened
-
-
-def bound_address(opened: socket.socket, listen: str) -> str:
-    """``listen`` with the port that was chosen."""
-    if opened.family == socket.AF_UNIX:
-        return listen
-    host, port = opened.getsockname()[:2]
-    return f"tcp:[{host}]:{port}" if opened.family == socket.AF_INET6 else f"tcp:{host}:{port}"
+_NOT_READY: Final = {
+    Phase.STARTING: "not all workers of this replica serve yet",
+    Phase.SERVING: None,
+    Phase.DRAINING: "this replica is draining",
+}
 
 
 class ModelServer:
-    """Serves one model until it is told to stop."""
+    """Serves one model until it is told to stop; ``seat`` is this process's among several workers."""
 
-    def __init__(self, config: ServerConfig, execution: Execution) -> None:
-        self._config = config
+    def __init__(self, config: ServerConfig, execution: Execution, seat: Seat | None = None) -> None:
+        self._config = config if seat is None else _share_of(config)
         self._execution = execution
+        self._seat = seat
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -108,7 +74,8 @@ class ModelServer:
         renderer = Renderer(version=config.version, replica_id=config.replica_id, now=time.time())
         shared = Shared(app.handle, renderer, max_body_bytes=config.options.max_body_bytes, unhandled=app.unhandled)
         server = await self._listen(loop, shared, opened)
-        ticking = asyncio.create_task(self._tick(shared))
+        metrics = self._take_seat(app)
+        ticking = asyncio.create_task(self._tick(app, shared, server))
         try:
             await self._stop.wait()
             app.drain()
@@ -119,7 +86,7 @@ class ModelServer:
             for connection in tuple(shared.connections):
                 connection.close_if_idle()
             # Polled, so that the hot path need not keep count for it.
-            while any(connection.busy for connection in shared.connections):  # noqa: ASYNC110
+            while _accepting(server) or any(connection.busy for connection in shared.connections):  # noqa: ASYNC110
                 await asyncio.sleep(DRAIN_CHECK_S)
         finally:
             ticking.cancel()
@@ -133,55 +100,85 @@ class ModelServer:
             app.predictor.stop()
             if query_log is not None:
                 query_log.stop()
+            if metrics is not None:
+                metrics.publish(app.telemetry.snapshot())
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, shared: Shared, opened: socket.socket) -> asyncio.Server:
+    async def _listen(
+        self, loop: asyncio.AbstractEventLoop, shared: Shared, opened: socket.socket
+    ) -> asyncio.Server | Acceptor:
         def connection() -> HttpProtocol:
             return HttpProtocol(shared)
 
         opened.setblocking(False)
+        seat = self._seat
+        if seat is not None:
+            acceptor = Acceptor(opened, connection, seat.board, seat.slot, lambda: len(shared.connections))
+            acceptor.start()
+            return acceptor
         if opened.family == socket.AF_UNIX:
             return await loop.create_unix_server(connection, sock=opened, backlog=BACKLOG)
         return await loop.create_server(connection, sock=opened, backlog=BACKLOG)
 
-    async def _tick(self, shared: Shared) -> None:
+    def _take_seat(self, app: Application) -> SharedMetrics | None:
+        """Count with the other workers, be ready when all are, and say that this one listens."""
+        seat = self._seat
+        if seat is None:
+            return None
+        metrics = app.telemetry.shared = SharedMetrics(seat.board, seat.slot)
+        metrics.beat()
+        metrics.publish(app.telemetry.snapshot())
+        app.health.obstacle = lambda: _NOT_READY[metrics.phase]
+        os.write(seat.report, b"l")
+        os.close(seat.report)
+        return metrics
+
+    async def _tick(self, app: Application, shared: Shared, server: asyncio.Server | Acceptor) -> None:
+        metrics = app.telemetry.shared
         while True:
             await asyncio.sleep(TICK_S)
             shared.tick += 1
             shared.renderer.set_date(time.time())
             for connection in tuple(shared.connections):
                 connection.check(shared.tick)
+            if metrics is not None and self._seat is not None:
+                if os.getppid() != self._seat.parent:  # where the kernel does not see to it
+                    os._exit(0)
+                metrics.beat()
+                metrics.publish(app.telemetry.snapshot())
+                if isinstance(server, Acceptor):
+                    server.count()
 
 
-def serve(config: ServerConfig, execution: Execution, opened: socket.socket) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed."""
+def serve(config: ServerConfig, execution: Execution, opened: socket.socket, seat: Seat | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed, except by workers."""
     address = bound_address(opened, config.listen)
-    inode = _inode(address)
+    inode = socket_inode(address) if seat is None else None
 
     async def main() -> None:
-        server = ModelServer(config, execution)
+        server = ModelServer(config, execution, seat)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
-        log.info("listening on %s", address)
+        if seat is None:
+            log.info("listening on %s", address)
         await server.serve(opened)
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main())
     finally:
-        # Not the file of a successor that took over the path.
-        if inode is not None and _inode(address) == inode:
-            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+        remove_socket(address, inode)
 
 
-def _inode(address: str) -> tuple[int, int] | None:
-    if not address.startswith("unix:"):
-        return None
-    try:
-        found = os.stat(address.removeprefix("unix:"))
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _accepting(server: asyncio.Server | Acceptor) -> bool:
+    return isinstance(server, Acceptor) and server.opening
+
+
+def _share_of(config: ServerConfig) -> ServerConfig:
+    """One worker's part of what the replica may hold, rounded up."""
+    options = config.options
+    share = -(-options.max_queue // options.workers)
+    return msgspec.structs.replace(config, options=msgspec.structs.replace(options, max_queue=share))
 
 
 def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:

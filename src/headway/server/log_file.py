@@ -2,15 +2,27 @@
 
 Rotation renames the file, opens a new one and puts it under the same descriptors (dup2). A write goes to the
 old file or to the new one, never nowhere: C code and child processes need not know.
+
+Of several processes that write one file exactly one rotates. The others :meth:`RotatingLog.follow`: they look
+whether the path still names the file they write, and open it anew when it does not. Until they look (half a second)
+they write the end of ``log.1``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import logging
 import os
+import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+
+from headway.server.config import ServerConfig
+
+log = logging.getLogger("headway.server")
 
 CHECK_EVERY_S = 0.5
 
@@ -32,17 +44,23 @@ class RotatingLog:
             with contextlib.suppress(AttributeError):
                 stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
 
-    def start(self) -> None:
-        """Check the size twice a second on a thread of its own: the main thread may be in ``load`` for long."""
+    def start(self, *, follows: bool = False) -> None:
+        """Look twice a second on a thread of its own: the main thread may be in ``load`` for long.
+
+        ``follows``: another process rotates.
+        """
         if self._thread is None:
-            self._thread = threading.Thread(target=self._watch, name="headway-log", daemon=True)
+            self._stopped.clear()
+            look = self.follow if follows else self.rotate_if_full
+            self._thread = threading.Thread(target=self._watch, args=(look,), name="headway-log", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; the descriptors stay."""
+        """End the thread; the descriptors stay. :meth:`start` begins again. Idempotent."""
+        thread, self._thread = self._thread, None
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join()
+        if thread is not None:
+            thread.join()
 
     def rotate_if_full(self) -> bool:
         """Rotate when the file is above its limit; True when it was."""
@@ -58,6 +76,18 @@ class RotatingLog:
         self._open()
         return True
 
+    def follow(self) -> bool:
+        """Go over to the file at the path when another process has rotated; True when it had."""
+        own = os.fstat(1)
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return False  # in the midst of a rotation
+        if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino):
+            return False
+        self._open()
+        return True
+
     def _numbered(self, number: int) -> str:
         return f"{self._path}.{number}"
 
@@ -67,8 +97,39 @@ class RotatingLog:
         os.dup2(opened, 2)
         os.close(opened)
 
-    def _watch(self) -> None:
+    def _watch(self, look: Callable[[], bool]) -> None:
         while not self._stopped.wait(CHECK_EVERY_S):
             # A full disk or a removed folder must not end the rotation for good.
             with contextlib.suppress(OSError):
-                self.rotate_if_full()
+                look()
+
+
+def open_log(config: ServerConfig) -> RotatingLog | None:
+    """Where everything that this process prints goes from now on, its stacks too; None: where it goes anyway.
+
+    The log is neither rotated nor followed yet. Raises ``OSError``.
+    """
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    name_log("headway")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    rotating = None
+    if config.log_file is not None:
+        rotating = RotatingLog(Path(config.log_file), max_bytes=config.log_max_bytes, files=config.log_files)
+        rotating.redirect()
+    faulthandler.enable()  # a segmentation fault in native code leaves its Python stack in the log
+    open_stacks(config)
+    return rotating
+
+
+def name_log(name: str) -> None:
+    """Who speaks in the lines of the server's own log."""
+    for handler in log.handlers:
+        handler.setFormatter(logging.Formatter(f"%(asctime)s {name} %(levelname)s %(message)s"))
+
+
+def open_stacks(config: ServerConfig) -> None:
+    """From now on SIGUSR2 appends the stack of every thread to the stack file."""
+    if config.stack_file is not None:
+        stacks = open(config.stack_file, "a", encoding="utf-8")  # noqa: SIM115 - open as long as the process lives
+        faulthandler.register(signal.SIGUSR2, file=stacks, all_threads=True)

@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter_ns
 from typing import Any, Final
+
+import msgspec
 
 MAX_CUSTOM_NAMES: Final = 100
 MAX_CUSTOM_SERIES: Final = 50
@@ -40,6 +43,16 @@ class Histogram:
         """Observed in nanoseconds, exposed in seconds."""
         return cls(DURATION_BOUNDS_S, 1e-9)
 
+    @classmethod
+    def of_rows(cls) -> Histogram:
+        """Observed and exposed in rows, or requests."""
+        return cls(ROW_BOUNDS)
+
+    def with_totals(self, counts: list[int], total: float) -> Histogram:
+        """This one, holding what was observed elsewhere by the same bounds."""
+        self.counts, self.total = counts, total
+        return self
+
     def observe(self, value: float) -> None:
         """Count one observation."""
         self.counts[bisect_left(self._bounds, value)] += 1
@@ -69,6 +82,25 @@ def histogram_family(name: str, text: str, samples: Iterable[tuple[Labels, Histo
     yield f"# TYPE {name} histogram"
     for labels, histogram in samples:
         yield from histogram.lines(name, labels)
+
+
+def add_counts(left: Sequence[int], right: Sequence[int]) -> list[int]:
+    """Bucket by bucket."""
+    return [a + b for a, b in zip(left, right, strict=True)]
+
+
+class CustomSeries(msgspec.Struct, array_like=True):
+    """One series of the model's own metrics."""
+
+    kind: str
+    name: str
+    labels: Labels
+    value: float
+    """A timer's sum in nanoseconds."""
+    counts: list[int]
+    """A timer's buckets; empty for the others."""
+    at_ns: int
+    """When a gauge was set (``perf_counter_ns``)."""
 
 
 class CustomMetrics:
@@ -132,19 +164,39 @@ class CustomMetrics:
         if kind == "COUNTER":
             series[labels] = series.get(labels, 0.0) + number
         elif kind == "GAUGE":
-            series[labels] = number
+            series[labels] = number, perf_counter_ns()
         else:
             series.setdefault(labels, Histogram.of_durations()).observe(number * 1e6)
         return True
 
+    def series(self) -> Iterable[CustomSeries]:
+        """All of them as they are now."""
+        for (kind, name), found in self._series.items():
+            for labels, value in found.items():
+                if kind == "TIMER":
+                    yield CustomSeries(kind, name, labels, value.total, list(value.counts), 0)
+                elif kind == "GAUGE":
+                    yield CustomSeries(kind, name, labels, value[0], [], value[1])
+                else:
+                    yield CustomSeries(kind, name, labels, value, [], 0)
+
     def lines(self) -> Iterable[str]:
-        """All of them."""
-        for (kind, name), series in self._series.items():
-            text = f"Reported by the model ({kind})."
-            if kind == "TIMER":
-                yield from histogram_family(name, text, series.items())
-            else:
-                yield from family(name, kind.lower(), text, series.items())
+        """All of them as text."""
+        return custom_lines(self.series())
+
+
+def custom_lines(found: Iterable[CustomSeries]) -> Iterable[str]:
+    """The families of the model's own metrics."""
+    families: dict[tuple[str, str], list[CustomSeries]] = {}
+    for one in found:
+        families.setdefault((one.kind, one.name), []).append(one)
+    for (kind, name), series in families.items():
+        text = f"Reported by the model ({kind})."
+        if kind == "TIMER":
+            timers = ((s.labels, Histogram.of_durations().with_totals(s.counts, s.value)) for s in series)
+            yield from histogram_family(name, text, timers)
+        else:
+            yield from family(name, kind.lower(), text, ((s.labels, s.value) for s in series))
 
 
 def _label_text(labels: Labels) -> str:

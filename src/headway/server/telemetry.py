@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from time import perf_counter_ns
 
 from headway.server.http import Request
-from headway.server.metrics import ROW_BOUNDS, CustomMetrics, Histogram, Labels, family, histogram_family
+from headway.server.metrics import CustomMetrics, Histogram, Labels, custom_lines, family, histogram_family
+from headway.server.process_usage import resident_bytes
+from headway.server.shared_metrics import SharedMetrics, Snapshot
 
 
 class Telemetry:
-    """One per process. ``model`` and ``version`` are labels of every series."""
+    """One per process. ``model`` and ``version`` are labels of every series.
+
+    Where several processes serve one replica (:attr:`shared`), each counts for itself and whichever is asked shows the
+    sum of all.
+    """
 
     def __init__(self, *, model: str, version: str, replica_id: str) -> None:
         self.const: Labels = (("model", model), ("version", version))
@@ -23,14 +28,28 @@ class Telemetry:
         self.decode = Histogram.of_durations()
         self.predict = Histogram.of_durations()
         self.encode = Histogram.of_durations()
-        self.batch_rows = Histogram(ROW_BOUNDS)
-        self.batch_requests = Histogram(ROW_BOUNDS)
+        self.batch_rows = Histogram.of_rows()
+        self.batch_requests = Histogram.of_rows()
         self.expired = 0
         self.abandoned = 0
         self.custom = CustomMetrics(self.const)
         self.gauges: list[tuple[str, str, Callable[[], float]]] = []
-        """Name, help and value of what is read when it is asked for."""
-        self.counters: list[tuple[str, str, Callable[[], Iterable[tuple[Labels, float]]]]] = []
+        """Name, help and value of what is read when it is asked for; added up over processes."""
+        self.counters: list[tuple[str, str, Callable[[], Iterable[tuple[Labels, float]]]]] = [
+            (
+                "headway_requests_expired_total",
+                "Answered 504 before an answer was there.",
+                lambda: [((), self.expired)],
+            ),
+            ("headway_requests_abandoned_total", "Whose client went away.", lambda: [((), self.abandoned)]),
+            (
+                "headway_model_metrics_refused_total",
+                "Malformed or too many entries from the model's own metrics.",
+                lambda: [((), self.custom.refused)],
+            ),
+        ]
+        """Name, help and samples; added up over processes."""
+        self.shared: SharedMetrics | None = None
 
     def answered(self, request: Request, status: int) -> None:
         """A request got its answer (routes are few: the label is bounded)."""
@@ -38,12 +57,42 @@ class Telemetry:
         self._answered[key] = self._answered.get(key, 0) + 1
         self.duration.observe(perf_counter_ns() - request.received_ns)
 
-    def render(self) -> bytes:
-        """The whole exposition."""
-        return ("\n".join(self._lines()) + "\n").encode()
+    def snapshot(self) -> Snapshot:
+        """What this process has counted until now."""
+        answered: dict[str, dict[int, int]] = {}
+        for (route, status), count in self._answered.items():
+            answered.setdefault(route, {})[status] = count
+        return Snapshot(
+            answered,
+            {name: (list(histogram.counts), histogram.total) for name, histogram in self._histograms()},
+            {name: list(samples()) for name, _, samples in self.counters},
+            {name: read() for name, _, read in self.gauges},
+            list(self.custom.series()),
+        )
 
-    def _lines(self) -> Iterable[str]:
+    def render(self) -> bytes:
+        """The whole exposition, of all processes of the replica."""
+        own = self.snapshot()
+        whole = own if self.shared is None else self.shared.gather(own)
+        return ("\n".join(self._lines(whole)) + "\n").encode()
+
+    def _histograms(self) -> tuple[tuple[str, Histogram], ...]:
+        return (
+            ("duration", self.duration),
+            ("queue", self.queue),
+            ("decode", self.decode),
+            ("predict", self.predict),
+            ("encode", self.encode),
+            ("batch_rows", self.batch_rows),
+            ("batch_requests", self.batch_requests),
+        )
+
+    def _lines(self, whole: Snapshot) -> Iterable[str]:
         const = self.const
+
+        def durations(name: str) -> Histogram:
+            return Histogram.of_durations().with_totals(*whole.histograms[name])
+
         yield from family(
             "headway_model_info", "gauge", "What runs here.", [((*const, ("replica", self._replica_id)), 1)]
         )
@@ -53,51 +102,54 @@ class Telemetry:
             "Requests answered, by route and status.",
             [
                 ((*const, ("route", route), ("status", str(status))), count)
-                for (route, status), count in sorted(self._answered.items())
+                for route, statuses in sorted(whole.answered.items())
+                for status, count in sorted(statuses.items())
             ],
         )
         yield from histogram_family(
-            "headway_request_duration_seconds", "From the last byte in to the answer.", [(const, self.duration)]
+            "headway_request_duration_seconds", "From the last byte in to the answer.", [(const, durations("duration"))]
         )
-        phases = (("queue", self.queue), ("decode", self.decode), ("predict", self.predict), ("encode", self.encode))
         yield from histogram_family(
             "headway_phase_duration_seconds",
             "Phases of a prediction; predict is per call, the others per request.",
-            [((*const, ("phase", name)), histogram) for name, histogram in phases],
+            [((*const, ("phase", name)), durations(name)) for name in ("queue", "decode", "predict", "encode")],
         )
-        yield from histogram_family("headway_batch_rows", "Rows per call of predict.", [(const, self.batch_rows)])
-        yield from histogram_family(
-            "headway_batch_requests", "Requests per call of predict.", [(const, self.batch_requests)]
-        )
-        yield from family(
-            "headway_requests_expired_total",
-            "counter",
-            "Answered 504 before an answer was there.",
-            [(const, self.expired)],
-        )
-        yield from family(
-            "headway_requests_abandoned_total", "counter", "Whose client went away.", [(const, self.abandoned)]
-        )
-        yield from family(
-            "headway_model_metrics_refused_total",
-            "counter",
-            "Malformed or too many entries from the model's own metrics.",
-            [(const, self.custom.refused)],
-        )
-        for name, text, samples in self.counters:
-            yield from family(name, "counter", text, [((*const, *labels), value) for labels, value in samples()])
-        for name, text, read in self.gauges:
-            yield from family(name, "gauge", text, [(const, read())])
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        yield from family("process_cpu_seconds_total", "counter", "CPU time.", [((), usage.ru_utime + usage.ru_stime)])
-        yield from family("process_resident_memory_bytes", "gauge", "Resident memory.", [((), resident_bytes())])
-        yield from self.custom.lines()
+        for name, text in (
+            ("batch_rows", "Rows per call of predict."),
+            ("batch_requests", "Requests per call of predict."),
+        ):
+            histogram = Histogram.of_rows().with_totals(*whole.histograms[name])
+            yield from histogram_family(f"headway_{name}", text, [(const, histogram)])
+        for name, text, _ in self.counters:
+            samples = whole.counters.get(name, [])
+            yield from family(name, "counter", text, [((*const, *labels), value) for labels, value in samples])
+        for name, text, _ in self.gauges:
+            yield from family(name, "gauge", text, [(const, whole.gauges.get(name, 0.0))])
+        yield from self._process_lines()
+        yield from custom_lines(whole.custom)
 
-
-def resident_bytes() -> int:
-    """Resident memory of this process; 0 where the kernel does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * resource.getpagesize()
+    def _process_lines(self) -> Iterable[str]:
+        shared = self.shared
+        if shared is None:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            cpu, memory = usage.ru_utime + usage.ru_stime, float(resident_bytes())
+            cpu_text, memory_text = "CPU time.", "Resident memory."
+        else:
+            const = self.const
+            yield from family("headway_workers", "gauge", "Processes that take requests.", [(const, shared.running)])
+            yield from family(
+                "headway_worker_start", "gauge", "How they come to be.", [((*const, ("mode", shared.mode)), 1)]
+            )
+            yield from family(
+                "headway_worker_restarts_total",
+                "counter",
+                "Processes started in the place of one that had ended.",
+                [(const, shared.restarts)],
+            )
+            cpu, memory = shared.cpu_seconds(), float(shared.memory_bytes)
+            cpu_text = "CPU time of all processes of the replica."
+            memory_text = (
+                "Memory of all processes of the replica, shared pages counted once (PSS); now and then measured."
+            )
+        yield from family("process_cpu_seconds_total", "counter", cpu_text, [((), cpu)])
+        yield from family("process_resident_memory_bytes", "gauge", memory_text, [((), memory)])
