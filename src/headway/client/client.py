@@ -30,6 +30,7 @@ from headway.api.schemas import (
 from headway.client.connection import CONTROL, Connection
 from headway.client.discovery import discover
 from headway.client.progress import Progress
+from headway.client.query_log import QueryLogCalls
 from headway.client.rollout import Rollout, answering, follow, is_live, pages, shifted
 from headway.client.wire import lines_of, view_of, views_of
 from headway.domain.errors import BundleNotFound, InvalidInput
@@ -46,7 +47,7 @@ _CHUNK: Final = 256 * 1024
 Told = Callable[[Progress], None]
 
 
-class Client:
+class Client(QueryLogCalls):
     """One Headway, found by ``url``, ``HEADWAY_URL`` or what runs on this machine's home directory.
 
     ``token``: default ``HEADWAY_TOKEN``, else the home's own admin token (shown to this machine only). ``home``:

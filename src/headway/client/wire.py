@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -96,20 +97,37 @@ def views_of(kind: type[V], data: object, said_by: str) -> list[V]:
     return [view_of(kind, one, said_by) for one in data]
 
 
-def events_of(chunks: Iterable[bytes], said_by: str) -> Iterator[EventView | None]:
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One server-sent event: where to resume after it, and what it says."""
+
+    id: str
+    data: str
+
+
+def frames_of(chunks: Iterable[bytes]) -> Iterator[Frame | None]:
     """Events from a stream (WHATWG HTML, *Server-sent events*), as far as Headway's own streams need it.
 
     None stands for a comment: nothing happened, but the other side is there.
     """
     data: list[str] = []
+    place = ""
     for line in lines_of(chunks):
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
+        elif line.startswith("id:"):
+            place = line[3:].removeprefix(" ")
         elif line.startswith(":"):
             yield None
         elif not line and data:
-            yield view_of(EventView, json_of("\n".join(data).encode(), said_by), said_by)
+            yield Frame(place, "\n".join(data))
             data.clear()
+
+
+def events_of(chunks: Iterable[bytes], said_by: str) -> Iterator[EventView | None]:
+    """The events of Headway's own log from a stream; None as in :func:`frames_of`."""
+    for frame in frames_of(chunks):
+        yield None if frame is None else view_of(EventView, json_of(frame.data.encode(), said_by), said_by)
 
 
 def lines_of(chunks: Iterable[bytes]) -> Iterator[str]:
