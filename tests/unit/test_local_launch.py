@@ -73,6 +73,12 @@ def test_thread_pools_have_the_size_of_the_cpu_share(tmp_path: Path, cpu: int | 
     assert {env.get(n) for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {threads}
 
 
+@pytest.mark.parametrize(("cpu", "workers", "threads"), [(4000, 4, "1"), (4000, 3, "2"), (500, 2, "1")])
+def test_workers_share_the_cpu_share(tmp_path: Path, cpu: int, workers: int, threads: str) -> None:
+    env = launcher(tmp_path).environment(spec(cpu_millicores=cpu, server={"workers": workers}))
+    assert env["OMP_NUM_THREADS"] == threads
+
+
 def test_the_spec_has_the_last_word_but_for_what_identifies_the_replica(tmp_path: Path) -> None:
     wished = {"OMP_NUM_THREADS": "7", "PATH": "/mine", "HEADWAY_REPLICA": "x", "HEADWAY_HOME": "y", "PYTHONPATH": "/p"}
     env = launcher(tmp_path, PATH="/bin").environment(spec(cpu_millicores=1000, env=wished))
@@ -95,21 +101,24 @@ def test_the_library_holds_headway_alone_and_follows_a_move(tmp_path: Path) -> N
 
 
 def test_orders_are_the_model_servers_config(tmp_path: Path, folder: ReplicaFolder) -> None:
-    server = {"max_batch_size": 8, "timeout_s": 5, "sample": "sample.json"}
+    server = {"max_batch_size": 8, "timeout_s": 5, "workers": 2, "sample": "sample.json", "metrics_compat": "seldon"}
     record = ReplicaRecord(spec=spec(server=server), socket=str(tmp_path / "r.sock"))
     for leftover in (folder.failure, folder.stack, tmp_path / "r.sock"):
         leftover.touch()
     argv = launcher(tmp_path).write_orders(folder, record)
     assert argv == ["/env/bin/python", "-m", "headway.server", str(folder.config)]
     config = read_config(folder.config)
-    assert config.options == ServerOptions(max_batch_size=8, timeout_s=5.0)
+    assert config.options == ServerOptions(max_batch_size=8, timeout_s=5.0, workers=2)
+    assert (config.metrics_compat, config.worker_hang_s) == ("seldon", 31.0)
     assert (config.sample, config.entrypoint, config.listen) == ("sample.json", "model:Iris", f"unix:{tmp_path}/r.sock")
     assert (config.log_file, config.shadow_gateway) == (str(folder.log), "unix:/run/gateway.sock")
     assert config.query_log_dir == str(tmp_path / "segments")
     assert not any(p.exists() for p in (folder.failure, folder.stack, tmp_path / "r.sock"))
 
 
-@pytest.mark.parametrize("server", [{"max_batchsize": 8}, {"max_queue": "many"}, {"sample": 3}])
+@pytest.mark.parametrize(
+    "server", [{"max_batchsize": 8}, {"max_queue": "many"}, {"sample": 3}, {"metrics_compat": "x"}]
+)
 def test_options_that_do_not_fit_are_refused(tmp_path: Path, folder: ReplicaFolder, server: dict[str, object]) -> None:
     with pytest.raises(InvalidSpec) as caught:
         launcher(tmp_path).write_orders(folder, ReplicaRecord(spec=spec(server=server), socket="s"))

@@ -60,8 +60,10 @@ def test_defaults_are_filled_into_the_version_level() -> None:
             "maxQueue": 256,
             "timeout": "30s",
             "maxBodySize": "32Mi",
+            "workers": 1,
         },
         "queryLog": {"payloads": None},
+        "metrics": {"compat": None},
         "probes": {
             "startup": {
                 **probe,
@@ -108,6 +110,7 @@ def test_the_version_level_is_read_back_in_the_units_of_the_runtime() -> None:
                     "maxQueue": 9,
                     "timeout": "1m30s",
                     "maxBodySize": "1M",
+                    "workers": 3,
                 },
                 "probes": {"readiness": {"path": "/health/status", "initialDelaySeconds": 7}},
                 "queryLog": {"payloads": {"sample": "2.50%", "redact": ["b", "a"]}},
@@ -128,6 +131,7 @@ def test_the_version_level_is_read_back_in_the_units_of_the_runtime() -> None:
         "max_queue": 9,
         "timeout_s": 90.0,
         "max_body_bytes": 1_000_000,
+        "workers": 3,
     }
     assert (spec.timeout_s, spec.max_queue, spec.termination_grace_s) == (90.0, 9, 5.0)
     # A probe that is given in part keeps the other defaults of its own kind.
@@ -172,6 +176,8 @@ def test_what_is_of_the_deployment_makes_no_new_version(spec: dict[str, Any]) ->
         {"env": [{"name": "A", "value": "1"}]},
         {"resources": {"memory": "64Mi"}},
         {"server": {"maxQueue": 255}},
+        {"server": {"workers": 2}},
+        {"metrics": {"compat": "seldon"}},
         {"probes": {"liveness": {"periodSeconds": 11}}},
         {"terminationGracePeriodSeconds": 31},
     ],

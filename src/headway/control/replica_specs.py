@@ -17,6 +17,8 @@ def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str
     server = dict(spec.server_options())
     if spec.model.sample is not None:
         server["sample"] = spec.model.sample
+    if spec.metrics.compat is not None:
+        server["metrics_compat"] = spec.metrics.compat
     payloads = spec.payload_options()
     if payloads is not None:
         server["payloads"] = payloads

@@ -52,12 +52,18 @@ class ReplicaSpec:
     """``module:attribute``; None lets the model server find it."""
     probes: Probes
     server: Mapping[str, Any] = field(default_factory=dict)
-    """Model server options by their names in ``headway.server.config.ServerConfig``."""
+    """By their names in ``headway.server.config``: fields of ``ServerOptions``, and those of the config they go to."""
     env: Mapping[str, str] = field(default_factory=dict)
     cpu_millicores: int | None = None
     memory_bytes: int | None = None
     termination_grace_s: float = 30.0
     """From SIGTERM to SIGKILL."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that serve this replica."""
+        workers = self.server.get("workers", 1)
+        return workers if isinstance(workers, int) and workers > 0 else 1
 
 
 @dataclass(frozen=True, slots=True)

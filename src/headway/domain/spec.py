@@ -1,9 +1,9 @@
 """The deployment document, ``ModelDeployment``: one for laptop and cluster.
 
 Field names follow Kubernetes. What is unknown, or not supported by this release, is refused by name, never
-ignored. The *version-level* part (model, env, resources, server, probes, grace period) is everything that
-touches a replica and goes into the version's digest; the *deployment-level* part (scaling, traffic, sticky,
-shadow) can change without a new version.
+ignored. The *version-level* part (model, env, resources, server, query log, metrics, probes, grace period) is
+everything that touches a replica and goes into the version's digest; the *deployment-level* part (scaling, traffic,
+sticky, shadow) can change without a new version.
 """
 
 from __future__ import annotations
@@ -94,6 +94,9 @@ class Server(_Part):
     max_queue: int = Field(default=256, ge=1, le=100_000, description="Requests that may wait; beyond it 429.")
     timeout: Duration = Field(default="30s", description="Time limit of one request; then 504.")
     max_body_size: Bytes = Field(default="32Mi", description="Largest request body; then 413.")
+    workers: int = Field(
+        default=1, ge=1, le=64, description="Processes that serve one replica with one loaded model: cores for it."
+    )
 
     @model_validator(mode="after")
     def _sane(self) -> Server:
@@ -128,6 +131,12 @@ class Payloads(_Part):
 
 class QueryLog(_Part):
     payloads: Payloads | None = Field(default=None, description="Left out, no payload is kept.")
+
+
+class Metrics(_Part):
+    compat: Literal["seldon"] | None = Field(
+        default=None, description="seldon: /metrics also shows the names and labels of Seldon Core."
+    )
 
 
 class Probe(_Part):
@@ -219,6 +228,7 @@ class VersionSpec(_Part):
     resources: Resources = Resources()
     server: Server = Server()
     query_log: QueryLog = QueryLog()
+    metrics: Metrics = Metrics()
     probe_set: Probes = Field(default=Probes(), alias="probes")
     termination_grace_period_seconds: int = Field(default=30, ge=0, le=3600)
 
@@ -240,6 +250,7 @@ class VersionSpec(_Part):
             "max_queue": self.server.max_queue,
             "timeout_s": seconds(self.server.timeout),
             "max_body_bytes": byte_count(self.server.max_body_size),
+            "workers": self.server.workers,
         }
 
     def payload_options(self) -> dict[str, Any] | None:

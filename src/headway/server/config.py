@@ -11,9 +11,12 @@ This is the door between a runtime and the model server. Files named here are th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+MetricsCompat = Literal["seldon"] | None
+"""Whose names and labels ``/metrics`` shows beside Headway's own."""
 
 
 class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -72,6 +75,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Rotated files kept beside the present one: ``log.1`` is the newest of them."""
     drain_delay_s: float = 0.0
     """After SIGTERM: how long to go on accepting before closing the listener (Kubernetes endpoint lag)."""
+    metrics_compat: MetricsCompat = None
     worker_hang_s: float = 60.0
     """A worker whose event loop has not turned for this long is killed; other workers go on. Of no meaning for one."""
     query_log_dir: str | None = None

@@ -18,7 +18,7 @@ import headway
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.domain.errors import InvalidSpec
 from headway.domain.replicas import ReplicaSpec
-from headway.server.config import PayloadOptions, ServerConfig, options_from, write_config
+from headway.server.config import MetricsCompat, PayloadOptions, ServerConfig, options_from, write_config
 
 HOME_VARIABLE = "HEADWAY_HOME"
 REPLICA_VARIABLE = "HEADWAY_REPLICA"
@@ -60,8 +60,9 @@ class Launcher:
         Raises :class:`InvalidSpec` when the spec's server options do not fit, ``OSError`` for a full disk.
         """
         spec = record.spec
-        values = dict(spec.server)
+        values, liveness = dict(spec.server), spec.probes.liveness
         sample = values.pop("sample", None)
+        compat = values.pop("metrics_compat", None)
         payloads = values.pop("payloads", None)
         try:
             config = ServerConfig(
@@ -74,6 +75,8 @@ class Launcher:
                 entrypoint=spec.entrypoint,
                 options=options_from(values),
                 sample=msgspec.convert(sample, str | None),
+                metrics_compat=msgspec.convert(compat, MetricsCompat),
+                worker_hang_s=liveness.failure_threshold * liveness.period_s + liveness.timeout_s,
                 payloads=msgspec.convert(payloads, PayloadOptions | None),
                 payload_dir=str(self.home / "query-log" / "payloads"),
                 failure_file=str(folder.failure),
@@ -94,7 +97,8 @@ class Launcher:
         env = {n: v for n, v in self.inherited.items() if n in INHERITED or n.startswith("LC_")}
         env["PYTHONUNBUFFERED"] = "1"  # what a model prints is in its log at once
         if spec.cpu_millicores is not None:
-            threads = str(max(1, -(-spec.cpu_millicores // 1000)))
+            # Each worker has pools of its own: together they are to fill the replica's share, not to fight for it.
+            threads = str(max(1, -(-spec.cpu_millicores // (1000 * spec.workers))))
             env.update(dict.fromkeys(_THREAD_VARIABLES, threads))
         env.update(spec.env)
         path = [str(self.library), *filter(None, [env.get("PYTHONPATH")])]
