@@ -27,9 +27,10 @@ from zlib import crc32
 from headway.adapters.querylog.columns import Columns
 from headway.adapters.querylog.directory import Stopped, locked, sync_folder
 from headway.adapters.querylog.housekeeping import clean_scratch, expire, merge_hours, remove_replaced
+from headway.adapters.querylog.losses import account_of
 from headway.adapters.querylog.manifest import HOUR_NS, Account, hour_of, segment_source
 from headway.adapters.querylog.new_parts import add_columns
-from headway.adapters.querylog.segments import SegmentReader, read_segment
+from headway.adapters.querylog.segments import read_segment
 from headway.adapters.querylog.settling import take_lines
 from headway.adapters.querylog.store import PartStore, in_thread, storage_failed
 from headway.domain.errors import HeadwayError, StorageFailed
@@ -115,13 +116,12 @@ class Compaction:
                     with work.step(f"segment {path.name}"):
                         self._compact(model, path, now_ns, work)
                 with work.step("removing drafts"):
-                    _remove_drafts(self._segments / model, now_ns)
-            known = {*models, *(stored.model for stored in store.place.files(None))}
+                    _remove_drafts(self._segments / model, now_ns, retention)
             with work.step("the gateway's lines"):
                 horizon_ns = min(
                     [now_ns, *(start for model in models for start in live_starts(self._segments / model))]
                 )
-                work.records += take_lines(self._gateway, store, known, horizon_ns, now_ns)
+                work.records += take_lines(self._gateway, store, models, horizon_ns, now_ns)
             for model in sorted({stored.model for stored in store.place.files(None)}):
                 folder = self._segments / model
                 with work.step(f"merging parts of {model}"):
@@ -142,35 +142,22 @@ class Compaction:
     def _compact(self, model: str, path: Path, now_ns: int, work: _Round) -> None:
         if not is_complete(path):
             return
-        written_ns = path.stat().st_mtime_ns
         reader, columns = read_segment(path)
         if not reader.final:
             return
         if not reader.version:
             # Without its head nothing of it can be told: damaged, or a later release's.
-            self._put(model, path, _Lost(path, written_ns), columns, now_ns)
+            self._put(model, path, Account(stream=reader.stream, number=reader.number, torn=1), columns, now_ns)
             os.rename(path, path.with_name(path.name + DAMAGED))
             log.error("the segment %s of the query log cannot be read; it is put aside", path)
         else:
-            self._put(model, path, reader, columns, now_ns)
+            self._put(model, path, account_of(reader), columns, now_ns)
             path.unlink()
         sync_folder(path.parent)
         work.segments += 1
         work.records += len(columns)
 
-    def _put(self, model: str, path: Path, reader: SegmentReader | _Lost, columns: Columns, now_ns: int) -> None:
-        account = Account(
-            stream=reader.stream,
-            number=reader.number,
-            start_seq=reader.start_seq,
-            next_seq=reader.next_seq,
-            dropped=reader.dropped,
-            torn=int(reader.torn),
-            missing=reader.missing,
-            clock_steps=reader.clock_steps,
-            first_offset_ns=reader.first_offset_ns or 0,
-            last_offset_ns=reader.offset_ns or 0,
-        )
+    def _put(self, model: str, path: Path, account: Account, columns: Columns, now_ns: int) -> None:
         lost = account.dropped or account.torn or account.missing or account.clock_steps
         add_columns(
             self._store,
@@ -181,31 +168,6 @@ class Compaction:
             now_ns,
             empty_hour=hour_of(path.stat().st_mtime_ns) if lost else None,
         )
-
-
-@dataclass(slots=True)
-class _Lost:
-    """Stands for the reader of a segment that tells nothing."""
-
-    path: Path
-    written_ns: int
-    start_seq: int | None = None
-    next_seq: int | None = None
-    dropped: int = 0
-    torn: bool = True
-    missing: int = 0
-    clock_steps: int = 0
-    first_offset_ns: int | None = None
-    offset_ns: int | None = None
-
-    @property
-    def stream(self) -> str:
-        return segment_source(self.path.name).rpartition("-")[0]
-
-    @property
-    def number(self) -> int:
-        number = segment_source(self.path.name).rpartition("-")[2]
-        return int(number) if number.isascii() and number.isdigit() else 0
 
 
 # -- which segments are complete ---------------------------------------------------------------------
@@ -261,12 +223,15 @@ def _segments(folder: Path) -> list[Path]:
     return [folder / name for name in _names(folder) if name.endswith(SUFFIX) and not name.startswith(".")]
 
 
-def _remove_drafts(folder: Path, now_ns: int) -> None:
+def _remove_drafts(folder: Path, now_ns: int, retention: Retention) -> None:
+    """What a crash left before it had a name; and what was put aside, once it is too old."""
+    most_age_ns = None if retention.max_age_s is None else int(retention.max_age_s * 1e9)
     for name in _names(folder):
-        draft = name.startswith(".") and name.endswith(SUFFIX)
-        if not draft and not name.endswith(DAMAGED):
-            continue
-        path = folder / name
         with suppress(FileNotFoundError):
-            if draft and now_ns - path.stat().st_mtime_ns > DRAFT_AGE_NS and is_complete(path):
+            path = folder / name
+            age_ns = now_ns - path.stat().st_mtime_ns
+            if name.startswith(".") and name.endswith(SUFFIX):
+                if age_ns > DRAFT_AGE_NS and is_complete(path):
+                    path.unlink()
+            elif name.endswith(DAMAGED) and most_age_ns is not None and age_ns > most_age_ns:
                 path.unlink()

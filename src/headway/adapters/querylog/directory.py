@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from headway.adapters.querylog.manifest import hour_name, parse_hour
+from headway.adapters.querylog.manifest import NO_MODEL, hour_name, parse_hour
 from headway.domain.names import MODEL_NAME
 
 _LOCK_POLL_S: Final = 0.02
@@ -83,7 +83,9 @@ def parse_path(path: str) -> tuple[str, int, str] | None:
     if len(pieces) != 3 or not pieces[0].startswith("model=") or not pieces[1].startswith("hour="):
         return None
     model, hour, name = pieces[0].removeprefix("model="), parse_hour(pieces[1].removeprefix("hour=")), pieces[2]
-    if hour is None or not MODEL_NAME.fullmatch(model) or name.startswith(".") or not name.endswith(".parquet"):
+    if hour is None or not (model == NO_MODEL or MODEL_NAME.fullmatch(model)):
+        return None
+    if name.startswith(".") or not name.endswith(".parquet"):
         return None
     return model, hour, name
 

@@ -30,6 +30,8 @@ HOUR_NS: Final = 3_600_000_000_000
 FORMAT: Final = 1
 NO_CRC: Final = "00000000"
 GATEWAY: Final = "gateway."
+NO_MODEL: Final = ""
+"""Has the gateway's records of requests that were about no model, and what is missing of its lines."""
 
 _PART: Final = re.compile(r"part-(.+)\.parquet")
 _MERGED: Final = re.compile(r"merged-([0-9]{6,})\.parquet")
@@ -43,17 +45,18 @@ class Account:
     stream: str
     number: int = 0
     """Of the segment within its stream."""
-    start_seq: int | None = None
-    """First sequence number that it accounts for; None: unknown, of none."""
-    next_seq: int | None = None
-    """The one after the last."""
+    start_seq: int = 0
+    """First sequence number that it accounts for."""
+    next_seq: int = 0
+    """The one after the last; 0: it accounts for none."""
     dropped: int = 0
     torn: int = 0
     missing: int = 0
     clock_steps: int = 0
-    first_offset_ns: int = 0
-    """Wall clock minus monotonic clock, of its first block."""
-    last_offset_ns: int = 0
+    first_offset_ns: int | None = None
+    """Wall clock minus monotonic clock, of its first block of rows."""
+    last_offset_ns: int | None = None
+    """Of its last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

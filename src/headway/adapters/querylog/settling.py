@@ -19,9 +19,19 @@ import numpy as np
 
 from headway.adapters.querylog.columns import from_records
 from headway.adapters.querylog.directory import Stored
-from headway.adapters.querylog.gateway_lines import Claim, Claims, Line, claim_of, is_record, model_of, parse, record_of
+from headway.adapters.querylog.gateway_lines import (
+    Claim,
+    Claims,
+    claim_of,
+    claims_something,
+    is_record,
+    model_of,
+    parse,
+    record_of,
+)
 from headway.adapters.querylog.gateway_mark import LOG_NAME, GatewayMark, advance, current_mark, renewed
-from headway.adapters.querylog.manifest import Chosen, gateway_source, hour_of
+from headway.adapters.querylog.gateway_tail import LineCounts
+from headway.adapters.querylog.manifest import NO_MODEL, Account, Chosen, gateway_source, hour_of
 from headway.adapters.querylog.new_parts import add_columns
 from headway.adapters.querylog.part_files import TYPES, duck, files_sql
 from headway.adapters.querylog.store import PartStore
@@ -30,6 +40,8 @@ from headway.domain.query_log import Arm, QueryRecord
 
 SETTLE_NS: Final = 600_000_000_000
 """Longer than a replica works on a request that the gateway has given up."""
+ORDER_NS: Final = 5_000_000_000
+"""Lines of the same moment may stand in either order; those this old stand in front of all that are to come."""
 TAKE_BYTES: Final = 16 * 1024 * 1024
 """Taken in one step."""
 FREE_BYTES: Final = 64 * 1024 * 1024
@@ -49,7 +61,7 @@ def take_lines(gateway_root: Path, store: PartStore, known: Collection[str], hor
         if not mark.token:
             return records
         if mark.taking is None:
-            end = _settled_end(gateway_root / LOG_NAME, mark.offset, horizon_ns)
+            end = _settled_end(gateway_root / LOG_NAME, mark.offset, horizon_ns, now_ns)
             if end == mark.offset:
                 give_back(gateway_root, mark)
                 return records
@@ -60,13 +72,14 @@ def take_lines(gateway_root: Path, store: PartStore, known: Collection[str], hor
         records += _take(gateway_root, store, mark, known, now_ns)
 
 
-def _settled_end(path: Path, offset: int, horizon_ns: int) -> int:
+def _settled_end(path: Path, offset: int, horizon_ns: int, now_ns: int) -> int:
     end = offset
     for _, text in _lines(path, offset, offset + TAKE_BYTES):
         line = parse(text)
-        claim = None if line is None else claim_of(line, "")
-        if claim is not None and claim.until_ns + SETTLE_NS > horizon_ns:
-            break
+        if line is not None:
+            done_ns = line.at_ns + line.total_ns
+            if done_ns + ORDER_NS > now_ns or (claims_something(line) and done_ns + SETTLE_NS > horizon_ns):
+                break
         end += len(text)
     return end
 
@@ -85,23 +98,25 @@ def _take(gateway_root: Path, store: PartStore, mark: GatewayMark, known: Collec
     end = mark.offset if mark.taking is None else mark.taking
     records: dict[str, list[QueryRecord]] = {}
     claims: dict[str, list[Claim]] = {}
-    counted = dict(mark.counted)
+    counts = LineCounts(mark.counted)
     for place, text in _lines(gateway_root / LOG_NAME, mark.offset, end):
         line = parse(text)
         if line is None:
             continue
-        highest, lines = counted.get(str(line.pid), (0, 0))
-        counted[str(line.pid)] = (max(highest, line.line), lines + 1)
+        counts.add(line)
         model = model_of(line, known)
-        if model and (claim := claim_of(line, model)) is not None:
-            claims.setdefault(model, []).append(claim)
-        if model and is_record(line):
+        if model and claims_something(line):
+            claims.setdefault(model, []).append(claim_of(line, model))
+        if is_record(line):
             records.setdefault(model, []).append(record_of(line, model, mark.stream, place))
     for model, of_model in claims.items():
         carry_out(store, model, of_model, now_ns)
-    for model, rows in records.items():
-        add_columns(store, model, gateway_source(mark.token, mark.offset, end), from_records(rows), None, now_ns)
-    advance(gateway_root, mark, replace(mark, offset=end, taking=None, counted=counted))
+    source = gateway_source(mark.token, mark.offset, end)
+    lost = Account(stream=mark.stream, number=mark.offset, missing=counts.missing) if counts.missing > 0 else None
+    for model, rows in {**({NO_MODEL: []} if lost else {}), **records}.items():
+        account = lost if model == NO_MODEL else None
+        add_columns(store, model, source, from_records(rows), account, now_ns, empty_hour=hour_of(now_ns))
+    advance(gateway_root, mark, replace(mark, offset=end, taking=None, counted=counts.counted))
     return sum(map(len, records.values()))
 
 
