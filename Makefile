@@ -18,7 +18,7 @@ WORKERS ?= auto
 help: ## List the targets
 	@echo "Headway publishes a model as a production REST API. Try: make demo"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh $(VENV)
@@ -52,6 +52,10 @@ format: $(STAMP) ## Format the code and fix what ruff can fix
 .PHONY: bench
 bench: $(STAMP) ## Run every benchmark in benchmarks/ (minutes)
 	@$(BIN)/python scripts/bench.py $(ARGS)
+
+.PHONY: bench-server
+bench-server: $(STAMP) ## Measure the model server beside its peers; writes docs/benchmarks.md (25 minutes)
+	@$(BIN)/python -m benchmarks.server $(ARGS)
 
 .PHONY: docs
 docs: $(STAMP) ## Build the documentation into site/; fails on a missing page or a broken link
