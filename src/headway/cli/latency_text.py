@@ -35,12 +35,12 @@ def report(found: Windows, total: Windows | None, *, width: int, curves: bool) -
     yield Text(f"{title(found)}, {period(found)}", "bold")
     if not found.windows:
         yield Text("no requests in this time")
-        return
-    if curves and len(found.spans()) > 1:
+    else:
+        if curves and len(found.spans()) > 1:
+            yield Text()
+            yield from _curves(found, width)
         yield Text()
-        yield from _curves(found, width)
-    yield Text()
-    yield from _table(found, total)
+        yield from _table(found, total)
     yield from (Text(line, "dim") for line in sketch_text(found))
     yield from (Text(line, "yellow") for line in losses_text(found.losses))
 

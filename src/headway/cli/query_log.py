@@ -96,7 +96,7 @@ def latency(
         found = client.windows(name, window=window, since=since, until=until, **asked)
         asked |= {"since": found.since, "until": found.until}  # "30m ago" moves on
         total = found
-        if len(found.spans()) > 1 and (output is Format.TEXT or plot is not None):
+        if found.windows and len(found.spans()) > 1 and (output is Format.TEXT or plot is not None):
             total = client.windows(name, window=found.until - found.since + 1, **asked)
         if output is Format.JSON:
             emit_json(found)

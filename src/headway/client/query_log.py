@@ -133,7 +133,7 @@ def read(connection: Connection, path: str, params: Mapping[str, Any], last: int
         # Later pages are of the same span: "10m ago" moves on while they are read.
         params = {**params, "since": f"{page.since:.9f}", "until": f"{page.until:.9f}"}
         yield page
-        if not page.more:
+        if not page.more or page.next is None:
             return
         after = page.next
 
