@@ -55,12 +55,6 @@ def _check_size(text: str) -> None:
         raise ValueError(f"{text} is too small; at least 64Mi, or {UNLIMITED}")
 
 
-def _check_endpoint(text: str) -> None:
-    found = urlsplit(text)
-    if found.scheme not in {"http", "https"} or not found.hostname or found.query or found.fragment or found.username:
-        raise ValueError(f"{text[:80]!r} is no address of a server; write for example https://minio.example:9000")
-
-
 class Settings(BaseSettings):
     """Every setting with its default; ``docs/reference/settings.md`` is checked against it."""
 
@@ -87,10 +81,6 @@ class Settings(BaseSettings):
     query_log_max_size: Annotated[str, _checked(_check_size)] = Field(
         default="20Gi", description="How much room compacted records may take; beyond it the oldest go."
     )
-    query_log_s3_endpoint: Annotated[str, _checked(_check_endpoint)] | None = Field(
-        default=None, description="Object storage other than Amazon's."
-    )
-    query_log_s3_region: str | None = Field(default=None, description="Region of the bucket.")
 
     @property
     def home_path(self) -> Path:

@@ -19,15 +19,17 @@ from headway.api.hosts import HostCheck
 from headway.api.parts import Parts
 from headway.api.ports import ControlService
 from headway.api.routes import bundles as bundle_routes
-from headway.api.routes import events, installation, logs, models, rollouts
+from headway.api.routes import events, installation, logs, models, query_log, rollouts
 from headway.api.routes import tokens as token_routes
 from headway.api.schemas import InfoView
+from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
 from headway.ports.gateway import Gateway
 from headway.ports.runtime import Runtime
+from headway.ports.table_writer import TableWriter
 
 DEFAULT_MAX_BUNDLE_BYTES = 8 * 1024**3
 
@@ -46,12 +48,15 @@ def create_app(
     hosts: Collection[str] = ("127.0.0.1",),
     closing: asyncio.Event | None = None,
     max_bundle_bytes: int = DEFAULT_MAX_BUNDLE_BYTES,
+    query_log_service: QueryLogService | None = None,
+    table_writer: TableWriter | None = None,
 ) -> FastAPI:
     """The application; ``tokens`` must be loaded.
 
     ``hosts``: the address the listener is bound to and other names it is reached by; loopback names always
     pass. ``closing``: set it when the server is about to stop, so that streams end. ``shutdown`` is called on
-    the event loop after ``POST /v1/shutdown`` has been answered. ``max_bundle_bytes`` bounds one upload.
+    the event loop after ``POST /v1/shutdown`` has been answered. ``max_bundle_bytes`` bounds one upload. Without
+    ``query_log_service`` the query log is said to be switched off; ``table_writer`` makes its Parquet files.
     """
     parts = Parts(
         service=service,
@@ -65,6 +70,8 @@ def create_app(
         clock=clock,
         closing=closing if closing is not None else asyncio.Event(),
         max_bundle_bytes=max_bundle_bytes,
+        query_log=query_log_service,
+        tables=table_writer,
     )
     api = FastAPI(
         title=openapi.TITLE,
@@ -83,7 +90,7 @@ def create_app(
     )
     api.router.route_class = JsonRoute
     add_error_answers(api)
-    for resource in (models, rollouts, logs, bundle_routes, events, token_routes):
+    for resource in (models, rollouts, logs, query_log, bundle_routes, events, token_routes):
         resource.add_routes(api.router, parts)
     installation.add_routes(api.router, parts, api)
     described: dict[str, Any] = {}

@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Coroutine
 from email.message import Message as MimeHeader
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -31,27 +31,33 @@ class JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_json = self.body_field is not None
-        known = _query_names(self)
+        known, lists = _query_names(self)
 
         async def checked(request: Request) -> Response:
-            refuse_unknown_query(request, known)
+            refuse_unknown_query(request, known, lists)
             return await handle(await _with_checked_json(request) if takes_json else request)
 
         return checked
 
 
-def _query_names(route: APIRoute) -> list[str]:
+def _query_names(route: APIRoute) -> tuple[list[str], frozenset[str]]:
+    """Names of the query parameters, and those of them that may be given several times."""
     found: list[str] = []
+    lists: set[str] = set()
     pending = [route.dependant]
     while pending:
         dependant = pending.pop()
         found.extend(field.alias for field in dependant.query_params)
+        lists |= {f.alias for f in dependant.query_params if get_origin(f.field_info.annotation) is list}
         pending.extend(dependant.dependencies)
-    return found
+    return found, frozenset(lists)
 
 
-def refuse_unknown_query(request: Request, known: list[str]) -> None:
-    """Raises ``InvalidInput`` for a query parameter that the endpoint would ignore, or one given twice."""
+def refuse_unknown_query(request: Request, known: list[str], lists: frozenset[str] = frozenset()) -> None:
+    """Raises ``InvalidInput`` for a query parameter that the endpoint would ignore, or one given twice.
+
+    Those of ``lists`` may be given any number of times.
+    """
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
         if name not in known:
@@ -59,7 +65,7 @@ def refuse_unknown_query(request: Request, known: list[str]) -> None:
             listed = f"known parameters: {', '.join(known)}" if known else "there are none here"
             hint = f"did you mean {near!r}?" if near else listed
             raise InvalidInput("unknown query parameter", where=f"?{name[:60]}", hint=hint)
-        if name in seen:
+        if name in seen and name not in lists:
             raise InvalidInput("query parameter given twice", where=f"?{name[:60]}")
         seen.add(name)
 

@@ -25,6 +25,7 @@ TAGS = [
     {"name": "models", "description": "What is deployed."},
     {"name": "rollouts", "description": "Deploying versions and moving traffic between them."},
     {"name": "logs", "description": "What replicas print."},
+    {"name": "query log", "description": "Every request, and latency over windows."},
     {"name": "bundles", "description": "The files of versions, by digest."},
     {"name": "events", "description": "Every state transition, durable and in order."},
     {"name": "tokens", "description": "Who may call. Admin tokens only."},

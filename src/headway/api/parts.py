@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from headway.api.ports import ControlService
 from headway.api.schemas import InfoView
+from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
 from headway.ports.gateway import Gateway
 from headway.ports.runtime import Runtime
+from headway.ports.table_writer import TableWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +34,6 @@ class Parts:
     closing: asyncio.Event
     """Set when the listener is about to stop: answers that go on for long end."""
     max_bundle_bytes: int
+    query_log: QueryLogService | None
+    """None: it is switched off."""
+    tables: TableWriter | None
