@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PANEL = "Look and call"
 PLOTS = (".html", ".png")
+MOST = 10_000
+"""Newest requests in one answer."""
 
 
 class Format(StrEnum):
@@ -118,7 +120,7 @@ def log(
     until: Until = None,
     where: Where = None,
     limit: Annotated[
-        int | None, typer.Option("-n", "--limit", metavar="COUNT", min=1, help="Only the newest so many.")
+        int | None, typer.Option("-n", "--limit", metavar="COUNT", min=1, max=MOST, help="Only the newest so many.")
     ] = None,
     output: Output = Format.TEXT,
 ) -> None:
@@ -139,7 +141,10 @@ def log(
         if follow:
             _print_lines(client.follow_records(name, **asked), as_list=False)
         elif output in (Format.CSV, Format.PARQUET):
-            _write(client.records_file(name, output, until=until, **asked))
+            (first,) = client.record_pages(name, until=until, **{**asked, "last": 1})
+            asked |= {"since": first.since, "until": first.until}
+            _write(client.records_file(name, output, **asked))
+            _tell_losses(first.losses)
         else:
             told: list[LossesView] = []
             _print_lines(_records(client.record_pages(name, until=until, **asked), told), as_list=True)

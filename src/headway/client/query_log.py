@@ -14,7 +14,7 @@ from headway.client.wire import frames_of, json_of, view_of
 from headway.domain.errors import ControlUnreachable, DeadlineExceeded, InvalidInput
 from headway.domain.names import check_model_name
 
-PAGE: Final = 1000
+PAGE: Final = 5000
 SILENCE_S: Final = 45.0
 """A stream says at least every 15 s that it is still there."""
 GIVE_UP_S: Final = 60.0
@@ -80,7 +80,7 @@ class QueryLogCalls:
         where: Sequence[str] | str = (),
         last: int | None = None,
     ) -> Iterator[RecordView]:
-        """Requests one by one, oldest first; only the ``last`` so many if given."""
+        """Requests one by one, oldest first; only the ``last`` so many, 10,000 at most, if given."""
         for page in self.record_pages(name, since=since, until=until, where=where, last=last):
             yield from page.records
 
@@ -115,25 +115,23 @@ class QueryLogCalls:
         last: int | None = None,
     ) -> Iterator[bytes]:
         """What :meth:`records` gives as a file, piece by piece; ``format`` is ``csv`` or ``parquet``."""
-        params = {"where": _texts(where), **_span(since, until)}
+        newest = {"limit": last, "newest": True} if last is not None else {}
+        params = {"where": _texts(where), **_span(since, until), **newest}
         return _file(self._connection, f"{_model(name)}/log", params, format)
 
 
 def read(connection: Connection, path: str, params: Mapping[str, Any], last: int | None) -> Iterator[RecordPage]:
-    """Pages of records: all of them, or the ``last`` so many."""
+    """Pages of records: all of the span, or one with the ``last`` so many."""
     if last is not None:
-        newest = {**params, "limit": last, "newest": True}
-        yield view_of(RecordPage, connection.ask("GET", path, params=newest), CONTROL)
+        yield _page(connection, path, {**params, "limit": last, "newest": True})
         return
     after: str | None = None
     while True:
-        page = view_of(
-            RecordPage, connection.ask("GET", path, params={**params, "limit": PAGE, "after": after}), CONTROL
-        )
+        page = _page(connection, path, {**params, "limit": PAGE, "after": after})
         # Later pages are of the same span: "10m ago" moves on while they are read.
-        params = {**params, "since": f"{page.since:.9f}", "until": f"{page.until:.9f}"}
+        params = {**params, "since": _seconds(page.since), "until": _seconds(page.until)}
         yield page
-        if not page.more or page.next is None:
+        if not page.more:
             return
         after = page.next
 
@@ -141,22 +139,23 @@ def read(connection: Connection, path: str, params: Mapping[str, Any], last: int
 def follow(
     connection: Connection, path: str, params: Mapping[str, Any], last: int | None, time: Time | None = None
 ) -> Iterator[RecordView]:
-    """Records as :func:`read`, then those that come; broken streams are resumed, and nothing is told twice.
+    """Records from some point on, for ever; broken streams are resumed after the last record told.
 
-    Raises ``ControlUnreachable`` when nothing has answered for a minute, at once when nothing ever did.
+    The first page gives the instant to begin at ("10m ago" would move on with each attempt) or, with ``last``, the
+    records and the cursor to begin after. Raises ``ControlUnreachable`` when nothing has answered for a minute, at
+    once when nothing ever did.
     """
     clock = time or Time()
+    first = _page(connection, path, {**params, "limit": last or 1, "newest": True})
     after: str | None = None
-    since: str | None = None
-    for page in read(connection, path, params, last):
-        yield from page.records
-        after = page.next or after
-        since = f"{page.since:.9f}"
+    if last is not None:
+        yield from first.records
+        after = first.next
     answered_at = clock.now()
     while True:
         try:
             headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after is not None else {})}
-            asked = {"where": params.get("where"), "since": since if after is None else None}
+            asked = {"where": params.get("where"), "since": _seconds(first.since) if after is None else None}
             with connection.stream(path, params=asked, headers=headers, silence_s=SILENCE_S) as chunks:
                 for frame in frames_of(chunks):
                     answered_at = clock.now()
@@ -168,6 +167,14 @@ def follow(
                 raise
             connection.find_again()
         clock.pause(RETRY_S)
+
+
+def _page(connection: Connection, path: str, params: Mapping[str, Any]) -> RecordPage:
+    return view_of(RecordPage, connection.ask("GET", path, params=params), CONTROL)
+
+
+def _seconds(at: float) -> str:
+    return f"{at:.9f}"
 
 
 def _model(name: str) -> str:
@@ -183,7 +190,7 @@ def _windows(
     where: Sequence[str] | str,
     exact: bool | None,
 ) -> dict[str, Any]:
-    length = window if isinstance(window, str) else f"{window:.9f}s"
+    length = window if isinstance(window, str) else f"{_seconds(window)}s"
     groups = {"by": _texts(by), "where": _texts(where)}
     return {"window": length, "field": field, "exact": exact, **groups, **_span(since, until)}
 
@@ -199,7 +206,7 @@ def _instant(at: Instant | None, where: str) -> str | None:
                 f"{at.isoformat()} has no time zone", where=where, hint="for example datetime.now(timezone.utc)"
             )
         at = at.timestamp()
-    return f"{at:.9f}" if isinstance(at, int | float) else at
+    return _seconds(at) if isinstance(at, int | float) else at
 
 
 def _texts(values: Sequence[str] | str) -> list[str]:

@@ -191,6 +191,19 @@ def test_files_are_those_of_the_api_over_the_same_span(terminal: Terminal, kind:
     assert outcome.stderr == "the log is incomplete: 2 records missing\n"
 
 
+def test_a_file_of_requests_has_the_span_that_was_looked_at(terminal: Terminal) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers["accept"] == "text/csv":
+            assert (request.url.params["since"], request.url.params["limit"]) == (f"{SINCE:.9f}", "5")
+            return httpx.Response(200, content=b"at,status\r\n")
+        return httpx.Response(200, json=page(0, losses={**NO_LOSSES, "dropped": 1}))
+
+    terminal.answers[LOG] = answer
+    outcome = terminal.run("log", "iris", "-o", "csv", "-n", "5")
+    assert outcome.stdout == "at,status\r\n"
+    assert outcome.stderr == "the log is incomplete: 1 record could not be stored\n"
+
+
 def test_parquet_is_not_printed_on_a_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     for command in ("latency", "log"):
@@ -314,10 +327,11 @@ def test_limit_asks_for_the_newest(terminal: Terminal) -> None:
 def test_following_prints_what_was_and_what_comes_until_ctrl_c(terminal: Terminal, kind: str) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         if request.headers["accept"] != "text/event-stream":
-            return httpx.Response(200, json=page(0, 1))
-        if request.headers["last-event-id"] == cursor(2):
+            return httpx.Response(200, json=page(0))
+        if request.headers.get("last-event-id") == cursor(2):
             raise KeyboardInterrupt
-        return httpx.Response(200, content=f"id: {cursor(2)}\ndata: {json.dumps(record(2))}\n\n".encode())
+        frames = (f"id: {cursor(seq)}\ndata: {json.dumps(record(seq))}\n\n" for seq in (0, 1, 2))
+        return httpx.Response(200, content=": requests follow\n\n" + "".join(frames))
 
     terminal.answers[LOG] = answer
     outcome = terminal.run("log", "iris", "-f", "-o", kind)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from headway.client import Client
-from headway.client.query_log import follow, read
+from headway.client.query_log import follow
 from headway.client.windows import Windows
 from headway.domain.errors import ControlUnreachable, InvalidInput, InvalidName, MissingExtra, ModelNotFound
 from tests.unit.client.control import GATEWAY, URL, HandClock, PretendedControl, connection, refusal
@@ -101,6 +101,7 @@ def test_a_file_is_passed_on_as_it_is() -> None:
         assert asked.params()["by"] == ["version"]
         assert b"".join(client.records_file("iris", "csv", last=5)) == b"at,status\n"
         assert asked.requests[-1].headers["accept"] == "text/csv"
+        assert (asked.params()["limit"], asked.params()["newest"]) == (["5"], ["true"])
         with pytest.raises(InvalidInput, match="xlsx"):
             next(client.records_file("iris", "xlsx"))
 
@@ -212,8 +213,8 @@ def test_records_are_read_page_by_page_of_one_span() -> None:
     asked = Asked(page(0, 1, more=True), page(2, more=True), page())
     with asked.client() as client:
         assert [one.seq for one in client.records("iris", where="status=200")] == [0, 1, 2]
-    assert asked.params(0) == {"where": ["status=200"], "since": ["10m"], "limit": ["1000"]}
-    later = {"where": ["status=200"], "since": [f"{SINCE:.9f}"], "until": [f"{SINCE + 600:.9f}"], "limit": ["1000"]}
+    assert asked.params(0) == {"where": ["status=200"], "since": ["10m"], "limit": ["5000"]}
+    later = {"where": ["status=200"], "since": [f"{SINCE:.9f}"], "until": [f"{SINCE + 600:.9f}"], "limit": ["5000"]}
     assert asked.params(1) == {**later, "after": [cursor(1)]}
     assert asked.params(2) == {**later, "after": [cursor(2)]}
 
@@ -240,8 +241,8 @@ def stream(*seqs: int, breaks: bool = True) -> httpx.Response:
 def test_following_goes_on_after_broken_streams_and_tells_nothing_twice() -> None:
     answers: Iterator[httpx.Response | Exception] = iter(
         [
-            httpx.Response(200, json=page(0, 1)),
-            stream(2, 3),
+            httpx.Response(200, json=page(7)),
+            stream(0, 1, 2, 3),
             httpx.ConnectError("refused"),
             stream(4, breaks=False),
             stream(5),
@@ -253,9 +254,10 @@ def test_following_goes_on_after_broken_streams_and_tells_nothing_twice() -> Non
     found = follow(connection(control), LOG, {"since": "10m", "where": ["status=200"]}, None, clock.time())
     assert [next(found).seq for _ in range(6)] == [0, 1, 2, 3, 4, 5]
     asked = [request.headers.get("last-event-id") for request in control.requests[1:]]
-    assert asked == [cursor(1), cursor(3), cursor(3), cursor(4)]
+    assert asked == [None, cursor(3), cursor(3), cursor(4)]
     assert all(request.url.params.get_list("where") == ["status=200"] for request in control.requests)
     assert all(request.headers["accept"] == "text/event-stream" for request in control.requests[1:])
+    assert [request.url.params.get("since") for request in control.requests[1:]] == [f"{SINCE:.9f}", None, None, None]
     assert clock.pauses == 3
 
 
@@ -263,6 +265,18 @@ def thrown(answer: httpx.Response | Exception) -> httpx.Response:
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def test_following_the_last_so_many_goes_on_after_their_cursor() -> None:
+    answers: Iterator[httpx.Response | Exception] = iter([httpx.Response(200, json=page(4, 5)), stream(6)])
+    control = PretendedControl()
+    control.override = lambda request: thrown(next(answers))
+    found = follow(connection(control), LOG, {"since": "10m"}, 2, HandClock().time())
+    assert [next(found).seq for _ in range(3)] == [4, 5, 6]
+    first, second = control.requests
+    assert (first.url.params["limit"], first.url.params["newest"]) == ("2", "true")
+    assert second.headers["last-event-id"] == cursor(5)
+    assert "since" not in second.url.params
 
 
 def test_following_from_nothing_keeps_the_instant_it_began_at() -> None:
@@ -288,9 +302,3 @@ def test_following_gives_up_after_a_minute_without_an_answer() -> None:
     with pytest.raises(ControlUnreachable):
         next(found)
     assert 60 < clock.at < 61
-
-
-def test_a_page_that_says_more_but_gives_no_cursor_is_no_endless_loop() -> None:
-    control = PretendedControl()
-    control.override = lambda request: httpx.Response(200, json=page(more=True))
-    assert len(list(read(connection(control), LOG, {}, None))) == 1
