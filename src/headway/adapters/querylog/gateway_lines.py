@@ -25,6 +25,7 @@ from headway.domain.names import MODEL_NAME
 from headway.domain.query_log import Arm, QueryRecord
 from headway.domain.query_segments import CLIENT_CLOSED, GATEWAY_FIELDS, ID_BYTES
 
+NO_SERVER: Final = "<NOSRV>"
 SLACK_NS: Final = 1_000_000_000
 """How far a replica's clock and the gateway's may disagree about one request."""
 TOO_MANY: Final = 429
@@ -180,6 +181,11 @@ def model_of(line: Line, known: Collection[str]) -> str:
     return line.model if line.model in known or (routed and MODEL_NAME.fullmatch(line.model)) else ""
 
 
+def claims_something(line: Line) -> bool:
+    """Whether a replica can have a record of the line's request."""
+    return line.retries > 0 or line.server != NO_SERVER
+
+
 def claim_of(line: Line, model: str) -> Claim:
     """What the line says of replicas' records."""
     return Claim(
@@ -211,11 +217,13 @@ def superseded(claim: Claim, found: Iterable[Claimed]) -> list[Claimed]:
 class Claims:
     """Claims on records of one model, and the records found for them. Not for two threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, claims: Iterable[Claim] = ()) -> None:
         self._claims: list[Claim] = []
         self._places: dict[int, list[int]] = {}
         self._found: dict[int, dict[Claimed, tuple[Hashable, int]]] = {}
         self._gone: dict[Hashable, set[int]] | None = None
+        for claim in claims:
+            self.add(claim)
 
     def __len__(self) -> int:
         return len(self._claims)

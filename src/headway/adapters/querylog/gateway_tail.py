@@ -1,0 +1,119 @@
+"""The gateway's lines that are in no part yet: from the mark of compaction to the end of its log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from headway.adapters.querylog.chunks import Chunks
+from headway.adapters.querylog.columns import from_records
+from headway.adapters.querylog.gateway_lines import (
+    Claim,
+    Line,
+    claim_of,
+    claims_something,
+    is_record,
+    model_of,
+    parse,
+    record_of,
+)
+from headway.adapters.querylog.gateway_mark import LOG_NAME, GatewayMark, current_mark
+from headway.domain.query_log import QueryRecord
+
+READ_BYTES: Final = 8 * 1024 * 1024
+
+
+class GatewayTail:
+    """Reads what was added at each :meth:`look`. Not for two threads at once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._mark = GatewayMark()
+        self._end = 0
+        self._counts = LineCounts({})
+        self.chunks: dict[str, Chunks] = {}
+        """Records by model."""
+        self.claims: dict[str, list[Claim]] = {}
+        """By model, in the order of their lines."""
+
+    @property
+    def live_name(self) -> str:
+        """For ``PartStore.parts``."""
+        return self._mark.live_name
+
+    @property
+    def missing(self) -> int:
+        """Lines that were lost, of this life of the log."""
+        return max(0, self._counts.missing)
+
+    def look(self, known: Collection[str]) -> int:
+        """Read what was added; how many records. ``known`` are models. Raises ``OSError`` and ``StorageFailed``."""
+        mark = current_mark(self._root)
+        if (mark.token, mark.offset) != (self._mark.token, self._mark.offset):
+            self._mark, self._end = mark, mark.offset
+            self._counts = LineCounts(mark.counted)
+            self.chunks, self.claims = {}, {}
+        if not mark.token:
+            return 0
+        found = 0
+        try:
+            with (self._root / LOG_NAME).open("rb") as file:
+                if os.fstat(file.fileno()).st_ino != mark.inode:
+                    return 0  # replaced this moment; the next look begins anew
+                while data := os.pread(file.fileno(), READ_BYTES, self._end):
+                    whole = data.rfind(b"\n") + 1
+                    if not whole:
+                        if len(data) < READ_BYTES:
+                            break
+                        whole = len(data)  # no line is that long
+                    found += self._take(data[:whole], known)
+                    self._end += whole
+        except FileNotFoundError:
+            return 0
+        return found
+
+    def _take(self, data: bytes, known: Collection[str]) -> int:
+        records: dict[str, list[QueryRecord]] = {}
+        at = self._end
+        for text in data.split(b"\n"):
+            line = parse(text)
+            if line is not None:
+                self._counts.add(line)
+                model = model_of(line, known)
+                if model and claims_something(line):
+                    self.claims.setdefault(model, []).append(claim_of(line, model))
+                if is_record(line):
+                    records.setdefault(model, []).append(record_of(line, model, self._mark.stream, at))
+            at += len(text) + 1
+        for model, rows in records.items():
+            self.chunks.setdefault(model, Chunks()).add(from_records(rows))
+        return sum(map(len, records.values()))
+
+
+class LineCounts:
+    """Finds lost lines by the numbers that each process of the gateway gives its lines.
+
+    Two threads may write theirs in the wrong order, so what counts is the highest number against how many came.
+    """
+
+    def __init__(self, counted: dict[str, tuple[int, int]]) -> None:
+        self._counted = dict(counted)
+        self._ended = 0
+
+    def add(self, line: Line) -> None:
+        highest, lines = self._counted.get(str(line.pid), (0, 0))
+        if line.line == 1 and lines:  # another process with the id of an earlier one
+            self._ended += highest - lines
+            highest, lines = 0, 0
+        self._counted[str(line.pid)] = max(highest, line.line), lines + 1
+
+    @property
+    def counted(self) -> dict[str, tuple[int, int]]:
+        """For ``GatewayMark.counted``."""
+        return dict(self._counted)
+
+    @property
+    def missing(self) -> int:
+        return self._ended + sum(highest - lines for highest, lines in self._counted.values())
