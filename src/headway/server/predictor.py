@@ -21,6 +21,7 @@ from typing import Final
 
 from headway.domain.errors import DeadlineExceeded, HeadwayError, Overloaded
 from headway.domain.query_segments import CLIENT_CLOSED, Flag
+from headway.server.admission import Admission
 from headway.server.batch_delay import BatchDelay
 from headway.server.config import ServerOptions
 from headway.server.execution import Answer, Execution, Outcome, Ticket
@@ -87,6 +88,8 @@ class Predictor:
         self._worker = Worker(self._execution, loop)
         self.placement = Placement()
         self._delay = BatchDelay(options.max_batch_delay_s, options.latency_target_s)
+        target_s = options.latency_target_s
+        self._admission = None if target_s is None else Admission(target_s)
         self._timeout_ns = int(options.timeout_s * 1e9)
         self._queue: deque[Ticket] = deque()
         self._alone: deque[Ticket] = deque()
@@ -99,6 +102,7 @@ class Predictor:
         self._sweep_due = False
         self.waiting = 0
         self._last_call_ns = 0
+        self._began_ns = 0
         self._request_s = 0.001
         """Mean service time of one request, batching included."""
         self.on_predicted: Callable[[Ticket, Response], None] | None = None
@@ -116,7 +120,7 @@ class Predictor:
 
     def submit(self, ticket: Ticket) -> None:
         """Queue it. Raises ``Overloaded`` with a computed ``retry_after_s`` when the queue is full."""
-        if self.waiting >= self._options.max_queue:
+        if self.waiting >= self._options.max_queue or (self._admission is not None and self._too_late()):
             raise Overloaded(
                 f"{self.waiting} requests wait already",
                 hint="retry after the given time",
@@ -136,6 +140,14 @@ class Predictor:
         if not self._sweep_due:
             self._sweep_due = True
             self._loop.call_later(SWEEP_S, self._sweep)
+
+    def _too_late(self) -> bool:
+        """Whether a request that joined the queue now would miss the latency target."""
+        assert self._admission is not None
+        running = len(self._running)
+        running_for_s = (perf_counter_ns() - self._began_ns) / 1e9 if running else None
+        most = self._options.max_batch_size if self._model.together else 1
+        return self._admission.refuses(self.waiting, most, running_for_s, running)
 
     def retry_after_s(self) -> int:
         """Whole seconds until the present queue is worked off, 1 to 60."""
@@ -173,6 +185,7 @@ class Predictor:
         if not batch:
             return
         self._running = batch
+        self._began_ns = now_ns
         if self.placement.on_loop and not single and now_ns - self._last_call_ns < STREAM_NS:
             self._finish(batch, self._execution.run(batch))
         else:
@@ -257,7 +270,10 @@ class Predictor:
                 before_ns = ticket.encoded_ns
         if outcome.measurements is not None:
             telemetry.custom.record(outcome.measurements)
-        per_request_s = (before_ns - outcome.started_ns) / 1e9 / len(batch)
+        call_s = (before_ns - outcome.started_ns) / 1e9
+        if self._admission is not None:
+            self._admission.cost.observe(len(batch), call_s)
+        per_request_s = call_s / len(batch)
         self._request_s += 0.1 * (per_request_s - self._request_s)
 
     # -- answers -----------------------------------------------------------------------------------
