@@ -27,12 +27,15 @@ from headway.adapters.haproxy import HaproxyGateway
 from headway.adapters.local import LocalRuntime, SystemClock, run_dir_for, stop_strays
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.environments import UvEnvironments
+from headway.adapters.querylog import DuckdbQueryLog, PartStore
+from headway.adapters.querylog.table_writer import DuckdbTableWriter
 from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.api.server import create_server
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
+from headway.control.query_log import QueryLogKeeper, QueryLogService
 from headway.control.reconciler import Reconciler
 from headway.control.recorder import GatewayWatch, TransitionRecorder
 from headway.control.service import ControlService
@@ -41,6 +44,7 @@ from headway.domain import tokens as token_rules
 from headway.domain.errors import AlreadyRunning, HeadwayError, InsecureListener
 from headway.domain.events import EventType, NewEvent
 from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
+from headway.domain.query_log import Retention
 from headway.domain.tokens import Scope
 from headway.settings import Settings, is_loopback
 
@@ -106,6 +110,19 @@ def gateway_of(settings: Settings, safeguards: Safeguards) -> HaproxyGateway:
     )
 
 
+def query_log_dir(home: Path) -> Path:
+    """Where everything of the query log is that is on this machine."""
+    return home / "query-log"
+
+
+def query_log_of(settings: Settings) -> DuckdbQueryLog:
+    """The query log of the home in ``settings``. Raises ``MissingExtra`` for object storage without its extra."""
+    root, place = query_log_dir(settings.home_path), settings.query_log_store
+    if place is not None and place.startswith("s3://"):
+        return DuckdbQueryLog(root, PartStore.object_storage(place, root / "cache"))
+    return DuckdbQueryLog(root, PartStore.directory(Path(place).expanduser() if place else root / "records"))
+
+
 class ControlPlane:
     """Every part of a running control plane, started and stopped in the one order that is safe."""
 
@@ -125,6 +142,7 @@ class ControlPlane:
             clock=self.clock,
             server_env=os.environ,
             shadow_gateway=self.gateway.internal_address,
+            query_log_dir=query_log_dir(home) / "segments" if settings.query_log else None,
         )
         self.tokens = TokenService(
             SqlTokenStore(self.database),
@@ -152,6 +170,14 @@ class ControlPlane:
         self.service = ControlService(self.book, self.runtime, self.bundles, self.events, self.clock)
         self.recorder = TransitionRecorder(self.runtime, self.events, self.clock, self.reconciler.wake)
         self.watch = GatewayWatch(self.gateway, self.events, self.clock)
+        self.query_log = query_log_of(settings) if settings.query_log else None
+        self.keeper: QueryLogKeeper | None = None
+        self.query_log_service: QueryLogService | None = None
+        if self.query_log is not None:
+            retention = Retention(max_age_s=settings.query_log_max_age_s, max_bytes=settings.query_log_max_bytes)
+            self.keeper = QueryLogKeeper(self.query_log, self.events, self.clock, retention)
+            known = self.book.find
+            self.query_log_service = QueryLogService(self.query_log, self.clock, lambda name: known(name) is not None)
 
     async def start(self) -> None:
         """Read the state, adopt what runs, begin to reconcile."""
@@ -163,6 +189,8 @@ class ControlPlane:
         await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STARTED, data={"pid": os.getpid()})])
         await self.runtime.start()
         await self.recorder.start()
+        if self.keeper is not None:
+            await self.keeper.start()
         await self.gateway.start()
         self.adopted = bool(self.runtime.observe()) or self.gateway.status().adopted
         await self.watch.start()
@@ -182,6 +210,7 @@ class ControlPlane:
             self.watch.stop,
             lambda: self.runtime.stop(stop_replicas=True),
             self.recorder.stop,
+            self._stop_query_log,
             lambda: self.events.append([stopped]),
             self.database.close,
         ]
@@ -198,7 +227,14 @@ class ControlPlane:
         await self.gateway.stop(stop_gateway=False)
         await self.runtime.stop(stop_replicas=False)
         await self.recorder.stop()
+        await self._stop_query_log()
         await self.database.close()
+
+    async def _stop_query_log(self) -> None:
+        """When nobody writes it any more, so that the last records are seen."""
+        if self.keeper is not None and self.query_log is not None:
+            await self.keeper.stop()
+            await self.query_log.close()
 
     def _refuse_open_listeners(self) -> None:
         settings = self.settings
@@ -239,13 +275,6 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def control_url(settings: Settings) -> str:
-    """Where the CLI on this machine finds the control API."""
-    host = settings.control_host
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{reachable}:{settings.control_port}"
-
-
 async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -267,6 +296,8 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         clock=plane.clock,
         hosts=(settings.control_host,),
         closing=closing,
+        query_log_service=plane.query_log_service,
+        table_writer=DuckdbTableWriter(query_log_dir(plane.home) / "scratch"),
     )
     server = create_server(app, host=settings.control_host, port=settings.control_port, closing=closing)
     announced = control_file(plane.home)
@@ -278,7 +309,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
             raise HeadwayError("interrupted while starting; what ran already goes on", hint="headway down stops it")
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="control API")
         _announce(announced, settings, plane)
-        log.info("control API on %s, models on %s", control_url(settings), plane.gateway.status().url)
+        log.info("control API on %s, models on %s", settings.control_url, plane.gateway.status().url)
         waiting = asyncio.create_task(stopping.wait())
         await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -301,7 +332,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
 def _announce(path: Path, settings: Settings, plane: ControlPlane) -> None:
     content = {
         "pid": os.getpid(),
-        "control_url": control_url(settings),
+        "control_url": settings.control_url,
         "gateway_url": plane.gateway.status().url,
         "version": __version__,
     }
@@ -317,7 +348,7 @@ def _info(plane: ControlPlane, started_at: float) -> InfoView:
         pid=os.getpid(),
         started_at=started_at,
         home=str(plane.home),
-        control_url=control_url(plane.settings),
+        control_url=plane.settings.control_url,
         gateway_url=gateway.url,
         gateway_running=gateway.running,
         gateway_pid=gateway.pid,

@@ -88,6 +88,13 @@ class Settings(BaseSettings):
         return self.home.expanduser().absolute()
 
     @property
+    def control_url(self) -> str:
+        """Where the CLI on this machine finds the control API."""
+        host = self.control_host
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        return f"http://{reachable}:{self.control_port}"
+
+    @property
     def query_log_max_age_s(self) -> float | None:
         """``query_log_retention`` in seconds; None: no limit."""
         return None if self.query_log_retention == UNLIMITED else span_seconds(self.query_log_retention)
