@@ -89,7 +89,7 @@ class Server(_Part):
     max_batch_size: int = Field(default=64, ge=1, le=65_536, description="Most rows predicted together.")
     max_batch_delay: Duration = Field(default="0s", description="Longest extra wait for a fuller batch.")
     latency_target: Duration | None = Field(
-        default=None, description="maxBatchDelay is shortened so that requests are answered within this time."
+        default=None, description="What an answer may take: later ones are refused at once, batches wait less."
     )
     max_queue: int = Field(default=256, ge=1, le=100_000, description="Requests that may wait; beyond it 429.")
     timeout: Duration = Field(default="30s", description="Time limit of one request; then 504.")

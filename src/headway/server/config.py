@@ -27,7 +27,7 @@ class ServerOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     max_batch_delay_s: float = 0.0
     """Longest extra wait for a fuller batch; 0: never wait, predict what is there."""
     latency_target_s: float | None = None
-    """The extra wait is learned so that requests are answered within this time; None: no such bound."""
+    """What an answer may take: later ones are refused at once, and the extra wait is learned. None: no such bound."""
     max_queue: int = 256
     """Requests that may wait; beyond it 429."""
     timeout_s: float = 30.0
