@@ -36,7 +36,9 @@ class GatewayMark:
     offset: int = 0
     taking: int | None = None
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By process id of the gateway, as text: the highest ``line`` before ``offset``, and how many lines there were."""
+    """By process id of the gateway, as text: the highest ``line`` before ``offset``, and how many lines there were.
+
+    See ``gateway_tail.LineCounts``."""
 
     @property
     def stream(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,10 @@ from headway.adapters.querylog.gateway_lines import (
 from headway.adapters.querylog.gateway_mark import LOG_NAME, GatewayMark, current_mark
 from headway.domain.query_log import QueryRecord
 
+MOST_PROCESSES: Final = 64
+"""Whose lines are counted; of those that have not written for longest only the sum of what is missing is kept."""
+ENDED: Final = ""
+"""Stands for all of those."""
 READ_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -98,22 +102,27 @@ class LineCounts:
     Two threads may write theirs in the wrong order, so what counts is the highest number against how many came.
     """
 
-    def __init__(self, counted: dict[str, tuple[int, int]]) -> None:
+    def __init__(self, counted: Mapping[str, tuple[int, int]]) -> None:
         self._counted = dict(counted)
-        self._ended = 0
 
     def add(self, line: Line) -> None:
-        highest, lines = self._counted.get(str(line.pid), (0, 0))
+        highest, lines = self._counted.pop(str(line.pid), (0, 0))
         if line.line == 1 and lines:  # another process with the id of an earlier one
-            self._ended += highest - lines
+            self._end(highest, lines)
             highest, lines = 0, 0
         self._counted[str(line.pid)] = max(highest, line.line), lines + 1
+        if len(self._counted) > MOST_PROCESSES:
+            self._end(*self._counted.pop(next(pid for pid in self._counted if pid != ENDED)))
+
+    def _end(self, highest: int, lines: int) -> None:
+        before, _ = self._counted.get(ENDED, (0, 0))
+        self._counted[ENDED] = before + highest - lines, 0
 
     @property
     def counted(self) -> dict[str, tuple[int, int]]:
-        """For ``GatewayMark.counted``."""
+        """For ``GatewayMark.counted``; the process that wrote last is the last one."""
         return dict(self._counted)
 
     @property
     def missing(self) -> int:
-        return self._ended + sum(highest - lines for highest, lines in self._counted.values())
+        return sum(highest - lines for highest, lines in self._counted.values())

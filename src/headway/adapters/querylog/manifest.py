@@ -31,7 +31,7 @@ FORMAT: Final = 1
 NO_CRC: Final = "00000000"
 GATEWAY: Final = "gateway."
 NO_MODEL: Final = ""
-"""Has the gateway's records of requests that were about no model, and what is missing of its lines."""
+"""Has the gateway's records of requests that were about no model."""
 
 _PART: Final = re.compile(r"part-(.+)\.parquet")
 _MERGED: Final = re.compile(r"merged-([0-9]{6,})\.parquet")

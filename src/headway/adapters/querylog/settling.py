@@ -31,7 +31,7 @@ from headway.adapters.querylog.gateway_lines import (
 )
 from headway.adapters.querylog.gateway_mark import LOG_NAME, GatewayMark, advance, current_mark, renewed
 from headway.adapters.querylog.gateway_tail import LineCounts
-from headway.adapters.querylog.manifest import NO_MODEL, Account, Chosen, gateway_source, hour_of
+from headway.adapters.querylog.manifest import Chosen, gateway_source, hour_of
 from headway.adapters.querylog.new_parts import add_columns
 from headway.adapters.querylog.part_files import TYPES, duck, files_sql
 from headway.adapters.querylog.store import PartStore
@@ -112,10 +112,8 @@ def _take(gateway_root: Path, store: PartStore, mark: GatewayMark, known: Collec
     for model, of_model in claims.items():
         carry_out(store, model, of_model, now_ns)
     source = gateway_source(mark.token, mark.offset, end)
-    lost = Account(stream=mark.stream, number=mark.offset, missing=counts.missing) if counts.missing > 0 else None
-    for model, rows in {**({NO_MODEL: []} if lost else {}), **records}.items():
-        account = lost if model == NO_MODEL else None
-        add_columns(store, model, source, from_records(rows), account, now_ns, empty_hour=hour_of(now_ns))
+    for model, rows in records.items():
+        add_columns(store, model, source, from_records(rows), None, now_ns)
     advance(gateway_root, mark, replace(mark, offset=end, taking=None, counted=counts.counted))
     return sum(map(len, records.values()))
 

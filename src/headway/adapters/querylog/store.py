@@ -91,6 +91,16 @@ class PartStore:
         """Parts in a directory of this machine."""
         return cls(Directory(root))
 
+    @classmethod
+    def object_storage(cls, url: str, cache: Path, *, cache_bytes: int = 2 * 1024**3) -> PartStore:
+        """Parts in ``s3://bucket/prefix``, read through a folder of this machine.
+
+        Raises ``InvalidInput`` for another kind of place, ``MissingExtra`` without ``headway[s3]``.
+        """
+        from headway.adapters.querylog.object_storage import ObjectStorage  # of an extra, and not light
+
+        return cls(ObjectStorage(url, cache, cache_bytes=cache_bytes))
+
     # -- questions ---------------------------------------------------------------------------------
 
     async def parts(
