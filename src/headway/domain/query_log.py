@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 QUANTILES = (0.5, 0.75, 0.95, 0.99)
 """Of every window, by linear interpolation between closest ranks (type 7 of Hyndman and Fan, 1996)."""
@@ -228,3 +229,19 @@ class Retention:
 
     max_age_s: float | None = None
     max_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """One request that was kept whole. ``input`` and ``output`` are JSON values; see ``headway.server.payloads``."""
+
+    ts_ns: int
+    version: str
+    stream: str
+    seq: int
+    """With ``stream``: of its :class:`QueryRecord`."""
+    request_id: str
+    route: str
+    status: int
+    input: Any
+    output: Any
