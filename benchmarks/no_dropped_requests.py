@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import random
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,10 +25,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from installation import Installation
 from open_loop import OpenLoop, Report
-
-from headway.client import Client
-from headway.domain.errors import HeadwayError
 
 MODEL = '''"""{note}"""
 import time
@@ -54,65 +49,15 @@ metadata: {{name: {name}}}
 spec:
   server: {{timeout: 10s}}
 """
-CONTROL = (
-    "from headway.bootstrap import Safeguards, serve; from headway.settings import Settings; import sys; "
-    "sys.exit(serve(Settings(), safeguards=Safeguards(drain={drain}, retries={retries})))"
-)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Installation:
-    """A Headway of its own in a folder of its own."""
-
-    def __init__(self, home: Path, without: str | None) -> None:
-        self.home = home
-        self.data_port, self.control_port = free_port(), free_port()
-        self.code = CONTROL.format(drain=without != "draining", retries=without != "retries")
-        self.process: subprocess.Popen[bytes] | None = None
-        self.env = {
-            **os.environ,
-            "HEADWAY_HOME": str(home),
-            "HEADWAY_DATA_PORT": str(self.data_port),
-            "HEADWAY_CONTROL_PORT": str(self.control_port),
-        }
-
-    def up(self) -> None:
-        with (self.home / "benchmark.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", self.code], env=self.env, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            with contextlib.suppress(HeadwayError):
-                if self.client().info().pid == self.process.pid:
-                    return
-            time.sleep(0.1)
-        raise SystemExit(f"the control plane did not come up:\n{(self.home / 'benchmark.log').read_text()[-3000:]}")
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def down(self) -> None:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-
-    def client(self) -> Client:
-        return Client(home=self.home)
-
-    def model(self, name: str, answer: float, note: str) -> Path:
-        folder = self.home.parent / "models" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model.py").write_text(MODEL.format(answer=answer, note=note))
-        (folder / "headway.yaml").write_text(SPEC.format(name=name))
-        return folder
+def write_model(installation: Installation, name: str, answer: float, note: str) -> Path:
+    """A folder with the model ``name``."""
+    folder = installation.home.parent / "models" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.py").write_text(MODEL.format(answer=answer, note=note))
+    (folder / "headway.yaml").write_text(SPEC.format(name=name))
+    return folder
 
 
 class Chaos:
@@ -154,7 +99,7 @@ class Chaos:
 
     async def deploy(self, canary: int | None = None) -> str:
         self.serial += 1
-        folder = self.at.model("iris", float(self.serial), f"build {self.serial}")
+        folder = write_model(self.at, "iris", float(self.serial), f"build {self.serial}")
         answer = await self.call("deploy", folder, canary=canary)
         return str(answer.version)
 
@@ -208,7 +153,7 @@ class Chaos:
         self.tell("control plane back", "same replicas" if before == after else f"replicas differ: {before} {after}")
 
     async def other_model(self) -> None:
-        await self.call("deploy", self.at.model("other", float(self.serial), f"{self.serial}"))
+        await self.call("deploy", write_model(self.at, "other", float(self.serial), f"{self.serial}"))
         self.tell("deploy of another model")
         await self.call("delete", "other")
         self.tell("delete of another model")
@@ -228,7 +173,7 @@ class Chaos:
 
 async def measure(args: argparse.Namespace, installation: Installation) -> tuple[Report, Chaos]:
     client = installation.client()
-    await asyncio.to_thread(client.deploy, installation.model("iris", 1.0, "build 1"))
+    await asyncio.to_thread(client.deploy, write_model(installation, "iris", 1.0, "build 1"))
     path = "/models/iris/predict"
     loop = OpenLoop("127.0.0.1", installation.data_port, path, BODIES, rate_per_s=args.rate)
     chaos = Chaos(installation, args.seconds)

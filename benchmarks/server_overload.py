@@ -133,7 +133,7 @@ def settled(phase: Phase, *, after_s: float = SETTLING_S) -> Phase:
     """The phase without its first moments."""
     if not phase.answers:
         return phase
-    start = min(due for due, _, _ in phase.answers) + after_s
+    start = min(due for due, *_ in phase.answers) + after_s
     return Phase([answer for answer in phase.answers if answer[0] >= start], phase.latest_send_s)
 
 
@@ -142,7 +142,8 @@ def goodput(phase: Phase, seconds: float) -> float:
 
 
 async def overload(name: str, port: int, seconds: float) -> list[Bar]:
-    generator = Poisson("127.0.0.1", port, post("/predict", ROW))
+    request = post("/predict", ROW)
+    generator = Poisson("127.0.0.1", port, lambda number: request)
     await generator.warm(64)
     await generator.run(100, 2)  # the server learns how long calls take
     peak, rate = 0.0, 200.0

@@ -1,0 +1,68 @@
+"""A Headway of its own for a benchmark: its own home, its own ports, its own control plane process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from headway.client import Client
+from headway.domain.errors import HeadwayError
+
+CONTROL = (
+    "from headway.bootstrap import Safeguards, serve; from headway.settings import Settings; import sys; "
+    "sys.exit(serve(Settings(), safeguards=Safeguards(drain={drain}, retries={retries})))"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Installation:
+    """A Headway of its own in a folder of its own."""
+
+    def __init__(self, home: Path, without: str | None) -> None:
+        self.home = home
+        self.data_port, self.control_port = free_port(), free_port()
+        self.code = CONTROL.format(drain=without != "draining", retries=without != "retries")
+        self.process: subprocess.Popen[bytes] | None = None
+        self.env = {
+            **os.environ,
+            "HEADWAY_HOME": str(home),
+            "HEADWAY_DATA_PORT": str(self.data_port),
+            "HEADWAY_CONTROL_PORT": str(self.control_port),
+        }
+
+    def up(self) -> None:
+        with (self.home / "benchmark.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", self.code], env=self.env, stdout=log, stderr=log, start_new_session=True
+            )
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with contextlib.suppress(HeadwayError):
+                if self.client().info().pid == self.process.pid:
+                    return
+            time.sleep(0.1)
+        raise SystemExit(f"the control plane did not come up:\n{(self.home / 'benchmark.log').read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def down(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def client(self) -> Client:
+        return Client(home=self.home)
