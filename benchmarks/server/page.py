@@ -28,13 +28,15 @@ NONE = "–"
 
 
 def number(value: float) -> str:
-    """Three significant digits, thousands with a comma."""
+    """Three significant digits, thousands with a comma; three decimals at most."""
     if value >= 1000:
         digits = len(str(int(value)))
         return f"{round(value, 3 - digits):,.0f}"
     if value >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    if value >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
 def cell(found: Spread | None) -> str:
