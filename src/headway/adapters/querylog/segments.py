@@ -180,7 +180,7 @@ class SegmentReader:
                                 same = 0
                                 place += _run(view[place:], count, size, blocks)
                         continue
-                    if growing and end >= len(data):
+                    if growing and end >= len(data) and not _sound_block_after(view, data, place):
                         break
             self.torn = True
             following = data.find(MAGIC, place + 1)
@@ -306,6 +306,16 @@ def _plausible(kind: int, count: int, size: int) -> bool:
     if kind == Kind.ROWS:
         return 0 < count <= MAX_BLOCK_ROWS and size == count * ROW.size
     return bool(size <= MAX_OBJECT_BYTES)
+
+
+def _sound_block_after(view: memoryview, data: bytes, place: int) -> bool:
+    """Whether a whole block follows: then what begins at ``place`` is not one that is being written."""
+    while (place := data.find(MAGIC, place + 1)) >= 0 and place + BLOCK.size <= len(data):
+        _, kind, count, size, crc, *_ = BLOCK.unpack_from(data, place)
+        end = place + BLOCK.size + size
+        if _plausible(kind, count, size) and end <= len(data) and crc == _crc(view, place, end):
+            return True
+    return False
 
 
 def _crc(view: memoryview, start: int, end: int) -> int:
