@@ -59,6 +59,10 @@ class Place(Protocol):
         """A file with its content, which stays for some minutes at least."""
         ...
 
+    def again(self, stored: Stored) -> Path | None:
+        """As :meth:`local`, fetched anew; None where that would be the same file."""
+        ...
+
     def put(self, draft: Path, model: str, hour: int, name: str, *, new: bool) -> bool:
         """Keep ``draft``, which is then gone. ``new``: only if there is none of that name; False when there is."""
         ...
@@ -163,6 +167,9 @@ class Directory:
 
     def local(self, stored: Stored) -> Path:
         return self.root / stored.path
+
+    def again(self, stored: Stored) -> Path | None:
+        return None
 
     def put(self, draft: Path, model: str, hour: int, name: str, *, new: bool) -> bool:
         target = self.root / folder(model, hour)

@@ -37,6 +37,8 @@ except ImportError:  # an extra
 
 log = logging.getLogger("headway.querylog")
 
+RETRIES: Final = 4
+"""Of one request, with growing pauses."""
 PROBE: Final = "conditional-put.probe"
 _SPARED_S: Final = 600.0
 """What was asked for this recently is not removed from the cache: somebody may be about to open it."""
@@ -62,7 +64,7 @@ class ObjectStorage:
                 "connect_timeout": "5s",
                 "timeout": "120s",
             },
-            retry_config={"max_retries": 4},
+            retry_config={"max_retries": RETRIES},
         )
         self._url = url
         self._cache = cache
@@ -78,7 +80,8 @@ class ObjectStorage:
         found: list[Stored] = []
         with self._asking():
             prefix = None if model is None else f"model={model}"
-            after = None if model is None or first_hour is None else folder(model, first_hour)
+            # After all of the hour before. (SeaweedFS takes "after hour=x" for "after all of hour=x".)
+            after = None if model is None or first_hour is None else f"{folder(model, first_hour - 1)}~"
             for objects in obstore.list(self._store, prefix, offset=after):
                 for meta in objects:
                     parsed = parse_path(meta["path"])
@@ -115,6 +118,10 @@ class ObjectStorage:
             draft.unlink(missing_ok=True)
         self._evict()
         return path
+
+    def again(self, stored: Stored) -> Path | None:
+        self._cached(stored.path, stored.tag).unlink(missing_ok=True)
+        return self.local(stored)
 
     def put(self, draft: Path, model: str, hour: int, name: str, *, new: bool) -> bool:
         path = f"{folder(model, hour)}/{name}"

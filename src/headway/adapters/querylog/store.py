@@ -249,18 +249,26 @@ class PartStore:
             if key in self._sound:
                 return self._sound[key]
         try:
-            verify(self._place.local(stored))
-            sound = True
+            sound = self._verify(stored)
         except FileNotFoundError:
             return True  # removed since: whoever opens it will notice
-        except Damaged as error:
-            log.error("the part %s of the query log is damaged and left out (%s)", stored.path, error)
-            sound = False
         with self._lock:
             if len(self._sound) >= _MOST_NOTES:
                 self._sound.clear()
             self._sound[key] = sound
         return sound
+
+    def _verify(self, stored: Stored) -> bool:
+        try:
+            verify(self._place.local(stored))
+        except Damaged as error:
+            if (fetched := self._place.again(stored)) is not None:
+                with suppress(Damaged):
+                    verify(fetched)
+                    return True
+            log.error("the part %s of the query log is damaged and left out (%s)", stored.path, error)
+            return False
+        return True
 
     def add(
         self, model: str, hour: int, select: str, hold: Holding, connection: duckdb.DuckDBPyConnection, now_ns: int
