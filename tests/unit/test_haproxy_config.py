@@ -19,6 +19,7 @@ from headway.adapters.haproxy.config import (
     server_options,
     structure,
 )
+from headway.adapters.haproxy.log_lines import LOG_FD
 from headway.adapters.haproxy.maps import backend_name, map_text, render_maps, replica_of, server_name
 from headway.adapters.haproxy.rules import error_pages
 from headway.domain.errors import GatewayFailed, tree
@@ -208,6 +209,25 @@ def test_refusals_in_the_rules_are_json_in_the_trees_form() -> None:
     for status, body in found:
         told = json.loads(body)
         assert told == {"status": "ok"} or (told["error"]["code"], int(status)) in known
+
+
+def test_only_the_frontend_logs_and_all_fields_in_their_order() -> None:
+    config = render_config(TABLE, LISTEN)
+    frontend = section(config, "frontend gateway")
+    assert [line for line in config.splitlines() if line.strip().startswith("log ")] == ["    " + frontend[2]]
+    assert frontend[2].startswith(f"log fd@{LOG_FD} ")
+    for head in ("log-format", "error-log-format"):
+        [line] = [line for line in frontend if line.startswith(f"{head} ")]
+        assert line.startswith(f"{head} '[%pid,%[sc_inc_gpc0(0)],")
+        assert "'" not in line.removeprefix(f"{head} '")[:-1], "an apostrophe would end the line"
+
+
+def test_a_request_is_noted_before_anything_is_refused() -> None:
+    rules = [line for line in section(render_config(TABLE, LISTEN), "frontend gateway") if "http-request" in line]
+    refusal = next(n for n, line in enumerate(rules) if line.startswith("http-request return"))
+    assert {"http-request set-log-level err", "http-request set-log-level silent unless below_models"} < set(
+        rules[:refusal]
+    )
 
 
 def _all_rules() -> str:

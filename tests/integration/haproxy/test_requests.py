@@ -158,11 +158,13 @@ async def test_an_answer_of_the_model_is_passed_on_and_never_retried(
 
 async def test_headers_tell_the_replica_whose_request_it_is(iris: dict[str, Replica], port: int) -> None:
     forged = {"x-headway-model": "x", "X-Headway-Version": "v9", "x-headway-shadow": "v2", "x-headway-client": "root"}
+    forged["X-Headway-Arm"] = "shadow"
     sent = await call(port, "/models/iris/predict", headers={**forged, "x-request-id": "abc.1-2_3", "x-mine": "kept"})
     seen = sent.json()["headers"]
     assert {k: v for k, v in seen.items() if k.startswith("x-")} == {
         "x-headway-model": "iris",
         "x-headway-version": "v1",
+        "x-headway-arm": "split",
         "x-request-id": "abc.1-2_3",
         "x-forwarded-for": "127.0.0.1",
         "x-mine": "kept",

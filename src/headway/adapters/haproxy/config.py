@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from headway.adapters.haproxy.log_lines import log_options
 from headway.adapters.haproxy.maps import (
     Maps,
     backend_name,
@@ -126,7 +127,8 @@ def render_config(table: RoutingTable, listen: Listen) -> str:
     routes = [v for m in table.models for v in m.versions]
     longest_s = max((v.timeout_s for v in routes), default=30.0)
     sections = [_global(listen, longest_s), _defaults(listen, longest_s)]
-    sections.append(_section("frontend gateway", [*_binds(listen), *frontend_rules(sorted(structure(table).sticky))]))
+    rules = frontend_rules(sorted(structure(table).sticky))
+    sections.append(_section("frontend gateway", [*_binds(listen), *log_options(), *rules]))
     for model in table.models:
         sections += [_backend(model.model, version, listen) for version in model.versions]
         sections += [_backend(model.model, spare, listen) for spare in spares(model)]
@@ -210,6 +212,8 @@ def _defaults(listen: Listen, longest_s: float) -> str:
             "mode http",
             "option idle-close-on-response",
             "option forwardfor",
+            # Who has gone is not waited for, in the queue or by a replica. To close one's sending half counts as going.
+            "option abortonclose",
             "option splice-auto",
             "http-reuse always",
             *again,

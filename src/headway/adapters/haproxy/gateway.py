@@ -130,8 +130,13 @@ class HaproxyGateway:
             make_folders(self._places)
             self._process = await processes.find(self._places)
             self._adopted = self._process is not None
-            if self._adopted:
+            if self._process is not None:
                 await self._read_running()
+                if not processes.has_query_log(self._process, self._places):
+                    log.warning(
+                        "the gateway that runs does not write to %s: its refusals are not logged",
+                        self._places.query_log,
+                    )
             else:
                 self._write(render_cold(self._listen))
                 self._table, self._fingerprint = None, ""

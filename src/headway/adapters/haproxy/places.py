@@ -35,6 +35,11 @@ class Places:
         return self.folder / "haproxy.log"
 
     @property
+    def query_log(self) -> Path:
+        """Where HAProxy writes its part of the query log."""
+        return self.home / "query-log" / "gateway" / "gateway.log"
+
+    @property
     def master_socket(self) -> Path:
         return self.run_dir / "gateway-master.sock"
 

@@ -11,18 +11,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
 from headway.adapters.haproxy.places import Places
 from headway.adapters.haproxy.runtime_api import ask, messages_of
 from headway.domain.errors import AlreadyRunning, GatewayFailed, Unsupported
+
+log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 20.0
 ORPHANS_TIMEOUT_S = 2.0
@@ -148,16 +152,16 @@ async def spawn(binary: str, places: Places, host: str, port: int) -> HaproxyPro
     """
     check_port(host, port)
     trim_log(places.log)
-    with places.log.open("ab") as log:
-        logged_before = log.tell()
+    with places.log.open("ab") as output, open_query_log(places) as query_log:
+        logged_before = output.tell()
         try:
             child = subprocess.Popen(  # noqa: ASYNC220 - returns once the program is loaded
                 [binary, "-W", "-S", f"{places.master_socket},mode,600", "-f", str(places.config)],
                 cwd=places.folder,
                 env=_environment(places.home),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdin=query_log,  # LOG_FD of its configuration; reloads keep it
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         except OSError as error:
@@ -198,6 +202,26 @@ def _environment(home: Path) -> dict[str, str]:
     """Nothing of ours but what tells whose process it is: no token or password ends up in there."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TZ") if name in os.environ}
     return {**kept, "HEADWAY_HOME": str(home)}
+
+
+def open_query_log(places: Places) -> BinaryIO:
+    """The file that HAProxy appends its lines to. Where it cannot be opened traffic goes on without them."""
+    path = places.query_log
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb", 0)
+        file.seek(0, os.SEEK_END)  # HAProxy clears O_APPEND when it sets O_NONBLOCK: its position is what counts
+        return file
+    except OSError as error:
+        log.error("the gateway's refusals will be missing from the query log: %s", error)
+        return open(os.devnull, "wb", 0)
+
+
+def has_query_log(process: HaproxyProcess, places: Places) -> bool:
+    """Whether what it was started with is the file that the query log is read from now."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.stat(f"/proc/{process.pid}/fd/0"), places.query_log.stat())
+    return False
 
 
 def trim_log(path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from headway.adapters.haproxy.log_lines import log_rules
 from headway.domain.errors import (
     DeadlineExceeded,
     Forbidden,
@@ -76,7 +77,15 @@ def _page(reason: str, error: HeadwayError) -> str:
 
 def frontend_rules(sticky_rules: Sequence[str]) -> list[str]:
     """Rules of the frontend that both listeners share. ``sticky_rules``: ``header:NAME`` and ``cookie:NAME``."""
-    return [*_name_it(), *_check_path(), *_check_token(), *_find_version(sticky_rules), *_send_on(), *_answer()]
+    return [
+        *log_rules(),
+        *_name_it(),
+        *_check_path(),
+        *_check_token(),
+        *_find_version(sticky_rules),
+        *_send_on(),
+        *_answer(),
+    ]
 
 
 def _set(name: str, expression: str, condition: str = "") -> str:
@@ -109,11 +118,14 @@ def _check_path() -> list[str]:
     elsewhere = reply(NotFound, "there is nothing at this path", "models answer under /models/NAME/")
     return [
         _refuse(tricks, f"if {{ path -i -m reg '{TRICKS}' }}"),
-        _refuse(elsewhere, "unless { path -m beg /models/ }"),
+        _refuse(elsewhere, "unless below_models"),
         _set("model", "path,field(3,/)"),
         # remembered, because the prefix is taken off the path later on
         _set("pinned", "bool(true)", "if { path,field(4,/) -m str versions }"),
         "acl pinned var(txn.pinned) -m found",
+        _set("arm", "str(pinned)", "if pinned"),
+        # Who sends copies for a shadow pins them, and nobody else pins a version through this listener.
+        _set("arm", "str(shadow)", "if pinned internal"),
     ]
 
 
@@ -145,6 +157,7 @@ def _find_version(sticky_rules: Sequence[str]) -> list[str]:
     not_ready = reply(NotReady, "no replica of model %[var(txn.model)] is ready", dynamic=True)
     starting = reply(NotReady, "the gateway has no routes yet")
     unknown = f"if !{_has('version')}"
+    known_user = "{ var(txn.user) -m len gt 0 }"
     return [
         _set("version", "var(txn.model),map_str(split.map)"),
         _refuse(starting, f"{unknown} !{{ str(table),map_str(state.map) -m found }}"),
@@ -156,7 +169,8 @@ def _find_version(sticky_rules: Sequence[str]) -> list[str]:
         _set("version", "path,field(5,/)", "if pinned"),
         *_find_user(sticky_rules),
         _set("bucket", "rand(100)", "if !pinned"),
-        _set("bucket", "var(txn.user),concat(/,txn.model),xxh32,mod(100)", "if { var(txn.user) -m len gt 0 }"),
+        _set("bucket", "var(txn.user),concat(/,txn.model),xxh32,mod(100)", f"if {known_user}"),
+        _set("arm", "str(sticky)", f"if {known_user}"),
         _set("share", "var(txn.model),concat(/,txn.bucket),map_str(split.map)", "if !pinned"),
         _set("version", "var(txn.share)", f"if {_has('share')}"),
         _set("backend", "var(txn.model),concat(/,txn.version),map_str(routes.map)"),
@@ -191,6 +205,7 @@ def _send_on() -> list[str]:
     return [
         "http-request set-header x-headway-model %[var(txn.model)]",
         "http-request set-header x-headway-version %[var(txn.version)]",
+        "http-request set-header x-headway-arm %[var(txn.arm,split)]",
         f"http-request set-header x-headway-client %[var(txn.client)] if {_has('client')}",
         "http-request set-header x-headway-shadow %[var(txn.shadow),field(1,:)] if { var(txn.roll) -m int lt 0 }",
         r"http-request replace-path ^/models/[^/]+/versions/[^/]+/?(.*)$ /\1 if pinned",

@@ -1,0 +1,460 @@
+"""The gateway's own lines: one for what it answered or retried, none for anything else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.adapters.haproxy import HaproxyGateway
+from headway.adapters.haproxy.config import Listen, render
+from headway.adapters.haproxy.places import Places
+from headway.adapters.haproxy.process import end_orphans, spawn
+from headway.domain.query_segments import GATEWAY_FIELDS
+from headway.domain.routing_table import GatewayToken, RoutingTable, Shadow, Sticky
+from headway.domain.tokens import digest
+from tests.integration.haproxy.backends import Connection, Replica, call, until
+from tests.integration.haproxy.conftest import model, table, version
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.anyio
+PREDICT = "/models/iris/predict"
+LAST = "the.last.one"
+
+
+class Log:
+    """The lines of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "query-log" / "gateway" / "gateway.log"
+
+    def text(self) -> str:
+        return self.path.read_text(encoding="ascii")
+
+    def lines(self) -> list[dict[str, Any]]:
+        """In the order of each process's numbers."""
+        whole = self.text().rpartition("\n")[0].splitlines()
+        found = [dict(zip(GATEWAY_FIELDS, json.loads(text), strict=True)) for text in whole]
+        pids = list(dict.fromkeys(line["pid"] for line in found))
+        return sorted(found, key=lambda line: (pids.index(line["pid"]), line["line"]))
+
+    async def wait_for(self, count: int) -> list[dict[str, Any]]:
+        """The lines, once there are ``count``; more are a failure."""
+        await eventually(lambda: len(self.lines()) >= count, what=f"{count} lines")
+        assert len(self.lines()) == count, self.lines()
+        return self.lines()
+
+    async def until_last(self, port: int) -> list[dict[str, Any]]:
+        """All lines but that of a refusal made now: what came before has had its line, if it gets one."""
+        await call(port, "/models/nobody/", headers={"x-request-id": LAST})
+        await eventually(lambda: any(line["request_id"] == LAST for line in self.lines()))
+        return [line for line in self.lines() if line["request_id"] != LAST]
+
+
+@pytest.fixture
+def log(home: Path) -> Log:
+    return Log(home)
+
+
+@pytest.fixture
+async def replicas(home: Path) -> AsyncIterator[tuple[Replica, Replica]]:
+    async with Replica(home / "a") as a, Replica(home / "b") as b:
+        yield a, b
+
+
+@pytest.fixture
+async def iris(gateway: HaproxyGateway, replicas: tuple[Replica, Replica]) -> tuple[Replica, Replica]:
+    """Model iris: v1 with one small replica, v2 with another, v3 with none; token ``app``, and ``narrow`` for wine."""
+    a, b = replicas
+    small = version("v1", a, timeout_s=0.3, max_concurrency=1, max_body_bytes=1000)
+    tokens = (
+        GatewayToken("app", digest("hw_app"), None, None),
+        GatewayToken("narrow", digest("hw_narrow"), ("wine",), None),
+    )
+    routes = model("iris", {"v1": 100, "v2": 0, "v3": 0}, small, version("v2", b, timeout_s=0.1), version("v3"))
+    await gateway.apply(RoutingTable((routes,), tokens))
+    return a, b
+
+
+@pytest.mark.parametrize(
+    ("path", "secret", "expected"),
+    [
+        ("/models/iris/predict", "hw_nobody", {"status": 401, "model": "iris"}),
+        ("/models/iris/predict", "hw_narrow", {"status": 403, "model": "iris"}),
+        ("/models/nobody/predict?key=hidden", "hw_app", {"status": 404, "model": "nobody", "client": "app"}),
+        ("/models/iris/versions/v9/a", None, {"status": 404, "model": "iris", "version": "v9", "arm": "pinned"}),
+        ("/models/iris/versions/v3/a", None, {"status": 503, "model": "iris", "version": "v3", "arm": "pinned"}),
+        ("/models/IRIS/a", None, {"status": 404}),
+        ("/models/-iris/a", None, {"status": 404}),
+        ("/models/iris-/a", None, {"status": 404}),
+        (f"/models/{'n' * 40}/", None, {"status": 404, "model": "n" * 40}),
+        (f"/models/{'n' * 41}/", None, {"status": 404}),
+        ("/models/", None, {"status": 404}),
+        ("/models//predict", None, {"status": 404}),
+        ("/models/iris/versions/", None, {"status": 404, "model": "iris", "arm": "pinned"}),
+        ("/models/iris/versions/v01/", None, {"status": 404, "model": "iris", "arm": "pinned"}),
+        ("/models/iris/versions/v1234567890/", None, {"status": 404, "model": "iris", "arm": "pinned"}),
+        ("/models/iris/../wine", None, {"status": 400}),
+        ('/models/a"b%0a,\\u0022]/x', None, {"status": 400}),
+        ('/models/a"],[0,"/predict', None, {"status": 404}),
+        ("/models/iris/versions/\"'{}[]%00", None, {"status": 400}),
+        ("/models/iris/versions/v1\"'", None, {"status": 404, "model": "iris", "arm": "pinned"}),
+        ("/models/iris/" + "p" * 500, "hw_nobody", {"status": 401, "model": "iris"}),
+        ("/models/" + '"' * 500, None, {"status": 404}),
+    ],
+)
+async def test_a_refusal_is_one_line(
+    iris: object, log: Log, port: int, path: str, secret: str | None, expected: dict[str, object]
+) -> None:
+    before_ms = time.time() * 1000
+    headers = {"authorization": f"Bearer {secret}"} if secret else {}
+    answer = await call(port, path, headers=headers)
+    [line] = await log.wait_for(1)
+    same = {
+        "line": 1,
+        "status": answer.status,
+        "retries": 0,
+        "server": "<NOSRV>",
+        "ends": "LR",
+        "request_id": answer.headers["x-request-id"],
+        "model": "",
+        "version": "",
+        "client": "",
+        "arm": "split",
+        "path": path.partition("?")[0][:200],
+    }
+    assert {name: line[name] for name in same} == {**same, **expected}
+    assert before_ms - 1000 < line["at_ms"] < time.time() * 1000 + 1000
+    assert 0 <= line["total_ms"] < 10_000
+    assert line["bytes_in"] > len(path.partition("?")[0]) - 20
+    assert line["bytes_out"] > len(answer.body)
+    assert "hw_" not in log.text()
+    assert "hidden" not in log.text()
+
+
+async def test_what_a_replica_answers_is_no_line(iris: tuple[Replica, Replica], log: Log, port: int) -> None:
+    async with Connection(port) as connection:
+        for status in (200, 201, 400, 404, 429, 500, 502, 503, 504):
+            answer = await connection.call(PREDICT, headers={"x-do": str(status)})
+            assert (answer.status, answer.replica) == (status, "a")
+        assert (await connection.call("/models/iris/versions/v2/predict")).replica == "b"
+        for path in ("/healthz", "/", "/nowhere", "/models", "/Models/iris/", "/x/models/iris"):
+            await connection.call(path)
+        assert (await connection.call("/../x")).status == 400
+    async with Connection(port) as silent:  # connects, sends nothing
+        await silent._open()
+    assert await log.until_last(port) == []
+
+
+async def test_a_full_queue_a_long_wait_and_a_slow_replica(
+    gateway: HaproxyGateway, iris: tuple[Replica, Replica], log: Log, port: int
+) -> None:
+    a, b = iris
+
+    async def queued() -> bool:
+        return any(backend.queued for backend in (await gateway._api.backends()).values())
+
+    a.hold()
+    held = asyncio.create_task(call(port, PREDICT))
+    await eventually(lambda: a.seen)
+    waiting = asyncio.create_task(call(port, PREDICT, headers={"authorization": "Bearer hw_app"}))
+    await until(queued)
+    refused = await call(port, PREDICT)
+    late = await waiting
+    a.let_go()
+    assert (await held).status == 200
+    b.hold()
+    slow = await call(port, "/models/iris/versions/v2/predict")
+    b.let_go()
+    large = await call(port, PREDICT, body=b"x" * 2000)
+    lines = await log.wait_for(4)
+    ids = [answer.headers["x-request-id"] for answer in (refused, late, slow, large)]
+    assert [line["request_id"] for line in lines] == ids
+    assert [line["status"] for line in lines] == [429, 503, 504, 413]
+    assert [line["ends"] for line in lines] == ["LR", "sQ", "sH", "LR"]
+    assert [line["server"].partition(".")[0] for line in lines] == ["<NOSRV>", "<NOSRV>", "b", "<NOSRV>"]
+    assert [line["version"] for line in lines] == ["v1", "v1", "v2", "v1"]
+    assert [line["client"] for line in lines] == ["", "app", "", ""]
+    assert 300 <= lines[1]["total_ms"] < 3000
+    assert 2100 <= lines[2]["total_ms"] < 5000
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /models/iris/pre\x01dict HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /models/\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST /models/iris/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"GET /models/iris/predict HTTP/1.1\r\nhost: x\r\nx: " + b"a" * 200_000 + b"\r\n\r\n",
+    ],
+    ids=["words", "control", "bytes", "two lengths", "huge head"],
+)
+async def test_what_is_not_http_is_a_line_that_knows_nothing(iris: object, log: Log, port: int, raw: bytes) -> None:
+    async with Connection(port) as connection:
+        assert (await connection.send(raw)).status == 400
+    [line] = await log.wait_for(1)
+    told = {name: line[name] for name in ("status", "retries", "server", "request_id", "model", "version", "path")}
+    assert list(told.values()) == [400, 0, "<NOSRV>", "", "", "", ""]
+
+
+async def test_a_body_that_comes_too_slowly(home: Path, port: int, haproxy: str, log: Log) -> None:
+    places = Places(home, home / "run")
+    places.folder.mkdir()
+    places.run_dir.mkdir()
+    async with Replica(home / "a") as a, Connection(port) as connection, Connection(port) as other:
+        routes = table(model("iris", {"v1": 100}, version("v1", a)))
+        listen = Listen("127.0.0.1", port, places.internal_socket, places.stats_socket, request_timeout_s=0.2)
+        for name, text in render(routes, listen).files().items():
+            (places.folder / name).write_text(text, newline="")
+        process = await spawn(haproxy, places, "127.0.0.1", port)
+        try:
+            head = b"POST /models/iris/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n"
+            assert (await connection.send(head + b"half")).status == 408
+            assert (await other.send(head[:-2])).status == 408
+        finally:
+            process.send(signal.SIGTERM)
+            await process.wait()
+            await end_orphans(places)
+    lines = await log.wait_for(2)
+    assert [(line["status"], line["model"], line["ends"]) for line in lines] == [(408, "iris", "cR"), (408, "", "cR")]
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_retry_is_a_line_whatever_its_end(
+    gateway: HaproxyGateway, replicas: tuple[Replica, Replica], log: Log, port: int, status: int
+) -> None:
+    await gateway.apply(table(model("iris", {"v1": 100}, version("v1", *replicas))))
+    for replica in replicas:
+        replica.hold()
+    request = asyncio.create_task(call(port, PREDICT, headers={"x-do": str(status)}))
+    await eventually(lambda: any(replica.seen for replica in replicas))
+    victim, other = replicas if replicas[0].seen else reversed(replicas)
+    other.let_go()
+    victim.die()
+    answer = await request
+    assert (answer.status, answer.replica) == (status, other.name)
+    [line] = await log.wait_for(1)
+    assert (line["status"], line["retries"], line["ends"]) == (status, 1, "--")
+    assert line["server"].startswith(f"{other.name}.")
+    assert (line["model"], line["version"], line["path"]) == ("iris", "v1", PREDICT)
+
+
+async def test_a_replica_that_always_breaks_off_is_a_503_as_the_client_saw_it(
+    iris: object, log: Log, port: int
+) -> None:
+    answer = await call(port, PREDICT, headers={"x-do": "die"})
+    [line] = await log.wait_for(1)
+    assert (answer.status, line["status"], line["retries"], line["ends"]) == (503, 503, 3, "SH")
+
+
+async def test_all_replicas_dead(
+    gateway: HaproxyGateway, replicas: tuple[Replica, Replica], log: Log, port: int
+) -> None:
+    await gateway.apply(table(model("iris", {"v1": 100}, version("v1", *replicas))))
+    for replica in replicas:
+        replica.die()
+    first = await call(port, PREDICT)
+    assert first.status == 503
+
+    async def none_left() -> bool:
+        answers = [s.status for b in (await gateway._api.backends()).values() for s in b.servers.values()]
+        return all(status.startswith("DOWN") for status in answers)
+
+    await until(none_left)
+    second = await call(port, PREDICT)
+    lines = await log.wait_for(2)
+    assert [line["request_id"] for line in lines] == [a.headers["x-request-id"] for a in (first, second)]
+    assert [line["status"] for line in lines] == [503, 503]
+    assert lines[1]["ends"] == "LR"
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["fresh", "kept"])
+async def test_a_client_that_goes_away(
+    gateway: HaproxyGateway, iris: tuple[Replica, Replica], log: Log, port: int, first: bytes
+) -> None:
+    a, _ = iris
+    await gateway.apply(table(model("iris", {"v1": 100}, version("v1", a, max_concurrency=1))))
+    a.hold()
+    request = b"POST /models/iris/predict HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nx-request-id: %b\r\n\r\n[]"
+
+    async def start(name: bytes) -> asyncio.StreamWriter:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(first + request % name)
+        return writer
+
+    async def queued() -> bool:
+        return any(backend.queued for backend in (await gateway._api.backends()).values())
+
+    served = await start(b"served")
+    await eventually(lambda: a.seen)
+    waits = await start(b"waits")
+    await until(queued)
+    waits.close()
+    [line] = await log.wait_for(1)
+    assert (line["request_id"], line["status"], line["ends"], line["server"]) == ("waits", -1, "CQ", "<NOSRV>")
+    served.close()
+    _, line = await log.wait_for(2)
+    assert (line["request_id"], line["ends"][0]) == ("served", "C")
+    assert line["server"].startswith("a.")
+    a.let_go()
+    assert len(a.seen) == 1, "who left the queue is not served"
+
+
+async def test_lines_go_on_after_reloads_restarts_and_crashes(
+    gateway: HaproxyGateway, replicas: tuple[Replica, Replica], home: Path, log: Log, port: int
+) -> None:
+    routes = table(model("iris", {"v1": 100}, version("v1", *replicas)))
+    names = iter(range(100))
+    workers = []
+
+    async def refuse() -> None:
+        [worker] = (await gateway._api.workers()).current
+        for _ in range(2):
+            await call(port, "/models/nobody/", headers={"x-request-id": str(next(names))})
+            workers.append(worker)
+        await log.wait_for(len(workers))
+
+    await refuse()
+    await gateway.apply(routes)  # a reload
+    async with Connection(port) as kept:
+        await kept.call(PREDICT)
+        await refuse()
+        await gateway.apply(table(*routes.models, model("wine", {}, version("v1"))))  # another
+        await refuse()
+        answer = await kept.call("/models/iris/versions/v7/", headers={"x-request-id": str(next(names))})
+        assert answer.status == 404, "from the old worker"
+        workers.append(workers[2])
+    await gateway.stop(stop_gateway=False)
+    successor = HaproxyGateway(home=home, host="127.0.0.1", port=port)
+    await successor.start()
+    await refuse()
+    pid = successor.status().pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: successor.status().running and successor.status().pid != pid)
+    await refuse()
+    await successor.stop(stop_gateway=True)
+    await gateway.start()
+    await refuse()
+    lines = log.lines()
+    assert sorted(int(line["request_id"]) for line in lines) == list(range(len(workers)))
+    assert [line["pid"] for line in sorted(lines, key=lambda line: int(line["request_id"]))] == workers
+    for pid in dict.fromkeys(workers):
+        assert [line["line"] for line in lines if line["pid"] == pid] == list(range(1, workers.count(pid) + 1))
+    assert log.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_storm_of_refusals_leaves_whole_lines_and_holes_that_tell(iris: object, log: Log, port: int) -> None:
+    """A thread does not wait for one that is kept from writing: on a busy machine that costs a line in a thousand."""
+    connections, batches, batch = 20, 10, 100
+    request = b"GET /models/nobody/%s HTTP/1.1\r\nhost: x\r\n\r\n" % (b'"' * 150)
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(batches):
+            writer.write(request * batch)
+            for _ in range(batch):
+                await reader.readuntil(b"}}")
+        writer.close()
+        await writer.wait_closed()
+
+    await asyncio.gather(*(client() for _ in range(connections)))
+    total = connections * batches * batch
+    assert await log.until_last(port)
+    lines = log.lines()
+    numbers = [line["line"] for line in lines]
+    assert len(set(numbers)) == len({line["request_id"] for line in lines}) == len(lines)
+    assert numbers[-1] == total + 1, "each has its number, written or not"
+    assert len(lines) > 0.95 * total
+
+
+async def test_a_full_disk_costs_lines_only(home: Path, port: int, log: Log) -> None:
+    log.path.parent.mkdir(parents=True)
+    log.path.symlink_to("/dev/full")
+    gateway = HaproxyGateway(home=home, host="127.0.0.1", port=port)
+    await gateway.start()
+    try:
+        async with Replica(home / "a") as a, Connection(port) as connection:
+            await gateway.apply(table(model("iris", {"v1": 100}, version("v1", a))))
+            for _ in range(20):
+                assert (await connection.call("/models/nobody/")).status == 404
+                assert (await connection.call(PREDICT)).status == 200
+    finally:
+        await gateway.stop(stop_gateway=True)
+
+
+async def test_a_log_that_cannot_be_opened_costs_lines_only(
+    home: Path, port: int, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    log.path.mkdir(parents=True)
+    gateway = HaproxyGateway(home=home, host="127.0.0.1", port=port)
+    with caplog.at_level(logging.ERROR):
+        await gateway.start()
+    try:
+        assert "query log" in caplog.text
+        assert (await call(port, "/models/nobody/")).status == 503
+    finally:
+        await gateway.stop(stop_gateway=True)
+
+
+async def test_a_gateway_that_writes_elsewhere_is_noticed(
+    gateway: HaproxyGateway, home: Path, port: int, log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    for removed in (False, True):
+        await gateway.stop(stop_gateway=False)
+        if removed:
+            log.path.unlink()
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            await gateway.start()
+        assert (str(log.path) in caplog.text) is removed
+
+
+async def test_replicas_and_lines_are_told_how_the_version_was_chosen(
+    gateway: HaproxyGateway, replicas: tuple[Replica, Replica], home: Path, log: Log, port: int
+) -> None:
+    a, b = replicas
+    split = model("split", {"v1": 100}, version("v1", a))
+    sticky = replace(model("sticky", {"v1": 50, "v2": 50}, version("v1", a), version("v2", b)))
+    sticky = replace(sticky, sticky=Sticky("header", "x-user"), shadow=Shadow("v2", 100))
+    await gateway.apply(table(split, sticky, model("empty", {"v1": 100}, version("v1"))))
+    internal = Connection(socket=Path(gateway.internal_address.removeprefix("unix:")))
+    public = Connection(port)
+    forged = {"x-headway-arm": "direct"}
+    user = {"x-user": "ann", **forged}
+    async with internal, public:
+        for connection, path, headers, arm in [
+            (public, "/models/split/predict", forged, "split"),
+            (public, "/models/sticky/predict", forged, "split"),
+            (public, "/models/sticky/predict", user, "sticky"),
+            (public, "/models/sticky/versions/v1/predict", user, "pinned"),
+            (internal, "/models/sticky/versions/v2/predict", user, "shadow"),
+            (internal, "/models/split/predict", user, "split"),
+        ]:
+            answer = await connection.call(path, headers=headers)
+            assert answer.json()["headers"]["x-headway-arm"] == arm, path
+        assert (await internal.call("/models/empty/versions/v1/predict")).status == 503
+        assert (await public.call("/models/empty/versions/v1/predict")).status == 503
+    lines = await log.wait_for(2)
+    assert [line["arm"] for line in lines] == ["shadow", "pinned"]
+
+
+@pytest.mark.parametrize("bad", ["a b", 'a"b', "x" * 129, "ä", "\\u0022", "</script>"])
+async def test_a_hostile_id_never_gets_into_a_line(iris: object, log: Log, port: int, bad: str) -> None:
+    hostile = {"x-request-id": bad, "authorization": f'Bearer "],{bad}', "x-headway-client": bad, "host": '"x"'}
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        await call(port, PREDICT, headers=hostile)
+    [line] = await log.wait_for(1)
+    assert line["request_id"] != bad
+    assert (line["status"], line["client"]) in {(401, ""), (400, "")}
