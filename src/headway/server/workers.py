@@ -107,18 +107,17 @@ class Workers:
         Raises :class:`CannotStart` when the first start fails; then no worker is left.
         """
         with _signals() as wakeup:
-            poll = select.poll()
-            poll.register(wakeup, select.POLLIN)
             try:
                 while self._result is None:
                     self._start_due()
-                    for worker in self._workers:
-                        if worker.report >= 0:
-                            poll.register(worker.report, select.POLLIN)
+                    poll = select.poll()
+                    poll.register(wakeup, select.POLLIN)
+                    starting = {w.report: w for w in self._workers if w.report >= 0}
+                    for fd in starting:
+                        poll.register(fd, select.POLLIN)
                     for fd, _ in poll.poll(self._pause_ms()):
                         if fd != wakeup:
-                            poll.unregister(fd)
-                            self._reported(fd)
+                            self._reported(starting[fd])
                     self._take_signals(wakeup)
                     self._reap()
                     self._look()
@@ -147,10 +146,9 @@ class Workers:
                 self._board.occupy(worker.slot, worker.pid)
                 worker.report, worker.started_at, worker.ready_at, worker.due_at = reading, now, None, None
 
-    def _reported(self, fd: int) -> None:
-        worker = next(w for w in self._workers if w.report == fd)
-        listens = bool(os.read(fd, 1))
-        os.close(fd)
+    def _reported(self, worker: _Worker) -> None:
+        listens = bool(os.read(worker.report, 1))
+        os.close(worker.report)
         worker.report = -1
         if not listens:  # it ended; its status comes with SIGCHLD
             return

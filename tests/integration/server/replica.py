@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -46,7 +46,7 @@ class Replica:
         write_config(self.config, scratch / "config.json")
         self.process: subprocess.Popen[bytes] = None  # type: ignore[assignment]
 
-    def __enter__(self) -> Replica:
+    def __enter__(self) -> Self:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "headway.server", str(self.folder / "config.json")], cwd=self.folder
         )
