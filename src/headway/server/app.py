@@ -24,6 +24,7 @@ from headway.server.descriptions import Descriptions
 from headway.server.execution import Execution, Ticket
 from headway.server.health import Health
 from headway.server.http import PROMETHEUS, Request, Response, error_response
+from headway.server.json_text import MAX_VALUES
 from headway.server.metrics import Labels
 from headway.server.predictor import Predictor
 from headway.server.query_log import QueryLogWriter
@@ -95,10 +96,12 @@ class Application:
 
     def _make_routes(self, config: ServerConfig) -> dict[bytes, Route]:
         model, health, about = self._model, self.health, self._descriptions
-        rows = self.prediction(RowsCodec(model.kind, model.columns()))
-        mlflow = self.prediction(MlflowCodec(model))
-        seldon = self.prediction(SeldonCodec(model))
-        infer = self.prediction(OpenInferenceCodec(model, model_name=config.model, model_version=config.version))
+        values = max(MAX_VALUES, config.options.max_body_bytes // 16)
+        rows = self.prediction(RowsCodec(model.kind, model.columns(), max_values=values))
+        mlflow = self.prediction(MlflowCodec(model, max_values=values))
+        seldon = self.prediction(SeldonCodec(model, max_values=values))
+        names = {"model_name": config.model, "model_version": config.version}
+        infer = self.prediction(OpenInferenceCodec(model, **names, max_values=values))
         table: dict[str, tuple[bytes, Endpoint]] = {
             "/": (b"GET", about.about),
             "/openapi.json": (b"GET", about.openapi),
@@ -107,6 +110,8 @@ class Application:
             "/invocations": (b"POST", mlflow),
             "/api/v1.0/predictions": (b"POST", seldon),
             "/api/v0.1/predictions": (b"POST", seldon),
+            "/api/v1.0/feedback": (b"POST", about.feedback),
+            "/api/v0.1/feedback": (b"POST", about.feedback),
             "/health": (b"GET", health.ready),
             "/health/live": (b"GET", health.live),
             "/health/ping": (b"GET", health.live),

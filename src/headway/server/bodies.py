@@ -10,6 +10,10 @@ from headway.domain.errors import InvalidRequest, PayloadTooLarge, UnsupportedMe
 _WINDOW: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 """zlib's ``wbits``: gzip framing, and the zlib framing that HTTP calls deflate (RFC 9110 section 8.4.1)."""
 
+_PIECE_BYTES: Final = 64 * 1024
+_MAX_MEMBERS: Final = 256
+"""Compressed parts that one body may be put together of; each costs the set-up of a decoder."""
+
 _JSON_TYPES: Final = frozenset(
     {
         b"application/json",
@@ -23,7 +27,9 @@ _JSON_TYPES: Final = frozenset(
 def inflate(body: bytes, coding: bytes, limit: int) -> bytes:
     """``body`` without its content ``coding``; at most ``limit`` bytes are ever made of it.
 
-    Raises ``PayloadTooLarge``, ``InvalidRequest``, or ``UnsupportedMediaType`` for another coding.
+    Raises ``PayloadTooLarge``, ``InvalidRequest``, or ``UnsupportedMediaType`` for another coding. A gzip body may
+    have several members (RFC 1952 section 2.2). It is read piece by piece, as a decoder copies whatever lies behind
+    the end of a member: with the whole body at once, 300,000 members took 25 s.
     """
     name = coding.strip().lower()
     if name == b"identity":
@@ -32,25 +38,28 @@ def inflate(body: bytes, coding: bytes, limit: int) -> bytes:
     if window is None:
         shown = coding[:40].decode("latin-1")
         raise UnsupportedMediaType(f"content encoding {shown!r} is not accepted", hint="gzip, deflate or identity")
-    pieces: list[bytes] = []
-    size = 0
-    rest = body
-    while rest or not pieces:
-        decoder = zlib.decompressobj(window)
-        try:
-            piece = decoder.decompress(rest, limit - size + 1)
-        except zlib.error:
-            raise InvalidRequest(f"the body is not valid {name.decode()}") from None
-        size += len(piece)
-        if size > limit:
-            raise PayloadTooLarge(f"decompressed body above {limit} bytes", hint="send fewer rows per request")
-        if not decoder.eof:
-            raise InvalidRequest(f"the {name.decode()} body ends too early")
-        pieces.append(piece)
-        rest = decoder.unused_data
-        if rest and window == 15:
+    raw = memoryview(body)
+    inflated = bytearray()
+    start = members = 0
+    while start < len(raw) or members == 0:
+        if members and window == 15:
             raise InvalidRequest("bytes after the end of the deflate body")
-    return b"".join(pieces)
+        if members == _MAX_MEMBERS:
+            raise InvalidRequest(f"the gzip body has more than {_MAX_MEMBERS} members", hint="compress it in one go")
+        members += 1
+        decoder = zlib.decompressobj(window)
+        while not decoder.eof:
+            piece = raw[start : start + _PIECE_BYTES]
+            if not piece:
+                raise InvalidRequest(f"the {name.decode()} body ends too early")
+            try:
+                inflated += decoder.decompress(piece, limit - len(inflated) + 1)
+            except zlib.error:
+                raise InvalidRequest(f"the body is not valid {name.decode()}") from None
+            if len(inflated) > limit:
+                raise PayloadTooLarge(f"decompressed body above {limit} bytes", hint="send fewer rows per request")
+            start += len(piece) - len(decoder.unused_data)
+    return bytes(inflated)
 
 
 def media_type(content_type: bytes) -> bytes:

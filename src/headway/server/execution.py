@@ -13,7 +13,7 @@ from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, Mo
 from headway.server.codecs import Codec
 from headway.server.failures import describe, log_traceback
 from headway.server.http import Request, Response
-from headway.server.inputs import Form, Inputs, has_odd_numbers, stack
+from headway.server.inputs import Form, Inputs, has_odd_numbers, has_text, stack
 from headway.server.model import LoadedModel
 from headway.server.results import NotSplittable, split
 from headway.server.signature import Signature, declared, learn
@@ -138,7 +138,7 @@ class Execution:
         ``status_code`` from 400 to 499); when the input has not the width that the model tells; when the model
         rejects a shape of input it has never answered while it has answered others (scikit-learn's "X has 3
         features, but … is expecting 4"); when it raises ``ValueError`` for numbers that are missing, infinite or
-        beyond float32 ("Input X contains NaN").
+        beyond float32 ("Input X contains NaN"); when a model that tells its width raises it for text.
         """
         if isinstance(error, InvalidInput):
             return error
@@ -149,7 +149,9 @@ class Execution:
         if isinstance(status, int) and 400 <= status < 500:
             return InvalidRequest(failure.message)
         hint = None
-        rejects = isinstance(error, ValueError | TypeError | KeyError | IndexError)
+        rejects = isinstance(error, ValueError | TypeError | LookupError) or (
+            inputs.form is Form.WHOLE and isinstance(error, AttributeError)
+        )
         told = self.model.width()
         if told is not None and inputs.form is not Form.WHOLE and inputs.width not in (told, (told,)):
             hint = f"the model takes {told} columns"
@@ -157,6 +159,8 @@ class Execution:
             hint = "its columns, width or type differ from those of inputs that the model has answered"
         elif isinstance(error, ValueError) and has_odd_numbers(inputs):
             hint = "it holds missing, infinite or huge numbers"
+        elif isinstance(error, ValueError) and told is not None and has_text(inputs):
+            hint = "it holds text that the model does not know"
         if hint is not None:
             return InvalidRequest(f"the model refused this input: {failure.message}", hint=hint)
         log_traceback(error, f"predict failed{f' at {failure.where}' if failure.where else ''}")

@@ -25,6 +25,13 @@ PROMETHEUS: Final = b"text/plain; version=0.0.4; charset=utf-8"
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
+_MLFLOW_CODES: Final = {
+    429: "REQUEST_LIMIT_EXCEEDED",
+    500: "INTERNAL_ERROR",
+    503: "TEMPORARILY_UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
 _encode = msgspec.json.Encoder().encode
 _run = secrets.token_hex(5).encode()
 _serial = itertools.count(1)
@@ -138,7 +145,8 @@ def json_response(value: object, status: int = 200) -> Response:
 def error_response(error: HeadwayError, request: Request | None = None, *, close: bool = False) -> Response:
     """The error tree's JSON form with its status; ``details.retry_after_s`` also as ``Retry-After``.
 
-    Below ``/v2`` ``error`` is the text itself, as the Open Inference Protocol wants it, the rest stands beside it.
+    Each protocol's clients find what they look for: below ``/v2`` ``error`` is the text itself and the rest stands
+    beside it; ``/invocations`` has MLflow's ``error_code`` and ``message``, Seldon's paths have a ``status`` as well.
     """
     headers: tuple[tuple[bytes, bytes], ...] = ()
     retry_after_s = error.details.get("retry_after_s")
@@ -148,9 +156,16 @@ def error_response(error: HeadwayError, request: Request | None = None, *, close
     if allow is not None:
         headers = (*headers, (b"allow", str(allow).encode()))
     body = error.to_dict()
-    if request is not None and request.path.startswith(b"/v2"):
-        fields = body["error"]
-        body = {"error": str(error), **{name: fields[name] for name in fields if name != "message"}}
+    if request is not None:
+        path = request.path
+        if path.startswith(b"/v2"):
+            fields = body["error"]
+            body = {"error": str(error), **{name: fields[name] for name in fields if name != "message"}}
+        elif path == b"/invocations":
+            body |= {"error_code": _MLFLOW_CODES.get(error.status, "BAD_REQUEST"), "message": str(error)}
+        elif path.startswith(b"/api/"):
+            reason = "MICROSERVICE_BAD_DATA" if error.status < 500 else "MICROSERVICE_INTERNAL_ERROR"
+            body["status"] = {"status": 1, "info": str(error), "code": -1, "reason": reason}
     return Response(error.status, _encode(body), JSON, headers, close=close)
 
 

@@ -70,8 +70,11 @@ class Inputs:
 
 
 def whole(value: Any) -> Inputs:
-    """A body that goes to the model as it is."""
-    return Inputs(Form.WHOLE, value, len(value) if isinstance(value, list) else 1, None, None)
+    """A body that goes to the model as it is. What shape it has: the keys of an object with the types of their
+    values, the type of anything else."""
+    named = type(value) is dict
+    kinds: Hashable = hash(frozenset((name, type(item)) for name, item in value.items())) if named else str(type(value))
+    return Inputs(Form.WHOLE, value, len(value) if isinstance(value, list) else 1, None, None, kinds)
 
 
 def numbers(rows: list[list[float]], columns: tuple[str, ...] | None = None) -> Inputs:
@@ -82,7 +85,7 @@ def numbers(rows: list[list[float]], columns: tuple[str, ...] | None = None) -> 
 
 def tensor(values: Any, columns: tuple[str, ...] | None = None) -> Inputs:
     """An ndarray of at least one row."""
-    if values.ndim == 0 or values.shape[0] == 0:
+    if values.size == 0 or values.ndim == 0:
         raise InvalidRequest("no rows", hint=ROWS_HINT)
     return Inputs(Form.TENSOR, values, values.shape[0], columns, values.shape[1:], values.dtype.str)
 
@@ -185,3 +188,12 @@ def has_odd_numbers(inputs: Inputs) -> bool:
         arrays = [values] if form is Form.TENSOR else values.values()
         return any(a.dtype.kind in "iuf" and not bool((abs(a) <= FLOAT32_MAX).all()) for a in arrays)
     return False
+
+
+def has_text(inputs: Inputs) -> bool:
+    """Whether a string is in it."""
+    form, values = inputs.form, inputs.values
+    if form is Form.CELLS:
+        return any(type(cell) is str for row in values for cell in row)
+    arrays = [values] if form is Form.TENSOR else values.values() if form is Form.COLUMNS else []
+    return form is Form.STRINGS or any(array.dtype.kind == "O" for array in arrays)

@@ -15,6 +15,9 @@ from headway.domain.errors import InvalidRequest
 from headway.server.inputs import ROWS_HINT, Form, Inputs, row_width, tensor, whole
 from headway.server.model import InputKind
 
+MAX_COLUMNS = 65_536
+"""Columns that have names, or a type each; plain rows of numbers may be wider."""
+_NUMBERS = frozenset({int, float, bool, type(None)})
 MIXED_HINT = "annotate X as pandas.DataFrame in the model to take columns of different types"
 
 
@@ -46,6 +49,8 @@ def tabular(
     width = row_width(rows)
     if names is not None and len(names) != width:
         raise InvalidRequest(f"{len(names)} columns, but rows have {width} values", where="columns")
+    if names is not None or kind is InputKind.FRAME:
+        check_columns(width)
     if known_columns is not None:
         names, rows = in_order(names, rows, known_columns)
     if kind is InputKind.FRAME:
@@ -53,6 +58,12 @@ def tabular(
         _check_integers(rows)
         return Inputs(Form.CELLS, rows, len(rows), names, width, kinds)
     return _uniform(rows, names, width, kind)
+
+
+def check_columns(count: int) -> None:
+    """Raise ``InvalidRequest`` for more than :data:`MAX_COLUMNS`."""
+    if count > MAX_COLUMNS:
+        raise InvalidRequest(f"{count} columns; at most {MAX_COLUMNS} can be told apart")
 
 
 def _names(columns: Any) -> tuple[str, ...]:
@@ -96,17 +107,18 @@ def in_order(
 
 def _uniform(rows: list[list[Any]], names: tuple[str, ...] | None, width: int, kind: InputKind) -> Inputs:
     types = {type(cell) for row in rows for cell in row}
-    if types <= {int, float, bool, type(None)}:
+    if types <= _NUMBERS:
         return Inputs(Form.NUMBERS, _floats(rows), len(rows), names, width)
     if types == {str}:
         return Inputs(Form.STRINGS, rows, len(rows), names, width)
     if types == {list} and kind is InputKind.ARRAY:
         return tensor(_array(rows), names)
-    first = type(rows[0][0])
-    odd = ((i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if type(cell) is not first)
-    i, j = next(odd, (0, 0))
+    mixed = types <= _NUMBERS | {str}
+    usual = {str} if type(rows[0][0]) is str and mixed else _NUMBERS
+    odd = ((i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if type(cell) not in usual)
+    i, j = next(odd)
     where = f"row {i}, column {j}"
-    if types <= {int, float, bool, type(None), str}:
+    if mixed:
         raise InvalidRequest("rows mix strings and numbers", where=where, hint=MIXED_HINT)
     raise InvalidRequest(f"{type_name(rows[i][j])} where a number is wanted", where=where)
 
@@ -114,10 +126,15 @@ def _uniform(rows: list[list[Any]], names: tuple[str, ...] | None, width: int, k
 def _array(rows: list[list[Any]]) -> Any:
     import numpy
 
+    cells: list[Any] = rows
+    while cells and all(type(cell) is list for cell in cells):
+        cells = [inner for cell in cells for inner in cell]
     try:
-        return numpy.array(rows, dtype=numpy.float64)
+        if set(map(type, cells)) <= _NUMBERS:
+            return numpy.array(rows, dtype=numpy.float64)
     except (ValueError, TypeError, OverflowError):
-        raise InvalidRequest("nested rows must be numbers in lists of equal shape") from None
+        pass
+    raise InvalidRequest("nested rows must be numbers in lists of equal shape")
 
 
 def _floats(rows: list[list[Any]]) -> list[list[float]]:

@@ -148,7 +148,7 @@ def test_a_model_that_names_its_features_gets_them_in_its_order() -> None:
         (b'[{"a": 1, "a": 2}]', "'a' is given twice"),
         (b'{"instances": [[1]], "instances": [[2]]}', "given twice"),
         (b'[["\xff"]]', "UTF-8"),
-        (b"\xff\xfe[\x00", "not valid JSON"),
+        (b"\xff\xfe[\x00", "byte order mark"),
         (b"[]", "no rows"),
         (b"[[]]", "rows are empty"),
         (b"3", "JSON array"),

@@ -8,17 +8,21 @@ import re
 from typing import Any, Final
 
 from headway.domain.errors import InvalidRequest
+from headway.server.json_text import MAX_VALUES, check_values
+from headway.server.tabular import check_columns
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
 _MISSING: Final = frozenset({"", "NA", "NaN", "nan", "null", "None"})
 
 
-def parse_csv(body: bytes) -> tuple[list[str], list[list[Any]]]:
+def parse_csv(body: bytes, max_values: int = MAX_VALUES) -> tuple[list[str], list[list[Any]]]:
     """Column names and rows. A column whose cells are all numbers or missing holds numbers, any other text.
 
-    Missing cells (empty, ``NaN``, ``NA``, ``null``) are None. Raises ``InvalidRequest``.
+    Missing cells (empty, ``NaN``, ``NA``, ``null``) are None. Raises ``InvalidRequest``, or ``PayloadTooLarge``
+    for more than ``max_values`` cells.
     """
+    check_values(body, max_values, b",\r\n")
     try:
         lines = list(csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True))
     except UnicodeDecodeError:
@@ -29,6 +33,7 @@ def parse_csv(body: bytes) -> tuple[list[str], list[list[Any]]]:
     if len(lines) < 2:
         raise InvalidRequest("the CSV needs a header line and at least one row")
     names, rows = lines[0], lines[1:]
+    check_columns(len(names))
     for number, row in enumerate(rows):
         if len(row) != len(names):
             raise InvalidRequest(f"row {number} has {len(row)} values, the header names {len(names)} columns")

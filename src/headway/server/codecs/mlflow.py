@@ -14,7 +14,7 @@ from headway.server.bodies import check_json_type, media_type
 from headway.server.codecs.csv_text import parse_csv
 from headway.server.http import Request, Response
 from headway.server.inputs import Inputs, vector, whole
-from headway.server.json_text import parse_json
+from headway.server.json_text import MAX_VALUES, parse_json
 from headway.server.model import InputKind, LoadedModel
 from headway.server.results import encode_json, to_plain
 from headway.server.tabular import tabular
@@ -27,8 +27,9 @@ class MlflowCodec:
 
     wants_arrays = False
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, *, max_values: int = MAX_VALUES) -> None:
         self._model = model
+        self._max_values = max_values
         self._columns = model.columns()
 
     def decode(self, request: Request) -> Inputs:
@@ -37,10 +38,10 @@ class MlflowCodec:
         if media_type(content_type) == b"text/csv":
             if self._model.kind is InputKind.RAW:
                 raise UnsupportedMediaType("this model takes a JSON object", hint="send application/json")
-            names, rows = parse_csv(request.body)
+            names, rows = parse_csv(request.body, self._max_values)
             return self._tabular(rows, names)
         check_json_type(content_type)
-        body = parse_json(request.body)
+        body = parse_json(request.body, self._max_values)
         if type(body) is not dict:
             raise InvalidRequest("the body must be a JSON object", hint=f"with one of {', '.join(FORMATS)}")
         if self._model.kind is InputKind.RAW:

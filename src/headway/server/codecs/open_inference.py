@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from headway.domain.errors import InvalidRequest, Unsupported
+from headway.domain.errors import InvalidRequest, PayloadTooLarge, Unsupported
 from headway.server.bodies import check_json_type
 from headway.server.codecs.tensors import (
     check_header,
@@ -25,14 +25,24 @@ from headway.server.codecs.tensors import (
 )
 from headway.server.http import JSON, Request, Response
 from headway.server.inputs import Inputs, columnar, tensor, whole
-from headway.server.json_text import parse_json
+from headway.server.json_text import MAX_VALUES, parse_json
 from headway.server.model import InputKind, LoadedModel
 from headway.server.results import encode_json
+from headway.server.tabular import check_columns
 
 OUTPUT: Final = "predictions"
 HEADER_LENGTH: Final = b"inference-header-content-length"
 MAX_TENSORS: Final = 4096
-_REFUSED: Final = ("shared_memory_region", "classification", "sequence_id")
+_REFUSED: Final = {
+    "shared_memory_region": None,
+    "classification": None,
+    "sequence_id": None,
+    "priority": "requests are taken in the order in which they came",
+    "timeout": "send the header x-request-timeout-ms",
+}
+"""Parameters that ask for what is not offered, and what to do instead."""
+_OWN: Final = frozenset({"binary_data_output", "sequence_start", "sequence_end", *_REFUSED})
+"""Parameters of a request that mean something to the protocol; all others are for the model."""
 
 
 class _Context:
@@ -53,8 +63,11 @@ class OpenInferenceCodec:
 
     wants_arrays = True
 
-    def __init__(self, model: LoadedModel, *, model_name: str, model_version: str) -> None:
+    def __init__(
+        self, model: LoadedModel, *, model_name: str, model_version: str, max_values: int = MAX_VALUES
+    ) -> None:
         self._model = model
+        self._max_values = max_values
         self._columns = model.columns()
         self._name = model_name
         self._version = model_version
@@ -64,7 +77,7 @@ class OpenInferenceCodec:
     def decode(self, request: Request) -> Inputs:
         """See the module's docstring."""
         head, raw = _parts(request)
-        body = parse_json(head)
+        body = parse_json(head, self._max_values)
         if type(body) is not dict or type(body.get("inputs")) is not list or not body["inputs"]:
             raise InvalidRequest("the body needs inputs, a list of tensors", where="inputs")
         if len(body["inputs"]) > MAX_TENSORS:
@@ -73,12 +86,19 @@ class OpenInferenceCodec:
         if unknown:
             raise InvalidRequest(f"unknown key {unknown[0][:60]!r}")
         context = _context(body)
-        inputs = self._inputs(_tensors(body["inputs"], raw))
+        tensors = _tensors(body["inputs"], raw, self._max_values)
+        inputs = self._inputs(tensors)
         inputs.context = context
+        own = {name: value for name, value in (body.get("parameters") or {}).items() if name not in _OWN}
+        if own and "params" in self._model.extras:
+            inputs.bring({"params": own})
         return inputs
 
     def _inputs(self, tensors: dict[str, Any]) -> Inputs:
         kind = self._model.kind
+        if kind is InputKind.RAW or kind is InputKind.LISTS:
+            # Numbers grow as they become Python objects.
+            _check_count(sum(array.size for array in tensors.values()), self._max_values)
         if kind is InputKind.RAW:
             return whole({name: array.tolist() for name, array in tensors.items()})
         if len(tensors) == 1:
@@ -89,6 +109,8 @@ class OpenInferenceCodec:
                 return self._by_column({name: array})
             if kind is InputKind.FRAME and array.ndim != 2:
                 raise InvalidRequest("this model takes a table: a shape of [rows, columns]", where="inputs[0].shape")
+            if kind is InputKind.FRAME:
+                check_columns(array.shape[1])
             known = (
                 self._columns if array.ndim == 2 and self._columns and len(self._columns) == array.shape[1] else None
             )
@@ -163,7 +185,7 @@ def _parts(request: Request) -> tuple[bytes, memoryview]:
     return request.body[:size], memoryview(request.body)[size:]
 
 
-def _tensors(specs: list[Any], raw: memoryview) -> dict[str, Any]:
+def _tensors(specs: list[Any], raw: memoryview, max_values: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     start = 0
     for index, spec in enumerate(specs):
@@ -180,11 +202,18 @@ def _tensors(specs: list[Any], raw: memoryview) -> dict[str, Any]:
             continue
         if "data" in spec or type(size) is not int or not 0 <= size <= len(raw) - start:
             raise InvalidRequest("binary_data_size does not fit the body", where=where)
+        if datatype == "BYTES" and 4 * count <= size:
+            _check_count(count, max_values)
         found[name] = from_bytes(raw[start : start + size], datatype, shape, count, where)
         start += size
     if start != len(raw):
         raise InvalidRequest(f"{len(raw) - start} bytes of the body belong to no input")
     return found
+
+
+def _check_count(count: int, max_values: int) -> None:
+    if count > max_values:
+        raise PayloadTooLarge(f"more than {max_values} elements in one body", hint="send fewer rows per request")
 
 
 def _parameters(holder: dict[str, Any], where: str) -> dict[str, Any]:
@@ -193,9 +222,9 @@ def _parameters(holder: dict[str, Any], where: str) -> dict[str, Any]:
         return {}
     if type(parameters) is not dict:
         raise InvalidRequest("parameters must be an object", where=where)
-    for name in _REFUSED:
+    for name, hint in _REFUSED.items():
         if parameters.get(name):
-            raise Unsupported(f"parameter {name} is not supported", where=where)
+            raise Unsupported(f"parameter {name} is not supported", where=where, hint=hint)
     return parameters
 
 

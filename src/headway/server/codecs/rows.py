@@ -14,7 +14,7 @@ from headway.domain.errors import InvalidRequest
 from headway.server.bodies import check_json_type
 from headway.server.http import Request, Response
 from headway.server.inputs import Inputs, numbers, whole
-from headway.server.json_text import parse_json
+from headway.server.json_text import MAX_VALUES, check_values, parse_json
 from headway.server.model import InputKind
 from headway.server.results import encode_json, to_plain
 from headway.server.tabular import tabular
@@ -23,12 +23,18 @@ _decode_numbers = msgspec.json.Decoder(list[list[float]]).decode
 
 
 class RowsCodec:
-    """For a model of ``kind``; ``known_columns`` are those that the model itself names."""
+    """For a model of ``kind``; ``known_columns`` are those that the model itself names.
+
+    ``max_values``: how many a body may hold.
+    """
 
     wants_arrays = False
 
-    def __init__(self, kind: InputKind, known_columns: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self, kind: InputKind, known_columns: tuple[str, ...] | None = None, *, max_values: int = MAX_VALUES
+    ) -> None:
         self._kind = kind
+        self._max_values = max_values
         self._known_columns = known_columns
         # The short cut: most bodies are lists of numbers, which one typed read both decodes and checks.
         self._plain_numbers = kind in (InputKind.ARRAY, InputKind.ROWS) and known_columns is None
@@ -40,13 +46,14 @@ class RowsCodec:
             check_json_type(content_type)
         body = request.body
         if self._plain_numbers and body[:1] == b"[":
+            check_values(body, self._max_values)
             try:
                 rows = _decode_numbers(body)
             except (ValueError, RecursionError):
                 pass  # records, strings, nulls, or not JSON: the long way tells
             else:
                 return numbers(rows)
-        return self._decode_any(parse_json(body))
+        return self._decode_any(parse_json(body, self._max_values))
 
     def _decode_any(self, value: Any) -> Inputs:
         if self._kind is InputKind.RAW:

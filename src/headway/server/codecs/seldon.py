@@ -4,6 +4,7 @@ Request: ``{"data": {"names": […], "ndarray": …} | {"data": {"tensor": {"sha
 ``binData`` or ``jsonData``, with ``meta``. The answer keeps the request's form (``tensor`` for numbers where the
 request had no ``data``), carries column names (the model's ``class_names``, else ``t:0`` …), and in ``meta`` the
 request's ``puid`` and what the model's ``tags`` and ``metrics`` return.
+A form (``application/x-www-form-urlencoded``) with the message in its field ``json`` is read as well.
 Source: Seldon Core 1, "Prediction" of the external API reference, and its Python wrapper.
 """
 
@@ -12,18 +13,20 @@ from __future__ import annotations
 import base64
 import binascii
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from headway.domain.errors import InvalidRequest, ModelFailed, Unsupported
 from headway.server.bodies import check_json_type
 from headway.server.http import Request, Response
 from headway.server.inputs import Inputs, vector, whole
-from headway.server.json_text import parse_json
+from headway.server.json_text import MAX_VALUES, parse_json
 from headway.server.model import InputKind, LoadedModel
 from headway.server.results import encode_json, to_plain
 from headway.server.tabular import tabular
 
 PAYLOADS: Final = ("data", "strData", "binData", "jsonData")
 MAX_DIMENSIONS: Final = 32
+FORM: Final = b"application/x-www-form-urlencoded"
 
 
 class _Context:
@@ -41,14 +44,19 @@ class SeldonCodec:
 
     wants_arrays = False
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, *, max_values: int = MAX_VALUES) -> None:
         self._model = model
+        self._max_values = max_values
         self._columns = model.columns()
 
     def decode(self, request: Request) -> Inputs:
         """See the module's docstring."""
-        check_json_type(request.headers.get(b"content-type", b""))
-        body = parse_json(request.body)
+        content_type = request.headers.get(b"content-type", b"")
+        check_json_type(content_type)
+        text = request.body
+        if content_type.startswith(FORM) and text.lstrip()[:1] not in (b"{", b"["):
+            text = _form_field(text)
+        body = parse_json(text, self._max_values)
         if type(body) is not dict:
             raise InvalidRequest("the body must be a JSON object", hint=f"with one of {', '.join(PAYLOADS)}")
         unknown = [key for key in body if key not in PAYLOADS and key not in ("meta", "status")]
@@ -148,6 +156,18 @@ class SeldonCodec:
             return [str(name) for name in given]
         width = len(rows[0]) if rows and type(rows[0]) is list else 0
         return [f"t:{index}" for index in range(width)]
+
+
+def _form_field(body: bytes) -> bytes:
+    """The message in the field ``json`` of a form, as Seldon's own wrapper takes it."""
+    try:
+        fields = parse_qsl(body, keep_blank_values=True, max_num_fields=10)
+    except ValueError:
+        fields = []
+    found = [value for name, value in fields if name == b"json"]
+    if len(found) != 1:
+        raise InvalidRequest("a form needs one field json", hint="or send the message itself as application/json")
+    return found[0]
 
 
 def _unfold(tensor: Any) -> Any:

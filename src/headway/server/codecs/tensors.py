@@ -157,7 +157,8 @@ def to_array(result: Any) -> Any:
     if hasattr(result, "toarray"):
         result = result.toarray()
     try:
-        array = numpy.asarray(result)
+        # numpy gives every text in a list the room of the longest, and takes NULs off its end: so, as objects.
+        array = numpy.array(result, dtype=object) if _holds_text(result) else numpy.asarray(result)
     except (ValueError, TypeError):
         array = numpy.asarray(0, dtype=object)
     if array.dtype.kind in "Mm":
@@ -168,6 +169,19 @@ def to_array(result: Any) -> Any:
     if odd or array.dtype.kind not in "biufUSO" or isinstance(result, dict):
         return numpy.array([encode_json(to_plain(result)).decode()], dtype=object)
     return array if array.ndim else array.reshape(1)
+
+
+def _holds_text(result: Any) -> bool:
+    """Whether there is a str or bytes anywhere in nested lists."""
+    seen: set[int] = set()  # a list may hold itself
+    level = [result]
+    while level:
+        if any(isinstance(value, str | bytes) for value in level):
+            return True
+        lists = {id(item): item for item in level if isinstance(item, list | tuple) and id(item) not in seen}
+        seen |= lists.keys()
+        level = [value for item in lists.values() for value in item]
+    return False
 
 
 def datatype_of(array: Any) -> str:
