@@ -25,6 +25,7 @@ from headway.server.execution import Execution, Ticket
 from headway.server.health import Health
 from headway.server.http import PROMETHEUS, Request, Response, error_response
 from headway.server.json_text import MAX_VALUES
+from headway.server.limits import FREE_BODY_BYTES
 from headway.server.metrics import Labels
 from headway.server.predictor import Predictor
 from headway.server.query_log import QueryLogWriter
@@ -185,6 +186,8 @@ class Application:
             if b"content-encoding" in headers:
                 request.wire_bytes = len(request.body)
                 request.body = inflate(request.body, headers[b"content-encoding"], max_body_bytes)
+                if len(request.body) > FREE_BODY_BYTES:
+                    request.peer.charge(request, len(request.body))
             asked_ms = _asked_ms(headers[b"x-request-timeout-ms"]) if b"x-request-timeout-ms" in headers else None
             inputs = codec.decode(request)
             now_ns = perf_counter_ns()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from headway.domain.errors import Overloaded
 from headway.server.http import Renderer, Request, Response
 from headway.server.limits import MAX_CONNECTIONS
 
@@ -48,3 +49,10 @@ class Shared:
         self.connections: set[Connection] = set()
         self.draining = False
         self.tick = 0
+
+    def reserve(self, size: int, held: int) -> int:
+        """Take what lacks to ``size`` bytes from the budget of bodies, beyond those ``held``. Raises ``Overloaded``."""
+        if size - held > self.body_budget:
+            raise Overloaded("too many large bodies at once", details={"retry_after_s": 1})
+        self.body_budget -= size - held
+        return size

@@ -44,6 +44,10 @@ class Peer(Protocol):
         """The answer; called once, on the event loop's thread."""
         ...
 
+    def charge(self, request: Request, size: int) -> None:
+        """The body of ``request`` takes ``size`` bytes now, until it is answered. Raises ``Overloaded``."""
+        ...
+
 
 class Work(Protocol):
     """Work under way for a request."""

@@ -5,6 +5,7 @@ Written by one thread (the event loop's), so without locks.
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ DURATION_BOUNDS_S: Final = (
 ROW_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
 Labels = tuple[tuple[str, str], ...]
+
+_RESERVED_LABEL = re.compile(r"[0-9]|__|le$").match
 
 
 class Histogram:
@@ -123,33 +126,34 @@ class CustomMetrics:
             self.refused += 1
             return
         for entry in entries:
-            if not self._record(entry):
+            try:
+                taken = self._record(entry)
+            except Exception:  # objects of the user's that raise when they are looked at
+                taken = False
+            if not taken:
                 self.refused += 1
 
     def _record(self, entry: Any) -> bool:
         if not isinstance(entry, Mapping):
             return False
         kind, key, value, tags = entry.get("type"), entry.get("key"), entry.get("value"), entry.get("tags") or {}
-        try:
-            number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            return False
+        number = float(value)  # type: ignore[arg-type]
         if kind not in ("COUNTER", "GAUGE", "TIMER") or not isinstance(key, str) or not isinstance(tags, Mapping):
             return False
-        if number != number or len(tags) > MAX_LABELS or (kind != "GAUGE" and number < 0):
+        if number != number or len(tags) > MAX_LABELS or (kind != "GAUGE" and not 0 <= number < math.inf):
             return False
         name = re.sub(r"[^a-zA-Z0-9_:]", "_", key[:120])
-        if not name or name[0].isdigit() or name.startswith("headway_"):
+        if not name or name[0].isdigit() or name.startswith(("headway_", "process_")):
             name = f"model_{name}"
         suffix = {"COUNTER": "_total", "TIMER": "_seconds"}.get(str(kind), "")
         name = name if name.endswith(suffix) else name + suffix
-        if any(known == name and of != kind for of, known in self._series):
+        if any(of != kind and _shared_samples(kind, name, of, known) for of, known in self._series):
             return False
         labels = (
             *self._const,
-            *sorted((re.sub(r"[^a-zA-Z0-9_]", "_", f"{t}")[:60] or "_", f"{v}"[:120]) for t, v in tags.items()),
+            *sorted((re.sub(r"[^a-zA-Z0-9_]", "_", f"{t}")[:60] or "_", _utf8(f"{v}"[:120])) for t, v in tags.items()),
         )
-        if len({label for label, _ in labels}) != len(labels) or any(label[0].isdigit() for label, _ in labels):
+        if len({label for label, _ in labels}) != len(labels) or any(_RESERVED_LABEL(label) for label, _ in labels):
             return False
         return self._store(str(kind), name, labels, number)
 
@@ -183,6 +187,18 @@ class CustomMetrics:
     def lines(self) -> Iterable[str]:
         """All of them as text."""
         return custom_lines(self.series())
+
+
+def _shared_samples(kind: str, name: str, other_kind: str, other: str) -> bool:
+    """Whether two metrics would write samples of one name: a timer has ``_bucket``, ``_sum`` and ``_count`` too."""
+    parts = ("", "_bucket", "_sum", "_count")
+    own = {name + part for part in (parts if kind == "TIMER" else ("",))}
+    return not own.isdisjoint({other + part for part in (parts if other_kind == "TIMER" else ("",))})
+
+
+def _utf8(text: str) -> str:
+    """``text`` with a ``?`` for each half of a surrogate pair, which has no UTF-8 form."""
+    return text.encode(errors="replace").decode()
 
 
 def custom_lines(found: Iterable[CustomSeries]) -> Iterable[str]:

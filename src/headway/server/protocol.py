@@ -252,11 +252,14 @@ class HttpProtocol(asyncio.Protocol):
         self._body += data
 
     def _reserve(self, size: int) -> None:
-        more = size - self._reserved
-        if more > self._shared.body_budget:
-            raise self._stop(Overloaded("too many large bodies at once", details={"retry_after_s": 1}))
-        self._shared.body_budget -= more
-        self._reserved = size
+        try:
+            self._reserved = self._shared.reserve(size, self._reserved)
+        except Overloaded as error:
+            raise self._stop(error) from None
+
+    def charge(self, request: Request, size: int) -> None:
+        """See :class:`headway.server.http.Peer`; what was inflated counts as what came."""
+        request.reserved = self._shared.reserve(size, request.reserved)
 
     def on_message_complete(self) -> None:
         path, _, query = self._target.partition(b"?")

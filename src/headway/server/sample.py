@@ -48,3 +48,6 @@ def predict_sample(execution: Execution, bundle: Path, sample: str) -> None:
 class _Nobody:
     def settle(self, request: Request, response: Response) -> None:
         """The sample's answer is for nobody."""
+
+    def charge(self, request: Request, size: int) -> None:
+        """Nothing else runs yet."""

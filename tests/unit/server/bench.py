@@ -27,6 +27,9 @@ class Asker:
         assert not self.answer.done(), "answered twice"
         self.answer.set_result(response)
 
+    def charge(self, request: Request, size: int) -> None:
+        """There is no budget here."""
+
 
 class Bench:
     """One application around ``subject`` (a model object or function); make it inside a running loop."""

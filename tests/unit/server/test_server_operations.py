@@ -291,6 +291,8 @@ class _Nobody:
     def settle(self, request: Any, response: Any) -> None:
         raise AssertionError("a shadow copy has no client")
 
+    def charge(self, request: Any, size: int) -> None: ...
+
 
 def test_copies_that_get_no_answer_are_counted_and_do_not_end_the_sender(tmp_path: Path) -> None:
     async def main() -> None:
