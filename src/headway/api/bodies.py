@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Coroutine
 from email.message import Message as MimeHeader
-from typing import Any, NoReturn, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 from fastapi.routing import APIRoute
 from starlette.requests import Request
@@ -48,9 +48,13 @@ def _query_names(route: APIRoute) -> tuple[list[str], frozenset[str]]:
     while pending:
         dependant = pending.pop()
         found.extend(field.alias for field in dependant.query_params)
-        lists |= {f.alias for f in dependant.query_params if get_origin(f.field_info.annotation) is list}
+        lists |= {field.alias for field in dependant.query_params if _takes_list(field.field_info.annotation)}
         pending.extend(dependant.dependencies)
     return found, frozenset(lists)
+
+
+def _takes_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(_takes_list(choice) for choice in get_args(annotation))
 
 
 def refuse_unknown_query(request: Request, known: list[str], lists: frozenset[str] = frozenset()) -> None:

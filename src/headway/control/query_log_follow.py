@@ -30,8 +30,8 @@ LONGEST_NS: Final = 2 * 3600 * SECOND_NS
 """A spec allows time limits of an hour, in the gateway's queue and in the replica's each."""
 STEP_NS: Final = 60 * SECOND_NS
 """A follower that is behind catches up in steps of this: what it holds in memory at once."""
-AHEAD_NS: Final = 3600 * SECOND_NS
-"""Records may seem to come from the future: a clock was set back."""
+AHEAD_NS: Final = 2 * SECOND_NS
+"""Records may seem to come from the future: clocks are set back, at times by a little only."""
 PAGE: Final = 1000
 
 Told = tuple[QueryRecord, Cursor]
@@ -81,6 +81,11 @@ class _Lane:
         if ended_ns(record) >= self._begun_ns:
             return True
         return self._place is not None and (record.ts_ns, record.stream, record.seq) > self._place
+
+    def set_back(self, now_ns: int) -> None:
+        """The wall clock was: what ends from now on is new even though it seems to end before this began."""
+        self.asof_ns = now_ns
+        self._begun_ns = min(self._begun_ns, now_ns)
 
     def mark(self, record: QueryRecord) -> None:
         self.set_mark(record.stream, record.seq, ended_ns(record))
@@ -190,6 +195,10 @@ class RecordFollower:
         """Batches, one a look, empty ones too."""
         while True:
             now_ns = self._now_ns()
+            if now_ns < self._brisk.asof_ns:
+                yield await self._look(self._brisk.asof_ns, late=False)  # what ended right before
+                self._brisk.set_back(now_ns)
+                self._slow.set_back(now_ns)
             late = self._brisk.asof_ns + STEP_NS < now_ns
             yield await self._look(self._brisk.asof_ns + STEP_NS if late else now_ns, late)
             if late:
@@ -201,7 +210,7 @@ class RecordFollower:
 
     async def _look(self, until_ns: int, late: bool) -> list[Told]:
         """What ended by ``until_ns``; unless that is ``late``, whatever has appeared."""
-        since_ns = min(self._brisk.asof_ns, until_ns) - LAG_NS
+        since_ns = self._brisk.asof_ns - LAG_NS
         brisk = Condition("total_ns", Operator.GE, BRISK_NS)
         found: list[QueryRecord] = []
         for query in (
@@ -215,7 +224,7 @@ class RecordFollower:
         return told
 
     async def _look_for_slow(self, now_ns: int) -> list[Told]:
-        since_ns = min(self._slow.asof_ns, now_ns) - LAG_NS
+        since_ns = self._slow.asof_ns - LAG_NS
         slow = Condition("total_ns", Operator.GE, SLOW_NS)
         query = self._query(since_ns - LONGEST_NS, now_ns + AHEAD_NS, slow)
         found = [one async for page in self._pages(query) for one in page]

@@ -21,6 +21,8 @@ RULES_BEYOND_THE_SCHEMA = {
     "PUT /v1/models/{model}/traffic",  # the weights sum to 100
     "PUT /v1/bundles/{digest}",  # the content has that digest
     "GET /v1/models/{model}/logs",  # a replica and a version exclude each other
+    "GET /v1/models/{model}/latency",  # spans and conditions: docs/reference/rest-api.md
+    "GET /v1/models/{model}/log",
     "POST /v1/tokens",  # an admin token covers all models
 }
 AUTH = {"Authorization": f"Bearer {ADMIN}"}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Collection, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ from fastapi import FastAPI
 from headway.adapters.memory.clock import ManualClock
 from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.gateway import MemoryGateway
+from headway.adapters.memory.query_log import MemoryQueryLog
 from headway.adapters.memory.stores import MemoryDeploymentStore, MemoryTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.control.book import DeploymentBook
+from headway.control.query_log import QueryLogService
 from headway.control.service import ControlService
 from headway.control.tokens import TokenService
 from headway.domain.errors import BundleNotFound, InvalidBundle, ReplicaNotFound
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import ReplicaSpec, ReplicaStatus, ReplicaTransition
+from headway.domain.tables import Column, Row
 from headway.domain.tokens import digest
 
 ADMIN = "hw_home-admin-of-the-tests"
@@ -127,6 +131,16 @@ class HashedBundles:
         self.stored.pop(digest, None)
 
 
+class PlainTables:
+    """Writes no Parquet but says what would be in it."""
+
+    async def parquet(
+        self, columns: Sequence[Column], batches: AsyncIterator[Sequence[Row]]
+    ) -> AsyncGenerator[bytes, None]:
+        rows = [row async for batch in batches for row in batch]
+        yield json.dumps({"columns": [[c.name, c.type] for c in columns], "rows": rows}).encode()
+
+
 @dataclass
 class World:
     """Everything behind one application, and clients for it."""
@@ -140,6 +154,7 @@ class World:
     tokens: TokenService
     clock: ManualClock
     closing: asyncio.Event
+    query_log: MemoryQueryLog
     shutdowns: list[str] = field(default_factory=list)
 
     def client(self, token: str | None = ADMIN, *, base_url: str = "http://localhost:8421") -> httpx.AsyncClient:
@@ -165,7 +180,9 @@ def document(name: str = "iris", **spec: Any) -> dict[str, Any]:
     }
 
 
-async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_bytes: int = 1_000_000) -> World:
+async def make_world(
+    *, hosts: Collection[str] = ("127.0.0.1",), max_bundle_bytes: int = 1_000_000, logging: bool = True
+) -> World:
     """A world with both bundles stored and nothing deployed."""
     clock, event_log, runtime, bundles = ManualClock(), MemoryEventLog(), PrintingReplicas(), HashedBundles()
     bundles.stored = {BUNDLE: b"a bundle", OTHER_BUNDLE: b"another bundle"}
@@ -176,6 +193,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
     await tokens.load()
     gateway = MemoryGateway()
     await gateway.start()
+    query_log = MemoryQueryLog()
     closing = asyncio.Event()
     shutdowns: list[str] = []
     info = InfoView(
@@ -206,8 +224,12 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         hosts=hosts,
         closing=closing,
         max_bundle_bytes=max_bundle_bytes,
+        query_log_service=QueryLogService(query_log, clock, lambda name: book.find(name) is not None)
+        if logging
+        else None,
+        table_writer=PlainTables(),
     )
-    return World(app, service, book, event_log, runtime, bundles, tokens, clock, closing, shutdowns)
+    return World(app, service, book, event_log, runtime, bundles, tokens, clock, closing, query_log, shutdowns)
 
 
 class Exchange:

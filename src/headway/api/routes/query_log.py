@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
+from pydantic import WithJsonSchema
 from starlette.responses import Response
 
 from headway.api.access import Caller, ModelName
@@ -32,7 +33,7 @@ from headway.control.query_log_follow import Told
 from headway.domain import query_conditions as conditions
 from headway.domain import query_cursors as cursors
 from headway.domain.errors import Conflict, InvalidInput
-from headway.domain.query_log import RecordQuery, WindowQuery
+from headway.domain.query_log import GroupBy, LatencyField, RecordQuery, WindowQuery
 from headway.domain.tables import Column, Row
 from headway.ports.clock import Clock
 
@@ -47,6 +48,8 @@ SSE_NEEDS = "a stream of records goes on from now, or begins with `since` or `li
 Since = Annotated[
     str, Query(description="Begin: so long ago (`30m`, `2h`, `7d`), RFC 3339, or seconds since the epoch.")
 ]
+PhaseText = Annotated[str, WithJsonSchema({"type": "string", "enum": list(LatencyField)})]
+GroupText = Annotated[str, WithJsonSchema({"type": "string", "enum": list(GroupBy)})]
 Until = Annotated[str | None, Query(description="End, written like `since`; default: now.")]
 Where = Annotated[
     list[str] | None,
@@ -76,8 +79,8 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         window: Annotated[str, Query(description="Length of a window, at least `100ms`.")] = "1m",
         since: Since = "30m",
         until: Until = None,
-        field: Annotated[str, Query(description="Phase: `total`, `queue`, `decode`, `predict`, `encode`.")] = "total",
-        by: Annotated[list[str] | None, Query(description="Split windows by `version`, `replica`, `status`, …")] = None,
+        field: Annotated[PhaseText, Query(description="The phase that is measured.")] = "total",
+        by: Annotated[list[GroupText] | None, Query(description="What to split windows by.")] = None,
         where: Where = None,
         exact: Annotated[
             bool | None,
