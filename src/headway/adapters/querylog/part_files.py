@@ -8,6 +8,7 @@ otherwise be a wrong figure, not an error.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ COLUMNS: Final = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kin
 TAIL_BYTES: Final = 128 * 1024
 """Holds the note of most files."""
 
+sync: Final = os.fsync
 _END: Final = b"PAR1"
 _CRC_KEY: Final = b'{"crc":"'
 _CHUNK: Final = 4 * 1024 * 1024
@@ -74,9 +76,15 @@ def duck(spill: Path, *, memory: str = "512MB") -> Iterator[duckdb.DuckDBPyConne
     try:
         yield connection
     except duckdb.Error as error:
-        raise StorageFailed(f"the query log's records could not be read or written: {error}") from error
+        raise StorageFailed(f"the query log's records could not be read or written: {_reason(error)}") from error
     finally:
         connection.close()
+
+
+def _reason(error: duckdb.Error) -> str:
+    text = str(error)
+    no_space = os.strerror(errno.ENOSPC)
+    return no_space if no_space in text else text.splitlines()[0]
 
 
 def files_sql(paths: Sequence[Path]) -> str:
@@ -98,7 +106,10 @@ def write(connection: duckdb.DuckDBPyConnection, select: str, note: Note, path: 
     metadata = f"KV_METADATA {{headway: {quoted(note.text())}}}"
     connection.execute(f"COPY ({query}) TO {quoted(str(path))} ({_OPTIONS}, {metadata})")
     with path.open("r+b") as file:
-        place = _crc_place(file)
+        try:
+            place = _crc_place(file)
+        except Damaged as error:
+            raise OSError(errno.EIO, f"written, but not there: {error}", str(path)) from error
         file.seek(0)
         crc = 0
         while chunk := file.read(_CHUNK):
@@ -106,7 +117,7 @@ def write(connection: duckdb.DuckDBPyConnection, select: str, note: Note, path: 
         file.seek(place)
         file.write(b"%08x" % crc)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def _crc_place(file: Any) -> int:

@@ -157,7 +157,7 @@ def carry_out(store: PartStore, model: str, claims: Sequence[Claim], now_ns: int
 
 
 def _candidates(store: PartStore, model: str, chosen: Chosen[Stored], claims: Sequence[Claim]) -> list[QueryRecord]:
-    """Records with an id that is claimed."""
+    """Records of replicas with an id that is claimed."""
     first, last = min(claim.from_ns for claim in claims), max(claim.until_ns for claim in claims)
     if chosen.note.last_ns < first or chosen.note.first_ns > last or not chosen.note.rows:
         return []
@@ -167,7 +167,8 @@ def _candidates(store: PartStore, model: str, chosen: Chosen[Stored], claims: Se
         connection.register("wanted", {"request_id": np.array(wanted, dtype=object)})
         table = files_sql([store.place.local(chosen.file)])
         found = connection.execute(
-            f"SELECT {columns} FROM {table} SEMI JOIN wanted USING (request_id) WHERE ts_ns BETWEEN ? AND ?",  # noqa: S608
+            f"SELECT {columns} FROM {table} SEMI JOIN wanted USING (request_id)"  # noqa: S608
+            " WHERE replica <> '' AND ts_ns BETWEEN ? AND ?",  # those of the gateway are nobody's claim
             [first, last],
         ).fetchall()
     named = (dict(zip(TYPES, row, strict=True)) for row in found)
