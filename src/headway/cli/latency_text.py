@@ -200,10 +200,11 @@ def _cells(found: Windows, one: WindowView) -> tuple[str, ...]:
 
 
 def _begins(found: Windows) -> list[str]:
-    """Starts of windows as short as they can be: without the date when it is one day, to the millisecond if needed."""
+    """Starts of windows as short as they can be: without the date within one day, with milliseconds when windows
+    are not of whole seconds."""
     at = [datetime.fromtimestamp(round(begin, 3), UTC) for begin, _ in found.spans()]
     date = "" if at and at[0].date() == at[-1].date() else "%Y-%m-%d "
-    if all(one.microsecond == 0 for one in at):
+    if found.window_s % 1 == 0:
         return [one.strftime(f"{date}%H:%M:%S") for one in at]
     return [one.strftime(f"{date}%H:%M:%S.%f")[:-3] for one in at]
 

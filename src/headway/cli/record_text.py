@@ -52,7 +52,7 @@ def _remarks(record: RecordView) -> str:
 
 
 COLUMNS: Final = (
-    Column("time (UTC)", -24, _time),
+    Column("time", -24, _time),
     Column("status", 6, lambda record: str(record.status)),
     Column("version", -7, lambda record: printable(record.version)),
     Column("total ms", 8, _phase("total_ns")),

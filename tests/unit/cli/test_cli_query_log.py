@@ -276,7 +276,7 @@ def test_a_line_per_request_with_everything_in_a_pipe(terminal: Terminal) -> Non
     terminal.answer(LOG, {**page(0), "records": [record(0), refused]})
     lines = terminal.run("log", "iris").stdout.splitlines()
     assert [" ".join(line.split()) for line in lines] == [
-        "time (UTC) status version total ms queue predict rows batch format route replica request id client remarks",
+        "time status version total ms queue predict rows batch format route replica request id client remarks",
         "2026-11-22 06:20:00.000Z 200 v1 1.23 0.0200 0.510 1 1 rows predict iris-v1-bcdfg request-0 -",
         "2026-11-22 06:20:00.010Z 429 - 1.23 - - 1 - - predict - request-1 ci shed, pinned",
     ]
