@@ -41,12 +41,13 @@ class Room:
     def now_ns(self) -> int:
         return int(self.clock.now() * 1e9)
 
-    def end(self, took_s: float, stream: str = "s", **changed: object) -> QueryRecord:
-        """A request is answered now; its record is there at once."""
+    def end(self, took_s: float, stream: str = "s", *, lag_s: float = 0.0, **changed: object) -> QueryRecord:
+        """A request was answered ``lag_s`` ago; its record appears now."""
         total = round(took_s * S)
         seq = self.seqs[stream]
         self.seqs[stream] += 1
-        one = record(ts_ns=self.now_ns() - total, total_ns=total, stream=stream, seq=seq, **changed)
+        ts_ns = self.now_ns() - total - round(lag_s * S)
+        one = record(ts_ns=ts_ns, total_ns=total, stream=stream, seq=seq, **changed)
         self.log.add([one])
         return one
 
@@ -218,8 +219,9 @@ def test_the_newest_then_what_comes() -> None:
         assert len(room.told) == 3, "older ones that ended lately are not told after them"
         room.end(5, "s0")
         room.end(5, "s2")
+        room.end(0.1, "s1", lag_s=1.7)
         await room.clock.elapse(1)
-        assert sorted(room.seqs_told()[3:]) == [("s0", 5), ("s2", 0)]
+        assert sorted(room.seqs_told()[3:]) == [("s0", 5), ("s1", 5), ("s2", 0)]
         await room.cut()
 
     asyncio.run(check())
@@ -238,9 +240,10 @@ def test_a_page_can_be_followed_on() -> None:
         assert cursor is not None
         room.end(1.5, "s0")
         room.end(0.1, "s3")
+        room.end(0.1, "s1", lag_s=0.7)
         given = query_cursors.parse(str(cursor), where="id")
         await room.follow(lambda follower: follower.after(given))
-        assert sorted(room.seqs_told()) == [("s0", 3), ("s3", 0)]
+        assert sorted(room.seqs_told()) == [("s0", 3), ("s1", 3), ("s3", 0)]
         await room.cut()
         full, cursor = await service.page(RecordQuery(model="iris", since_ns=0, until_ns=now_ns, limit=4), now_ns)
         assert cursor == Cursor.of(full[-1]), "a page that is not the last one is no place to follow from exactly"
