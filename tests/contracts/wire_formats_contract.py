@@ -9,15 +9,23 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import ml_dtypes
+import numpy
 import pytest
+import tritonclient.http as triton_http
 
 MODEL = """
 import numpy as np
 class Sum:
-    def predict(self, X, features_names=None):
+    def predict(self, X, features_names=None, params=None):
+        if isinstance(X, (str, bytes, dict)) or (params or {}).get("echo"):
+            return X
+        if (params or {}).get("both"):
+            return {"sum": X.sum(axis=1), "most": X.max(axis=1)}
         if X.dtype == object:
             return np.array([[str(cell).upper() for cell in row] for row in X], dtype=object)
         if X.shape[1] != 4:
@@ -25,11 +33,31 @@ class Sum:
         return X.sum(axis=1)
     def tags(self):
         return {"kind": "sum"}
+    def metrics(self):
+        return [{"type": "GAUGE", "key": "rows", "value": 1, "tags": {"odd": 'a"b\\\\c'}}]
 """
 SAMPLE = "[[5.0, 3.5, 1.5, 0.0]]"
 ROW = [5.0, 3.5, 1.5, 0.5]
+GAUGE = {"type": "GAUGE", "key": "rows", "value": 1, "tags": {"odd": 'a"b\\c'}}
+META = {"tags": {"kind": "sum"}, "metrics": [GAUGE]}
 BAD_BODIES = [b"", b"[[1, NaN]]", b"[[1e400]]", b"[[1], [1, 2]]", b"[" * 100_000, b"\xff", b"[[1, 2]]"]
 NAMES = ["a", "b", "c", "d"]
+TENSORS: dict[str, tuple[str, Any]] = {
+    "BOOL": ("bool", [[True, False]]),
+    "UINT8": ("uint8", [[0, 2**8 - 1]]),
+    "UINT16": ("uint16", [[0, 2**16 - 1]]),
+    "UINT32": ("uint32", [[0, 2**32 - 1]]),
+    "UINT64": ("uint64", [[0, 2**64 - 1]]),
+    "INT8": ("int8", [[-(2**7), 2**7 - 1]]),
+    "INT16": ("int16", [[-(2**15), 2**15 - 1]]),
+    "INT32": ("int32", [[-(2**31), 2**31 - 1]]),
+    "INT64": ("int64", [[-(2**63), 2**63 - 1]]),
+    "FP16": ("float16", [[1.5, -65504.0]]),
+    "FP32": ("float32", [[1.5, -3.4028234663852886e38]]),
+    "FP64": ("float64", [[0.1, -1.7976931348623157e308]]),
+    "BYTES": ("object", [[b"a", b"", "é\0".encode()]]),
+}
+"""numpy's name of each datatype, and values at the ends of its range."""
 
 
 class WireFormatsContract:
@@ -67,6 +95,7 @@ class WireFormatsContract:
             answer = client.post(path, content=body, headers={"content-type": "application/json"})
             assert answer.status_code == 400
             assert answer.json()["error"]["code"] == "invalid_request"
+            assert "Traceback" not in answer.text
         assert client.post("predict", json=[ROW]).status_code == 200
 
     def test_other_paths_methods_and_types_are_refused(self, client: httpx.Client) -> None:
@@ -87,32 +116,111 @@ class WireFormatsContract:
         [
             {"dataframe_split": {"columns": NAMES, "data": [ROW, ROW]}},
             {"dataframe_split": {"index": [0, 1], "columns": NAMES, "data": [ROW, ROW]}},
+            {"dataframe_split": {"columns": [0, 1, 2, 3], "data": [ROW, ROW]}},
+            {"dataframe_split": {"data": [ROW, ROW]}},
             {"dataframe_records": [dict(zip(NAMES, ROW, strict=True))] * 2},
             {"instances": [ROW, ROW]},
+            {"instances": [dict(zip(NAMES, ROW, strict=True))] * 2},
             {"inputs": [ROW, ROW]},
             {"inputs": {name: [value, value] for name, value in zip(NAMES, ROW, strict=True)}},
+            {"inputs": {"x": [ROW, ROW]}},
+            {"inputs": [ROW, ROW], "params": {"echo": False}},
         ],
     )
     def test_mlflow_json(self, client: httpx.Client, body: dict[str, Any]) -> None:
         assert client.post("invocations", json=body).json() == {"predictions": [10.5, 10.5]}
 
-    def test_mlflow_csv(self, client: httpx.Client) -> None:
-        text = ",".join(NAMES) + "\n" + ",".join(map(str, ROW)) + "\n"
-        answer = client.post("invocations", content=text, headers={"content-type": "text/csv"})
+    @pytest.mark.parametrize(
+        ("body", "rows"),
+        [
+            ({"dataframe_split": {"columns": ["a", "b"], "data": [[1, None]]}}, [[1.0, None]]),
+            ({"instances": [[[1, 2], [3, 4]]]}, [[[1.0, 2.0], [3.0, 4.0]]]),
+            ({"instances": ["2024-01-02", "x"]}, ["2024-01-02", "x"]),
+            ({"inputs": [1, 2, 3]}, [1.0, 2.0, 3.0]),
+            ({"dataframe_records": [{"day": "2024-01-02T03:04:05Z", "b": "x"}]}, [["2024-01-02T03:04:05Z", "x"]]),
+        ],
+    )
+    def test_mlflow_missing_values_tensors_scalars_and_dates(
+        self, client: httpx.Client, body: dict[str, Any], rows: Any
+    ) -> None:
+        assert client.post("invocations", json={**body, "params": {"echo": True}}).json() == {"predictions": rows}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a,b,c,d\n5.0,3.5,1.5,0.5\n",
+            "a,b,c,d\r\n5.0,3.5,1.5,0.5",
+            '"a","b","c","d"\n"5.0","3.5",1.5,.5\n',
+            "\ufeffa,b,c,d\n5,3.5,15e-1,0.5\n\n",
+            "a,b,c,d\nTrue,3.5,5,True\n",
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["text/csv", "text/csv; charset=utf-8", 'Text/CSV;charset="UTF-8"'])
+    def test_mlflow_csv(self, client: httpx.Client, text: str, kind: str) -> None:
+        answer = client.post("invocations", content=text.encode(), headers={"content-type": kind})
         assert answer.json() == {"predictions": [10.5]}
+
+    @pytest.mark.parametrize(
+        ("kind", "status"),
+        [
+            ("application/json", 200),
+            ("application/json; charset=utf-8", 200),
+            ("application/json; charset=latin-1", 415),
+            ("application/json; format=pandas-split", 415),
+            ("application/vnd.apache.parquet", 415),
+            ("text/csv", 400),
+        ],
+    )
+    def test_mlflow_content_types(self, client: httpx.Client, kind: str, status: int) -> None:
+        answer = client.post("invocations", content=json.dumps({"inputs": [ROW]}), headers={"content-type": kind})
+        assert answer.status_code == status
+        if status != 200:
+            assert answer.json()["error_code"] == "BAD_REQUEST"
+            assert answer.json()["error"]["message"] in answer.json()["message"]
+
+    def test_mlflow_health(self, client: httpx.Client) -> None:
+        assert [client.get(path).status_code for path in ("ping", "health", "version")] == [200] * 3
 
     # -- Seldon --------------------------------------------------------------------------------------
 
-    def test_seldon_messages(self, client: httpx.Client) -> None:
-        path = "api/v1.0/predictions"
-        meta = {"tags": {"kind": "sum"}}
+    @pytest.mark.parametrize("path", ["api/v1.0/predictions", "api/v0.1/predictions"])
+    def test_seldon_arrays_and_tensors(self, client: httpx.Client, path: str) -> None:
         array = client.post(path, json={"data": {"names": NAMES, "ndarray": [ROW]}})
-        assert array.json() == {"data": {"names": [], "ndarray": [10.5]}, "meta": meta}
-        tensor = client.post(path, json={"meta": {"puid": "p"}, "data": {"tensor": {"shape": [1, 4], "values": ROW}}})
-        assert tensor.json() == {
+        assert array.json() == {"data": {"names": [], "ndarray": [10.5]}, "meta": META}
+        tensor = {"tensor": {"shape": [1, 4], "values": ROW}}
+        meta = {"puid": "p", "tags": {"x": 1}, "routing": {}, "requestPath": {}, "metrics": []}
+        answer = client.post(path, json={"meta": meta, "data": tensor})
+        assert answer.json() == {
             "data": {"names": [], "tensor": {"shape": [1], "values": [10.5]}},
-            "meta": {"puid": "p", **meta},
+            "meta": {"puid": "p", **META},
         }
+        text = client.post(path, json={"data": {"ndarray": [["a", "b"]]}})
+        assert text.json()["data"] == {"names": ["t:0", "t:1"], "ndarray": [["A", "B"]]}
+
+    @pytest.mark.parametrize("payload", [{"strData": "hello"}, {"jsonData": {"a": [1, None]}}, {"binData": "AP8="}])
+    def test_seldon_other_payloads(self, client: httpx.Client, payload: dict[str, Any]) -> None:
+        assert client.post("api/v1.0/predictions", json=payload).json() == {**payload, "meta": META}
+
+    def test_seldon_forms(self, client: httpx.Client) -> None:
+        message = json.dumps({"data": {"ndarray": [ROW]}})
+        answer = client.post("api/v1.0/predictions", data={"json": message})
+        assert answer.json()["data"] == {"names": [], "ndarray": [10.5]}
+        refused = client.post("api/v1.0/predictions", data={"other": message})
+        assert (refused.status_code, refused.json()["status"]["status"]) == (400, 1)
+        assert "field json" in refused.json()["status"]["info"]
+        assert client.post("api/v1.0/predictions", files={"strData": "x"}).status_code == 415
+
+    def test_seldon_feedback_and_tftensor_are_refused(self, client: httpx.Client) -> None:
+        for path, body in (
+            ("feedback", {"reward": 1.0, "request": {"data": {"ndarray": [ROW]}}}),
+            ("predictions", {"data": {"tftensor": {"dtype": "DT_FLOAT"}}}),
+        ):
+            answer = client.post(f"api/v1.0/{path}", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (422, "unsupported")
+            assert "not supported" in answer.json()["status"]["info"]
+
+    def test_seldon_health(self, client: httpx.Client) -> None:
+        assert [client.get(f"health/{name}").status_code for name in ("ping", "status")] == [200] * 2
 
     # -- Open Inference v2 -------------------------------------------------------------------------------
 
@@ -151,35 +259,99 @@ class WireFormatsContract:
         assert model["outputs"] == [{"name": "predictions", "datatype": "FP64", "shape": [-1]}]
         assert client.get("v2/models/other").status_code == 404
 
-    def test_tritons_own_client(self, door: str) -> None:
-        http = pytest.importorskip("tritonclient.http")
-        numpy = pytest.importorskip("numpy")
-        client = http.InferenceServerClient(door)
-        try:
-            assert client.is_server_live()
-            assert client.is_server_ready()
-            assert client.is_model_ready("iris")
-            assert client.get_model_metadata("iris")["name"] == "iris"
-            for dtype in ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"):
-                array = numpy.array([[1, 2, 3, 4]], dtype=dtype)
-                for binary in (True, False) if dtype != "f2" else (True,):
-                    tensor = http.InferInput("X", array.shape, numpy_name(array.dtype))
-                    tensor.set_data_from_numpy(array, binary_data=binary)
-                    wanted = [http.InferRequestedOutput("predictions", binary_data=binary)]
-                    answer = client.infer("iris", [tensor], outputs=wanted).as_numpy("predictions")
-                    assert answer.tolist() == [10]
-            words = http.InferInput("X", [1, 2], "BYTES")
-            words.set_data_from_numpy(numpy.array([["a", "b"]], dtype=object))
-            assert client.infer("iris", [words]).as_numpy("predictions").tolist() == [[b"A", b"B"]]
-            short = http.InferInput("X", [1, 3], "FP64")
-            short.set_data_from_numpy(numpy.zeros((1, 3)))
-            with pytest.raises(Exception, match="expecting 4 features"):
-                client.infer("iris", [short])
-        finally:
-            client.close()
+    def test_open_inference_refusals_say_what_is_wrong(self, client: httpx.Client) -> None:
+        for tensor, word in (
+            ({"shape": [1, 5], "datatype": "FP32", "data": ROW}, "asks for 5 elements"),
+            ({"shape": [10**9], "datatype": "FP32", "data": ROW}, "asks for 1000000000 elements"),
+            ({"shape": [2**31, 2**31], "datatype": "INT8", "data": ROW}, "asks for 4611686018427387904 elements"),
+            ({"shape": [-1, 4], "datatype": "FP32", "data": ROW}, "above 0"),
+            ({"shape": [1, 4], "datatype": "INT8", "data": [1, 2, 3, 300]}, "beyond the range of INT8"),
+            ({"shape": [1, 4], "datatype": "FLOAT", "data": ROW}, "unknown datatype"),
+            ({"shape": [1, 3], "datatype": "FP32", "data": ROW[:3]}, "expecting 4 features"),
+        ):
+            answer = client.post("v2/models/iris/infer", json={"inputs": [{"name": "X", **tensor}]})
+            assert answer.status_code == 400
+            assert word in answer.json()["error"]
 
+    @pytest.fixture
+    def triton(self, door: str) -> Iterator[Any]:
+        client = triton_http.InferenceServerClient(door)
+        yield client
+        client.close()
 
-def numpy_name(dtype: Any) -> str:
-    """``float32`` -> ``FP32``."""
-    kinds = {"f": "FP", "i": "INT", "u": "UINT"}
-    return f"{kinds[dtype.kind]}{dtype.itemsize * 8}"
+    def test_tritons_own_client_reads_state_and_metadata(self, triton: Any) -> None:
+        assert triton.is_server_live()
+        assert triton.is_server_ready()
+        assert triton.is_model_ready("iris")
+        assert triton.is_model_ready("iris", "1")
+        assert not triton.is_model_ready("other")
+        assert triton.get_server_metadata()["name"] == "headway"
+        metadata = triton.get_model_metadata("iris")
+        assert (metadata["name"], metadata["versions"], metadata["inputs"][0]["shape"]) == ("iris", ["v1"], [-1, 4])
+        assert triton.get_model_repository_index()[0]["state"] == "READY"
+        with pytest.raises(triton_http.InferenceServerException, match="nothing at"):
+            triton.get_model_config("iris")
+
+    @pytest.mark.parametrize("datatype", TENSORS)
+    @pytest.mark.parametrize(("binary_in", "binary_out"), [(True, True), (True, False), (False, True), (False, False)])
+    def test_tritons_own_client_sends_every_datatype(
+        self, triton: Any, datatype: str, binary_in: bool, binary_out: bool
+    ) -> None:
+        array = numpy.array(TENSORS[datatype][1], dtype=TENSORS[datatype][0])
+        tensor = triton_http.InferInput("X", list(array.shape), datatype)
+        tensor.set_data_from_numpy(array, binary_data=binary_in)
+        wanted = [triton_http.InferRequestedOutput("predictions", binary_data=binary_out)]
+        found = triton.infer("iris", [tensor], outputs=wanted, request_id="r", parameters={"echo": True})
+        assert found.get_response()["id"] == "r"
+        assert found.get_output("predictions")["datatype"] == datatype
+        came = found.as_numpy("predictions")
+        if datatype == "BYTES" and not binary_out:
+            came = numpy.array([[cell.encode() for cell in row] for row in came.tolist()], dtype=object)
+        assert (came.shape, came.tolist()) == (array.shape, array.tolist())
+
+    def test_tritons_own_client_sends_bf16_as_bytes_and_gets_fp32(self, triton: Any) -> None:
+        tensor = triton_http.InferInput("X", [1, 4], "BF16")
+        tensor.set_data_from_numpy(numpy.array([[1.5, -2.0, 0.0, 3e38]], dtype=ml_dtypes.bfloat16))
+        found = triton.infer("iris", [tensor], parameters={"echo": True})
+        assert found.get_output("predictions")["datatype"] == "FP32"
+        assert found.as_numpy("predictions")[0, :3].tolist() == [1.5, -2.0, 0.0]
+
+    def test_tritons_own_client_asks_for_outputs_by_name(self, triton: Any) -> None:
+        tensor = triton_http.InferInput("X", [2, 4], "FP32")
+        tensor.set_data_from_numpy(numpy.array([ROW, ROW], dtype="float32"))
+        names = (("most", True), ("sum", False))
+        wanted = [triton_http.InferRequestedOutput(name, binary_data=binary) for name, binary in names]
+        found = triton.infer("iris", [tensor], model_version="1", outputs=wanted, parameters={"both": True})
+        assert [output["name"] for output in found.get_response()["outputs"]] == ["most", "sum"]
+        assert found.as_numpy("most").tolist() == [5.0, 5.0]
+        assert found.as_numpy("sum").tolist() == [10.5, 10.5]
+        with pytest.raises(triton_http.InferenceServerException, match="no output 'other'"):
+            triton.infer("iris", [tensor], outputs=[triton_http.InferRequestedOutput("other")])
+
+    @pytest.mark.parametrize("coding", ["gzip", "deflate"])
+    @pytest.mark.parametrize("binary", [True, False])
+    def test_tritons_own_client_compresses(self, triton: Any, coding: str, binary: bool) -> None:
+        tensor = triton_http.InferInput("X", [1, 4], "FP32")
+        tensor.set_data_from_numpy(numpy.array([ROW], dtype="float32"), binary_data=binary)
+        found = triton.infer(
+            "iris", [tensor], request_compression_algorithm=coding, response_compression_algorithm=coding
+        )
+        assert found.as_numpy("predictions").tolist() == [10.5]
+
+    def test_tritons_own_client_is_told_what_is_wrong(self, triton: Any) -> None:
+        tensor = triton_http.InferInput("X", [1, 4], "FP32")
+        tensor.set_data_from_numpy(numpy.array([ROW], dtype="float32"))
+        for arguments, word in (
+            ({"priority": 1}, "priority is not supported"),
+            ({"timeout": 1000}, "x-request-timeout-ms"),
+            ({"sequence_id": 7, "sequence_start": True}, "sequence_id is not supported"),
+        ):
+            with pytest.raises(triton_http.InferenceServerException, match=word):
+                triton.infer("iris", [tensor], **arguments)
+        tensor.set_shape([1, 5])
+        with pytest.raises(triton_http.InferenceServerException, match="asks for 20 bytes, there are 16"):
+            triton.infer("iris", [tensor])
+        short = triton_http.InferInput("X", [1, 3], "FP64")
+        short.set_data_from_numpy(numpy.zeros((1, 3)))
+        with pytest.raises(triton_http.InferenceServerException, match="expecting 4 features"):
+            triton.infer("iris", [short])

@@ -13,11 +13,13 @@ from headway.server.tabular import check_columns
 
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,18}").fullmatch
 _NUMBER: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?").fullmatch
+_TRUTH: Final = {"True": True, "TRUE": True, "true": True, "False": False, "FALSE": False, "false": False}
 _MISSING: Final = frozenset({"", "NA", "NaN", "nan", "null", "None"})
 
 
 def parse_csv(body: bytes, max_values: int = MAX_VALUES) -> tuple[list[str], list[list[Any]]]:
-    """Column names and rows. A column whose cells are all numbers or missing holds numbers, any other text.
+    """Column names and rows. A column whose cells are all numbers or missing holds numbers, one of ``True`` and
+    ``False`` only booleans, any other text.
 
     Missing cells (empty, ``NaN``, ``NA``, ``null``) are None. Raises ``InvalidRequest``, or ``PayloadTooLarge``
     for more than ``max_values`` cells.
@@ -42,6 +44,8 @@ def parse_csv(body: bytes, max_values: int = MAX_VALUES) -> tuple[list[str], lis
 
 
 def _typed(cells: list[str]) -> list[Any]:
+    if cells[0] in _TRUTH and all(cell in _TRUTH for cell in cells):
+        return [_TRUTH[cell] for cell in cells]
     values: list[Any] = []
     for cell in cells:
         text = cell.strip()

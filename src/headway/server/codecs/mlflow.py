@@ -35,6 +35,8 @@ class MlflowCodec:
     def decode(self, request: Request) -> Inputs:
         """See the module's docstring."""
         content_type = request.headers.get(b"content-type", b"application/json")
+        if b";" in content_type:
+            _check_parameters(content_type)
         if media_type(content_type) == b"text/csv":
             if self._model.kind is InputKind.RAW:
                 raise UnsupportedMediaType("this model takes a JSON object", hint="send application/json")
@@ -117,3 +119,15 @@ class MlflowCodec:
     def encode(self, inputs: Inputs, result: Any) -> Response:
         """``{"predictions": …}``."""
         return Response(200, b'{"predictions":%b}' % encode_json(to_plain(result)))
+
+
+def _check_parameters(content_type: bytes) -> None:
+    """``format=pandas-split`` and the like chose the meaning of a body before MLflow 2.0: not to be passed over."""
+    for parameter in content_type.split(b";")[1:]:
+        name = parameter.partition(b"=")[0].strip().lower()
+        if name not in (b"charset", b""):
+            shown = name[:40].decode("latin-1")
+            raise UnsupportedMediaType(
+                f"parameter {shown!r} of the content type is not known",
+                hint=f"name the format in the body: {FORMATS[0]}",
+            )
