@@ -107,6 +107,7 @@ def gateway_of(settings: Settings, safeguards: Safeguards) -> HaproxyGateway:
         keep_alive_s=settings.keep_alive_s,
         binary=settings.haproxy,
         retries=safeguards.retries,
+        query_log=settings.query_log,
     )
 
 
@@ -170,14 +171,12 @@ class ControlPlane:
         self.service = ControlService(self.book, self.runtime, self.bundles, self.events, self.clock)
         self.recorder = TransitionRecorder(self.runtime, self.events, self.clock, self.reconciler.wake)
         self.watch = GatewayWatch(self.gateway, self.events, self.clock)
-        self.query_log = query_log_of(settings) if settings.query_log else None
-        self.keeper: QueryLogKeeper | None = None
-        self.query_log_service: QueryLogService | None = None
-        if self.query_log is not None:
-            retention = Retention(max_age_s=settings.query_log_max_age_s, max_bytes=settings.query_log_max_bytes)
-            self.keeper = QueryLogKeeper(self.query_log, self.events, self.clock, retention)
-            known = self.book.find
-            self.query_log_service = QueryLogService(self.query_log, self.clock, lambda name: known(name) is not None)
+        # Also when nothing new is logged: what was logged can still be asked for, and still gets too old.
+        self.query_log = query_log_of(settings)
+        retention = Retention(max_age_s=settings.query_log_max_age_s, max_bytes=settings.query_log_max_bytes)
+        self.keeper = QueryLogKeeper(self.query_log, self.events, self.clock, retention)
+        known = self.book.find
+        self.query_log_service = QueryLogService(self.query_log, self.clock, lambda name: known(name) is not None)
 
     async def start(self) -> None:
         """Read the state, adopt what runs, begin to reconcile."""
@@ -189,8 +188,7 @@ class ControlPlane:
         await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STARTED, data={"pid": os.getpid()})])
         await self.runtime.start()
         await self.recorder.start()
-        if self.keeper is not None:
-            await self.keeper.start()
+        await self.keeper.start()
         await self.gateway.start()
         self.adopted = bool(self.runtime.observe()) or self.gateway.status().adopted
         await self.watch.start()
@@ -210,7 +208,8 @@ class ControlPlane:
             self.watch.stop,
             lambda: self.runtime.stop(stop_replicas=True),
             self.recorder.stop,
-            self._stop_query_log,
+            self.keeper.stop,  # when nobody writes any more, so that the last records are seen
+            self.query_log.close,
             lambda: self.events.append([stopped]),
             self.database.close,
         ]
@@ -227,14 +226,9 @@ class ControlPlane:
         await self.gateway.stop(stop_gateway=False)
         await self.runtime.stop(stop_replicas=False)
         await self.recorder.stop()
-        await self._stop_query_log()
+        await self.keeper.stop()
+        await self.query_log.close()
         await self.database.close()
-
-    async def _stop_query_log(self) -> None:
-        """When nobody writes it any more, so that the last records are seen."""
-        if self.keeper is not None and self.query_log is not None:
-            await self.keeper.stop()
-            await self.query_log.close()
 
     def _refuse_open_listeners(self) -> None:
         settings = self.settings
@@ -296,7 +290,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         clock=plane.clock,
         hosts=(settings.control_host,),
         closing=closing,
-        query_log_service=plane.query_log_service,
+        query_log=plane.query_log_service,
         table_writer=DuckdbTableWriter(query_log_dir(plane.home) / "scratch"),
     )
     server = create_server(app, host=settings.control_host, port=settings.control_port, closing=closing)

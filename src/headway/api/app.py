@@ -19,7 +19,8 @@ from headway.api.hosts import HostCheck
 from headway.api.parts import Parts
 from headway.api.ports import ControlService
 from headway.api.routes import bundles as bundle_routes
-from headway.api.routes import events, installation, logs, models, query_log, rollouts
+from headway.api.routes import events, installation, logs, models, rollouts
+from headway.api.routes import query_log as query_log_routes
 from headway.api.routes import tokens as token_routes
 from headway.api.schemas import InfoView
 from headway.control.query_log import QueryLogService
@@ -42,21 +43,20 @@ def create_app(
     runtime: Runtime,
     tokens: TokenService,
     gateway: Gateway,
+    query_log: QueryLogService,
+    table_writer: TableWriter,
     info: Callable[[], InfoView],
     shutdown: Callable[[], None],
     clock: Clock,
     hosts: Collection[str] = ("127.0.0.1",),
     closing: asyncio.Event | None = None,
     max_bundle_bytes: int = DEFAULT_MAX_BUNDLE_BYTES,
-    query_log_service: QueryLogService | None = None,
-    table_writer: TableWriter | None = None,
 ) -> FastAPI:
     """The application; ``tokens`` must be loaded.
 
     ``hosts``: the address the listener is bound to and other names it is reached by; loopback names always
     pass. ``closing``: set it when the server is about to stop, so that streams end. ``shutdown`` is called on
-    the event loop after ``POST /v1/shutdown`` has been answered. ``max_bundle_bytes`` bounds one upload. Without
-    ``query_log_service`` the query log is said to be switched off; ``table_writer`` makes its Parquet files.
+    the event loop after ``POST /v1/shutdown`` has been answered. ``max_bundle_bytes`` bounds one upload.
     """
     parts = Parts(
         service=service,
@@ -70,7 +70,7 @@ def create_app(
         clock=clock,
         closing=closing if closing is not None else asyncio.Event(),
         max_bundle_bytes=max_bundle_bytes,
-        query_log=query_log_service,
+        query_log=query_log,
         tables=table_writer,
     )
     api = FastAPI(
@@ -90,7 +90,7 @@ def create_app(
     )
     api.router.route_class = JsonRoute
     add_error_answers(api)
-    for resource in (models, rollouts, logs, query_log, bundle_routes, events, token_routes):
+    for resource in (models, rollouts, logs, query_log_routes, bundle_routes, events, token_routes):
         resource.add_routes(api.router, parts)
     installation.add_routes(api.router, parts, api)
     described: dict[str, Any] = {}

@@ -34,6 +34,5 @@ class Parts:
     closing: asyncio.Event
     """Set when the listener is about to stop: answers that go on for long end."""
     max_bundle_bytes: int
-    query_log: QueryLogService | None
-    """None: it is switched off."""
-    tables: TableWriter | None
+    query_log: QueryLogService
+    tables: TableWriter

@@ -32,9 +32,9 @@ def at(ago_s: float, seq: int, **changed: object) -> QueryRecord:
     return record(ts_ns=NOW_NS - round(ago_s * S), seq=seq, **changed)
 
 
-def run(check: Callable[[World], Awaitable[None]], **options: Any) -> None:
+def run(check: Callable[[World], Awaitable[None]]) -> None:
     async def in_world() -> None:
-        world = await make_world(**options)
+        world = await make_world()
         await world.deploy()
         await check(world)
 
@@ -235,17 +235,6 @@ def test_who_may_ask() -> None:
             assert (await client.get("/v1/models/wine/log", headers=SSE)).status_code == 403
 
     run(check)
-
-
-def test_a_log_that_is_switched_off_says_so() -> None:
-    async def check(world: World) -> None:
-        async with world.client() as client:
-            for target, headers in ((LATENCY, {}), (LOG, {}), (LOG, SSE), (LOG, {"accept": "text/csv"})):
-                answer = await client.get(target, headers=headers)
-                assert answer.status_code == 409
-                assert "HEADWAY_QUERY_LOG" in answer.json()["error"]["hint"]
-
-    run(check, logging=False)
 
 
 def rows_of(text: str) -> list[dict[str, str]]:

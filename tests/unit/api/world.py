@@ -155,6 +155,7 @@ class World:
     clock: ManualClock
     closing: asyncio.Event
     query_log: MemoryQueryLog
+    questions: QueryLogService
     shutdowns: list[str] = field(default_factory=list)
 
     def client(self, token: str | None = ADMIN, *, base_url: str = "http://localhost:8421") -> httpx.AsyncClient:
@@ -180,9 +181,7 @@ def document(name: str = "iris", **spec: Any) -> dict[str, Any]:
     }
 
 
-async def make_world(
-    *, hosts: Collection[str] = ("127.0.0.1",), max_bundle_bytes: int = 1_000_000, logging: bool = True
-) -> World:
+async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_bytes: int = 1_000_000) -> World:
     """A world with both bundles stored and nothing deployed."""
     clock, event_log, runtime, bundles = ManualClock(), MemoryEventLog(), PrintingReplicas(), HashedBundles()
     bundles.stored = {BUNDLE: b"a bundle", OTHER_BUNDLE: b"another bundle"}
@@ -194,6 +193,7 @@ async def make_world(
     gateway = MemoryGateway()
     await gateway.start()
     query_log = MemoryQueryLog()
+    questions = QueryLogService(query_log, clock, lambda name: book.find(name) is not None)
     closing = asyncio.Event()
     shutdowns: list[str] = []
     info = InfoView(
@@ -224,12 +224,12 @@ async def make_world(
         hosts=hosts,
         closing=closing,
         max_bundle_bytes=max_bundle_bytes,
-        query_log_service=QueryLogService(query_log, clock, lambda name: book.find(name) is not None)
-        if logging
-        else None,
+        query_log=questions,
         table_writer=PlainTables(),
     )
-    return World(app, service, book, event_log, runtime, bundles, tokens, clock, closing, query_log, shutdowns)
+    return World(
+        app, service, book, event_log, runtime, bundles, tokens, clock, closing, query_log, questions, shutdowns
+    )
 
 
 class Exchange:

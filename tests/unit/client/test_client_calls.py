@@ -37,7 +37,7 @@ from headway.domain.errors import (
     tree,
 )
 from headway.domain.lifecycle import ReplicaPhase
-from tests.unit.api.world import ADMIN, World, make_world
+from tests.unit.api.world import ADMIN, PlainTables, World, make_world
 from tests.unit.client.control import GATEWAY, URL, PretendedControl, model_folder, refusal
 
 INFO = InfoView(
@@ -269,6 +269,8 @@ class Bridge(httpx.BaseTransport):
                 runtime=world.runtime,
                 tokens=world.tokens,
                 gateway=MemoryGateway(),
+                query_log=world.questions,
+                table_writer=PlainTables(),
                 info=lambda: INFO,
                 shutdown=lambda: world.shutdowns.append("asked"),
                 clock=world.clock,

@@ -65,13 +65,15 @@ class HaproxyGateway:
         keep_alive_s: float = 5.0,
         binary: str | None = None,
         retries: bool = True,
+        query_log: bool = True,
     ) -> None:
         """``host``, ``port``: the data listener. ``binary``: HAProxy to run, instead of the one that is found.
 
         ``keep_alive_s``: how long an idle client connection is kept. ``retries`` False switches off what
-        carries requests over a dying replica; only for experiments.
+        carries requests over a dying replica; only for experiments. ``query_log``: whether requests that it
+        answers itself are logged (a gateway that is adopted goes on as it was started).
         """
-        self._places = Places(home.resolve(), socket_dir(home))
+        self._places = Places(home.resolve(), socket_dir(home), query_log)
         self._named_binary = binary
         self._listen = Listen(
             host=host,

@@ -21,6 +21,7 @@ class Places:
 
     home: Path
     run_dir: Path
+    logs_queries: bool = True
 
     @property
     def folder(self) -> Path:
@@ -37,6 +38,8 @@ class Places:
     @property
     def query_log(self) -> Path:
         """Where HAProxy writes its part of the query log."""
+        if not self.logs_queries:
+            return Path(os.devnull)
         return self.home / "query-log" / "gateway" / "gateway.log"
 
     @property

@@ -32,7 +32,7 @@ from headway.control.query_log import QueryLogService
 from headway.control.query_log_follow import Told
 from headway.domain import query_conditions as conditions
 from headway.domain import query_cursors as cursors
-from headway.domain.errors import Conflict, InvalidInput
+from headway.domain.errors import InvalidInput
 from headway.domain.query_log import GroupBy, LatencyField, RecordQuery, WindowQuery
 from headway.domain.tables import Column, Row
 from headway.ports.clock import Clock
@@ -70,7 +70,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
                 "description": "Windows that hold requests, by start, then group.",
                 "content": _other_formats(Format.CSV, Format.PARQUET),
             },
-            **refusals(404, 409),
+            **refusals(404),
         },
     )
     async def latency(
@@ -94,7 +94,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
 
         Requests of the last second are in it. Windows begin at `since`; the last one may be shorter.
         """
-        service = _service(parts)
+        service = parts.query_log
         now_ns = service.now_ns()
         since_ns, until_ns = _span(since, until, now_ns)
         length_ns = conditions.window_ns(window)
@@ -144,7 +144,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
                 ),
                 "content": _other_formats(Format.CSV, Format.PARQUET, Format.STREAM),
             },
-            **refusals(404, 409),
+            **refusals(404),
         },
     )
     async def read_log(
@@ -173,12 +173,12 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         asked = _Asked(model, since, until, tuple(where or ()), limit, after, newest, last_event_id)
         kind = wanted(accept, tuple(Format))
         if kind is Format.STREAM:
-            source = await _following(_service(parts), parts.clock, asked)
+            source = await _following(parts.query_log, parts.clock, asked)
             return _live(parts, caller, source, kind)
         if kind is Format.JSON:
-            return await _page(_service(parts), asked)
-        batches = await _export(_service(parts), asked, MAX_PARQUET_ROWS if kind is Format.PARQUET else None)
-        about = {"X-Headway-Losses": to_json(losses_values(await _service(parts).losses(model))).decode()}
+            return await _page(parts.query_log, asked)
+        batches = await _export(parts.query_log, asked, MAX_PARQUET_ROWS if kind is Format.PARQUET else None)
+        about = {"X-Headway-Losses": to_json(losses_values(await parts.query_log.losses(model))).decode()}
         if kind is Format.PARQUET:
             return await _parquet(parts, caller, RECORD_COLUMNS, batches, about)
         return _live(parts, caller, await _begun(_csv(batches)), kind, about)
@@ -210,12 +210,6 @@ class _Asked:
             newest=self.newest,
             after=None if self.after is None else cursors.parse(self.after, where="?after").place,
         )
-
-
-def _service(parts: Parts) -> QueryLogService:
-    if parts.query_log is None:
-        raise Conflict("the query log is switched off", hint="start Headway with HEADWAY_QUERY_LOG=true")
-    return parts.query_log
 
 
 def _span(since: str, until: str | None, now_ns: int) -> tuple[int, int]:
@@ -295,7 +289,6 @@ async def _parquet(
     batches: AsyncIterator[Sequence[Row]],
     about: dict[str, str],
 ) -> Response:
-    assert parts.tables is not None, "bootstrap gives a table writer to whoever has a query log"
     return _live(parts, caller, await _begun(parts.tables.parquet(columns, batches)), Format.PARQUET, about)
 
 
