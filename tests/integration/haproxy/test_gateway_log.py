@@ -45,6 +45,8 @@ class Log:
         """In the order of each process's numbers."""
         whole = self.text().rpartition("\n")[0].splitlines()
         found = [dict(zip(GATEWAY_FIELDS, json.loads(text), strict=True)) for text in whole]
+        for line in found:
+            line["retries"] = int(line["retries"])
         pids = list(dict.fromkeys(line["pid"] for line in found))
         return sorted(found, key=lambda line: (pids.index(line["pid"]), line["line"]))
 
@@ -277,6 +279,24 @@ async def test_all_replicas_dead(
     assert [line["request_id"] for line in lines] == [a.headers["x-request-id"] for a in (first, second)]
     assert [line["status"] for line in lines] == [503, 503]
     assert lines[1]["ends"] == "LR"
+
+
+async def test_the_only_replica_dies_after_its_connection_was_used(
+    gateway: HaproxyGateway, replicas: tuple[Replica, Replica], log: Log, port: int
+) -> None:
+    """HAProxy then closes the connection; the line says so."""
+    a, _ = replicas
+    await gateway.apply(table(model("iris", {"v1": 100}, version("v1", a))))
+    await call(port, PREDICT)
+    a.hold()
+    request = asyncio.create_task(call(port, PREDICT))
+    await eventually(lambda: len(a.seen) == 2)
+    a.die()
+    with pytest.raises(asyncio.IncompleteReadError):
+        await request
+    [line] = await log.wait_for(1)
+    assert (line["status"], line["ends"]) == (-1, "SC")
+    assert line["retries"] >= 1
 
 
 @pytest.mark.parametrize("first", [b"", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"], ids=["fresh", "kept"])

@@ -45,7 +45,7 @@ _FIELDS: Final = {
     "status": "%[var(txn.status,-1)]",
     "bytes_in": "%U",
     "bytes_out": "%B",
-    "retries": '%[var(txn.tries,0),regsub("[+]","")]',
+    "retries": '"%rc"',  # may begin with a plus sign, which no number does in JSON
     "server": '"%s"',
     "ends": '"%ts"',
     "request_id": _text("id"),
@@ -58,7 +58,6 @@ _FIELDS: Final = {
 _UNREAD: Final = {
     "at_ms": "%[date(0,ms)]",
     "status": "%ST",
-    "retries": "0",
     "request_id": '""',
     "model": '""',
     "version": '""',
@@ -95,7 +94,6 @@ def log_rules() -> list[str]:
         f"http-request set-var(txn.path) path,bytes(0,{PATH_BYTES})",
         "http-response set-var-fmt(txn.tries) %rc",
         "http-response set-log-level silent if { var(txn.tries) -m str 0 }",
-        # From here on for HAProxy's own answers, and for those that took more than one try.
+        # For HAProxy's own answers, and for those that took more than one try.
         "http-after-response set-var(txn.status) status unless { var(txn.tries) -m str 0 }",
-        "http-after-response set-var-fmt(txn.tries) %rc unless { var(txn.tries) -m found }",
     ]
