@@ -68,7 +68,9 @@ class Application:
         self._query_log = query_log
         self._model = execution.model
         self._shadow = shadow
-        self.telemetry = Telemetry(model=config.model, version=config.version, replica_id=config.replica_id)
+        self.telemetry = Telemetry(
+            model=config.model, version=config.version, replica_id=config.replica_id, compat=config.metrics_compat
+        )
         self.predictor = Predictor(execution, config.options, self.telemetry, loop, query_log)
         self.health = Health(execution.model, self.telemetry, loop)
         self.telemetry.gauges += [

@@ -24,6 +24,15 @@ DURATION_BOUNDS_S: Final = (
 )  # fmt: skip
 ROW_BOUNDS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
 
+OURS: Final = (
+    "headway_",
+    "process_",
+    "seldon_api_executor_",
+    "seldon_model_infer",
+    "seldon_model_aggregate_infer",
+)
+"""Beginnings of names that a model's own metrics cannot have."""
+
 Labels = tuple[tuple[str, str], ...]
 
 _RESERVED_LABEL = re.compile(r"[0-9]|__|le$").match
@@ -51,9 +60,10 @@ class Histogram:
         """Observed and exposed in rows, or requests."""
         return cls(ROW_BOUNDS)
 
-    def with_totals(self, counts: list[int], total: float) -> Histogram:
-        """This one, holding what was observed elsewhere by the same bounds."""
-        self.counts, self.total = counts, total
+    def add(self, counts: Sequence[int], total: float) -> Histogram:
+        """Add what was observed elsewhere by the same bounds; this one itself, for chaining."""
+        self.counts = add_counts(self.counts, counts)
+        self.total += total
         return self
 
     def observe(self, value: float) -> None:
@@ -67,8 +77,12 @@ class Histogram:
         for bound, count in zip([*self._exposed, "+Inf"], self.counts, strict=True):
             running += count
             yield f"{name}_bucket{_label_text((*labels, ('le', bound)))} {running}"
+        yield from self.sum_and_count(name, labels)
+
+    def sum_and_count(self, name: str, labels: Labels) -> Iterable[str]:
+        """What a summary without quantiles shows."""
         yield f"{name}_sum{_label_text(labels)} {_number(self.total * self._scale)}"
-        yield f"{name}_count{_label_text(labels)} {running}"
+        yield f"{name}_count{_label_text(labels)} {sum(self.counts)}"
 
 
 def family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, float]]) -> Iterable[str]:
@@ -104,17 +118,30 @@ class CustomSeries(msgspec.Struct, array_like=True):
     """A timer's buckets; empty for the others."""
     at_ns: int
     """When a gauge was set (``perf_counter_ns``)."""
+    bare: str = ""
+    """The name before a suffix was added to it."""
+
+
+def summary_family(name: str, text: str, samples: Iterable[tuple[Labels, Histogram]]) -> Iterable[str]:
+    """HELP, TYPE, sum and count of each histogram."""
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} summary"
+    for labels, histogram in samples:
+        yield from histogram.sum_and_count(name, labels)
 
 
 class CustomMetrics:
     """What the model's own ``metrics`` reports: dicts with ``type``, ``key``, ``value`` and maybe ``tags``.
 
     The rules are Seldon's: a COUNTER is added to, a GAUGE set, a TIMER (milliseconds) observed. Names and label
-    sets beyond the bounds, and malformed entries, are counted in ``refused``.
+    sets beyond the bounds, and malformed entries, are counted in ``refused``. So are entries with a tag named as a
+    label of ``const``; with ``overrides`` only that tag is left out.
     """
 
-    def __init__(self, const: Labels) -> None:
+    def __init__(self, const: Labels, *, overrides: bool = False) -> None:
         self._const = const
+        self._overridden = {name for name, _ in const} if overrides else set[str]()
+        self._bare: dict[str, str] = {}
         self._series: dict[tuple[str, str], dict[Labels, Any]] = {}
         self.refused = 0
 
@@ -143,18 +170,19 @@ class CustomMetrics:
         if number != number or len(tags) > MAX_LABELS or (kind != "GAUGE" and not 0 <= number < math.inf):
             return False
         name = re.sub(r"[^a-zA-Z0-9_:]", "_", key[:120])
-        if not name or name[0].isdigit() or name.startswith(("headway_", "process_")):
+        if not name or name[0].isdigit() or name.startswith(OURS):
             name = f"model_{name}"
-        suffix = {"COUNTER": "_total", "TIMER": "_seconds"}.get(str(kind), "")
+        bare, suffix = name, {"COUNTER": "_total", "TIMER": "_seconds"}.get(str(kind), "")
         name = name if name.endswith(suffix) else name + suffix
-        if any(of != kind and _shared_samples(kind, name, of, known) for of, known in self._series):
+        if any(of != kind and shared_samples(kind, name, of, known) for of, known in self._series):
             return False
-        labels = (
-            *self._const,
-            *sorted((re.sub(r"[^a-zA-Z0-9_]", "_", f"{t}")[:60] or "_", _utf8(f"{v}"[:120])) for t, v in tags.items()),
+        found = sorted(
+            (re.sub(r"[^a-zA-Z0-9_]", "_", f"{t}")[:60] or "_", _utf8(f"{v}"[:120])) for t, v in tags.items()
         )
+        labels = (*self._const, *(label for label in found if label[0] not in self._overridden))
         if len({label for label, _ in labels}) != len(labels) or any(_RESERVED_LABEL(label) for label, _ in labels):
             return False
+        self._bare.setdefault(name, bare)
         return self._store(str(kind), name, labels, number)
 
     def _store(self, kind: str, name: str, labels: Labels, number: float) -> bool:
@@ -178,7 +206,7 @@ class CustomMetrics:
         for (kind, name), found in self._series.items():
             for labels, value in found.items():
                 if kind == "TIMER":
-                    yield CustomSeries(kind, name, labels, value.total, list(value.counts), 0)
+                    yield CustomSeries(kind, name, labels, value.total, list(value.counts), 0, self._bare[name])
                 elif kind == "GAUGE":
                     yield CustomSeries(kind, name, labels, value[0], [], value[1])
                 else:
@@ -189,7 +217,7 @@ class CustomMetrics:
         return custom_lines(self.series())
 
 
-def _shared_samples(kind: str, name: str, other_kind: str, other: str) -> bool:
+def shared_samples(kind: str, name: str, other_kind: str, other: str) -> bool:
     """Whether two metrics would write samples of one name: a timer has ``_bucket``, ``_sum`` and ``_count`` too."""
     parts = ("", "_bucket", "_sum", "_count")
     own = {name + part for part in (parts if kind == "TIMER" else ("",))}
@@ -201,16 +229,18 @@ def _utf8(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def custom_lines(found: Iterable[CustomSeries]) -> Iterable[str]:
-    """The families of the model's own metrics."""
+def custom_lines(found: Iterable[CustomSeries], *, bare_timers: bool = False) -> Iterable[str]:
+    """The families of the model's own metrics; with ``bare_timers`` timers also without their suffix."""
     families: dict[tuple[str, str], list[CustomSeries]] = {}
     for one in found:
         families.setdefault((one.kind, one.name), []).append(one)
     for (kind, name), series in families.items():
         text = f"Reported by the model ({kind})."
         if kind == "TIMER":
-            timers = ((s.labels, Histogram.of_durations().with_totals(s.counts, s.value)) for s in series)
+            timers = [(s.labels, Histogram.of_durations().add(s.counts, s.value)) for s in series]
             yield from histogram_family(name, text, timers)
+            if bare_timers and not any(shared_samples(kind, series[0].bare, of, known) for of, known in families):
+                yield from histogram_family(series[0].bare, text, timers)
         else:
             yield from family(name, kind.lower(), text, ((s.labels, s.value) for s in series))
 

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 
 import msgspec
 
-from headway.server.metrics import CustomSeries, Labels, add_counts
+from headway.server.metrics import CustomSeries, Labels, add_counts, shared_samples
 from headway.server.process_usage import cpu_seconds
 from headway.server.worker_board import Board, Phase
 
@@ -39,6 +39,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     whole = Snapshot({}, {}, {}, {}, [])
     counters: dict[str, dict[Labels, float]] = {}
     kinds: dict[str, str] = {}
+    refused: set[tuple[str, str]] = set()
     custom: dict[tuple[str, Labels], CustomSeries] = {}
     for snapshot in snapshots:
         for route, statuses in snapshot.answered.items():
@@ -57,8 +58,13 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
         for name, value in snapshot.gauges.items():
             whole.gauges[name] = whole.gauges.get(name, 0.0) + value
         for one in snapshot.custom:
-            # A name means one thing: two families of one name would make the whole page unreadable.
-            if kinds.setdefault(one.name, one.kind) == one.kind:
+            if one.name not in kinds and (one.kind, one.name) not in refused:
+                # Of metrics that write samples of one name, the first: both would make the whole page unreadable.
+                if any(shared_samples(one.kind, one.name, kind, name) for name, kind in kinds.items()):
+                    refused.add((one.kind, one.name))
+                else:
+                    kinds[one.name] = one.kind
+            if kinds.get(one.name) == one.kind:
                 _add(custom, one)
     whole.counters.update({name: list(series.items()) for name, series in counters.items()})
     whole.custom.extend(custom.values())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Callable, Iterable
 from time import perf_counter_ns
 
+from headway.server.config import MetricsCompat
 from headway.server.http import Request
 from headway.server.metrics import CustomMetrics, Histogram, Labels, custom_lines, family, histogram_family
 from headway.server.process_usage import resident_bytes
+from headway.server.seldon_metrics import SeldonMetrics
 from headway.server.shared_metrics import SharedMetrics, Snapshot
 
 
@@ -19,7 +22,7 @@ class Telemetry:
     sum of all.
     """
 
-    def __init__(self, *, model: str, version: str, replica_id: str) -> None:
+    def __init__(self, *, model: str, version: str, replica_id: str, compat: MetricsCompat = None) -> None:
         self.const: Labels = (("model", model), ("version", version))
         self._replica_id = replica_id
         self._answered: dict[tuple[str, int], int] = {}
@@ -32,7 +35,12 @@ class Telemetry:
         self.batch_requests = Histogram.of_rows()
         self.expired = 0
         self.abandoned = 0
-        self.custom = CustomMetrics(self.const)
+        self.seldon: SeldonMetrics | None = None
+        if compat == "seldon":
+            self.seldon = SeldonMetrics(model=model, version=version, replica_id=replica_id, environ=os.environ)
+            self.custom = CustomMetrics((*self.const, *self.seldon.custom), overrides=True)
+        else:
+            self.custom = CustomMetrics(self.const)
         self.gauges: list[tuple[str, str, Callable[[], float]]] = []
         """Name, help and value of what is read when it is asked for; added up over processes."""
         self.counters: list[tuple[str, str, Callable[[], Iterable[tuple[Labels, float]]]]] = [
@@ -55,7 +63,10 @@ class Telemetry:
         """A request got its answer (routes are few: the label is bounded)."""
         key = (request.route, status)
         self._answered[key] = self._answered.get(key, 0) + 1
-        self.duration.observe(perf_counter_ns() - request.received_ns)
+        duration_ns = perf_counter_ns() - request.received_ns
+        self.duration.observe(duration_ns)
+        if self.seldon is not None:
+            self.seldon.observe(request.route, status, duration_ns)
 
     def snapshot(self) -> Snapshot:
         """What this process has counted until now."""
@@ -85,13 +96,14 @@ class Telemetry:
             ("encode", self.encode),
             ("batch_rows", self.batch_rows),
             ("batch_requests", self.batch_requests),
+            *(() if self.seldon is None else self.seldon.histograms()),
         )
 
     def _lines(self, whole: Snapshot) -> Iterable[str]:
         const = self.const
 
         def durations(name: str) -> Histogram:
-            return Histogram.of_durations().with_totals(*whole.histograms[name])
+            return Histogram.of_durations().add(*whole.histograms[name])
 
         yield from family(
             "headway_model_info", "gauge", "What runs here.", [((*const, ("replica", self._replica_id)), 1)]
@@ -118,7 +130,7 @@ class Telemetry:
             ("batch_rows", "Rows per call of predict."),
             ("batch_requests", "Requests per call of predict."),
         ):
-            histogram = Histogram.of_rows().with_totals(*whole.histograms[name])
+            histogram = Histogram.of_rows().add(*whole.histograms[name])
             yield from histogram_family(f"headway_{name}", text, [(const, histogram)])
         for name, text, _ in self.counters:
             samples = whole.counters.get(name, [])
@@ -126,7 +138,9 @@ class Telemetry:
         for name, text, _ in self.gauges:
             yield from family(name, "gauge", text, [(const, whole.gauges.get(name, 0.0))])
         yield from self._process_lines()
-        yield from custom_lines(whole.custom)
+        if self.seldon is not None:
+            yield from self.seldon.lines(whole.histograms)
+        yield from custom_lines(whole.custom, bare_timers=self.seldon is not None)
 
     def _process_lines(self) -> Iterable[str]:
         shared = self.shared
