@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,6 +80,8 @@ class Claim:
     attempts: int
     replica: str | None
     """Whose last record counts; None: no replica's does."""
+    shadow: bool = False
+    """About a copy, whose id may be that of the request it was made from."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -195,6 +197,7 @@ def claim_of(line: Line, model: str) -> Claim:
         until_ns=line.at_ns + line.total_ns + SLACK_NS,
         attempts=line.retries + 1,
         replica=None if is_record(line) else replica_of(line.server),
+        shadow=line.arm == Arm.SHADOW,
     )
 
 
@@ -225,20 +228,14 @@ class Claims:
         for claim in claims:
             self.add(claim)
 
-    def __len__(self) -> int:
-        return len(self._claims)
-
-    def __iter__(self) -> Iterator[Claim]:
-        return iter(self._claims)
-
     def add(self, claim: Claim) -> None:
         """Records are looked for by :meth:`match`."""
         self._places.setdefault(_hash_of(claim.request_id), []).append(len(self._claims))
         self._claims.append(claim)
 
-    def match(self, columns: Columns, source: Hashable, first_row: int = 0, *, since: int = 0) -> None:
-        """Look for records of claims, from number ``since`` on, among rows of ``source`` from ``first_row``."""
-        claims = self._claims[since:]
+    def match(self, columns: Columns, source: Hashable, first_row: int = 0) -> None:
+        """Look for records of claims among rows of ``source`` from ``first_row`` on."""
+        claims = self._claims
         if not claims or not len(columns):
             return
         ts_ns = columns.numbers["ts_ns"]
@@ -250,14 +247,15 @@ class Claims:
         for row, code in zip(rows[hits].tolist(), hashes[hits].tolist(), strict=True):
             for place in self._places[code]:
                 claim = self._claims[place]
-                if place >= since and claim.from_ns <= ts_ns[row] <= claim.until_ns:
+                if claim.from_ns <= ts_ns[row] <= claim.until_ns:
                     self._take(place, columns, row, (source, first_row + row))
 
     def _take(self, place: int, columns: Columns, row: int, where: tuple[Hashable, int]) -> None:
-        found = self._found.setdefault(place, {})
+        claim, found = self._claims[place], self._found.setdefault(place, {})
         arm, stream, replica = (columns.names[name] for name in ("arm", "stream", "replica"))
         whole = columns.long_ids.get(row) or columns.ids[row].decode("utf-8", "replace")
-        if len(found) >= MOST_FOUND or whole != self._claims[place].request_id or arm.text(row) == Arm.SHADOW:
+        same = whole == claim.request_id and (arm.text(row) == Arm.SHADOW) == claim.shadow
+        if not same or not replica.text(row) or len(found) >= MOST_FOUND:
             return
         numbers = columns.numbers
         claimed = Claimed(int(numbers["ts_ns"][row]), stream.text(row), int(numbers["seq"][row]), replica.text(row))

@@ -26,6 +26,8 @@ MOST_PROCESSES: Final = 64
 """Whose lines are counted; of those that have not written for longest only the sum of what is missing is kept."""
 ENDED: Final = ""
 """Stands for all of those."""
+MOST_OVERTAKING: Final = 2
+"""Lines that may stand before the first of a process."""
 READ_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -56,16 +58,17 @@ class GatewayTail:
         """Read what was added; how many records. ``known`` are models. Raises ``OSError`` and ``StorageFailed``."""
         mark = current_mark(self._root)
         if (mark.token, mark.offset) != (self._mark.token, self._mark.offset):
-            self._mark, self._end = mark, mark.offset
-            self._counts = LineCounts(mark.counted)
-            self.chunks, self.claims = {}, {}
+            self._begin(mark)
         if not mark.token:
             return 0
         found = 0
         try:
             with (self._root / LOG_NAME).open("rb") as file:
-                if os.fstat(file.fileno()).st_ino != mark.inode:
+                status = os.fstat(file.fileno())
+                if status.st_ino != mark.inode:
                     return 0  # replaced this moment; the next look begins anew
+                if status.st_size < self._end:  # cut: what is gone cannot be told from what may come there
+                    self._begin(mark)
                 while data := os.pread(file.fileno(), READ_BYTES, self._end):
                     whole = data.rfind(b"\n") + 1
                     if not whole:
@@ -77,6 +80,11 @@ class GatewayTail:
         except FileNotFoundError:
             return 0
         return found
+
+    def _begin(self, mark: GatewayMark) -> None:
+        self._mark, self._end = mark, mark.offset
+        self._counts = LineCounts(mark.counted)
+        self.chunks, self.claims = {}, {}
 
     def _take(self, data: bytes, known: Collection[str]) -> int:
         records: dict[str, list[QueryRecord]] = {}
@@ -107,8 +115,8 @@ class LineCounts:
 
     def add(self, line: Line) -> None:
         highest, lines = self._counted.pop(str(line.pid), (0, 0))
-        if line.line == 1 and lines:  # another process with the id of an earlier one
-            self._end(highest, lines)
+        if line.line == 1 and lines and (highest == lines or lines > MOST_OVERTAKING):
+            self._end(highest, lines)  # another process with the id of an earlier one
             highest, lines = 0, 0
         self._counted[str(line.pid)] = max(highest, line.line), lines + 1
         if len(self._counted) > MOST_PROCESSES:

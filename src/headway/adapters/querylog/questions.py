@@ -61,7 +61,8 @@ def check(conditions: Sequence[Condition]) -> None:
         if name in _BOOLEANS:
             fits, wanted = isinstance(value, bool), "true or false"
         elif name in NUMBERS:
-            fits, wanted = isinstance(value, int) and not isinstance(value, bool), "a whole number"
+            fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+            wanted = "a whole number of 64 bits"
         elif name in QueryRecord.__slots__:
             fits, wanted = isinstance(value, str), "text"
         else:
