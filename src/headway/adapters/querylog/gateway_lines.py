@@ -280,6 +280,6 @@ def _hash_of(request_id: str) -> int:
 
 def _hashes(ids: NDArray[np.bytes_]) -> NDArray[np.uint64]:
     """A number for each id; equal for equal ones."""
-    words = np.ascontiguousarray(ids).view("<u4").reshape(len(ids), -1).astype(np.uint64)
+    words = np.ascontiguousarray(ids).view("<u4").reshape(len(ids), ID_BYTES // 4).astype(np.uint64)
     hashes: NDArray[np.uint64] = (words * _MULTIPLIERS).sum(axis=1, dtype=np.uint64)
     return hashes
