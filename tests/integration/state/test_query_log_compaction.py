@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from headway.adapters.querylog.housekeeping import MERGE_AFTER_NS, REPLACED_AGE_NS
-from headway.adapters.querylog.manifest import HOUR_NS, merged_name, part_name
-from headway.adapters.querylog.part_files import TYPES
+from headway.adapters.querylog.manifest import HOUR_NS, Holding, Note, merged_name, part_name
+from headway.adapters.querylog.part_files import TAIL_BYTES, TYPES, duck, files_sql, write
 from headway.adapters.querylog.segments import read_segment
 from headway.domain.query_log import CompactionReport, QueryRecord, Retention
 from headway.domain.query_segments import SUFFIX, Kind
@@ -237,6 +237,22 @@ def test_large_hours_stay_as_they_are(home: Home, monkeypatch: pytest.MonkeyPatc
         home.segment(f"iris-v1-{replica}.0", 0, spread(4))
     home.compact(LATER)
     assert len(home.names()) == 2
+
+
+def test_a_file_may_hold_thousands_of_sources(home: Home, tmp_path: Path) -> None:
+    """Its note is then larger than what is read of a file's end at first."""
+    holds = tuple(Holding(source=f"iris-v1-{n}.0123456789ab-0", rows=0, spans=()) for n in range(5000))
+    note = Note(rows=1, first_ns=START, last_ns=START, made_ns=START, holds=holds)
+    home.segment("iris-v1-a.0", 0, [START])
+    home.compact(SOON)
+    path = home.store.place.local(home.store.place.files(MODEL)[0])
+    with duck(tmp_path) as connection:
+        write(connection, f"SELECT * FROM {files_sql([path])}", note, draft := tmp_path / "draft")
+    assert draft.stat().st_size > TAIL_BYTES
+    home.store.place.put(draft, MODEL, HOUR0, merged_name(1), new=True)
+    choice = home.store.choices(MODEL)[HOUR0]
+    assert choice.merged is not None
+    assert choice.merged.note == note
 
 
 # -- retention ---------------------------------------------------------------------------------------

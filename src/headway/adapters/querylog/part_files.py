@@ -63,7 +63,7 @@ class Damaged(Exception):
 
 
 @contextmanager
-def duck(spill: Path, *, memory: str = "512MB") -> Iterator[duckdb.DuckDBPyConnection]:
+def duck(spill: Path, *, memory: str = "256MB") -> Iterator[duckdb.DuckDBPyConnection]:
     """A database in memory, for one piece of housekeeping: one thread, so that predictions keep theirs."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
