@@ -37,7 +37,9 @@ def _checked(check: Callable[[str], None]) -> AfterValidator:
 def _check_store(text: str) -> None:
     if text.startswith("s3://"):
         found = urlsplit(text)
-        if not found.netloc or found.query or found.fragment or "@" in found.netloc:
+        if "@" in found.netloc:  # not shown: it may be a secret
+            raise ValueError("the bucket's address cannot hold a key; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        if not found.netloc or found.query or found.fragment:
             raise ValueError(f"{text[:80]!r} names no bucket; write s3://BUCKET or s3://BUCKET/PREFIX")
     elif "://" in text:
         raise ValueError(f"{text[:80]!r} cannot hold the query log; give a folder or s3://BUCKET/PREFIX")
