@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 FIGURES: Final = ("count", "timed", "errors", "rate_per_s", "average_ms", "p50_ms", "p75_ms", "p95_ms", "p99_ms")
 
+ROUNDING_S: Final = 1e-6
+"""Instants as seconds since the epoch are exact to a quarter of a microsecond."""
+
 
 class Windows(LatencyView):
     """Latency over windows: a ``LatencyView``, which holds the windows with requests, and two ways to see them all."""
@@ -32,17 +35,16 @@ class Windows(LatencyView):
 
     def spans(self) -> list[tuple[float, float]]:
         """Begin and end of every window, empty ones too."""
-        count = ceil((self.until - self.since) / self.window_s - 1e-6)
-        begins = [self.since + number * self.window_s for number in range(count)]
+        begins = [self.since + number * self.window_s for number in range(self._count())]
         return list(zip(begins, [*begins[1:], self.until], strict=True)) if begins else []
 
     def place(self, one: WindowView) -> int:
         """Where a window stands in :meth:`spans`."""
-        return round((one.start - self.since) / self.window_s)
+        return min(round((one.start - self.since) / self.window_s), self._count() - 1)
 
     def grid(self, groups: Sequence[tuple[str, ...]] | None = None) -> dict[tuple[str, ...], list[WindowView | None]]:
         """Of every group, or of ``groups``, one entry per window of :meth:`spans`; None where it had no request."""
-        count = len(self.spans())
+        count = self._count()
         chosen = self.groups() if groups is None else groups
         found: dict[tuple[str, ...], list[WindowView | None]] = {group: [None] * count for group in chosen}
         for one in self.windows:
@@ -82,6 +84,9 @@ class Windows(LatencyView):
             "losses": self.losses.model_dump(),
         }
         return frame
+
+    def _count(self) -> int:
+        return ceil((self.until - self.since - ROUNDING_S) / self.window_s)
 
     def _group(self, one: WindowView) -> tuple[str, ...]:
         return tuple(one.group[name] for name in self.by)

@@ -136,6 +136,8 @@ def test_groups_are_drawn_by_p95_and_few_of_them_by_their_median_too() -> None:
         *(("b p95", False), ("b p50", True)),
     ]
     assert [curve.legend for curve in few.legend()] == ["a", "b", "errors/s"]
+    assert few.errors is not None
+    assert few.errors.values == (2 / 60, 0.0, 0.0, 2 / 60, 0.0)
     assert few.facts == ("half an hour", "lines: p95; dashed: p50")
     busy = chart(many(5, [f"client {number}" for number in range(11)]))
     assert len(busy.latency) == len(busy.rates) == 8
