@@ -10,10 +10,8 @@ import msgspec
 from headway.server.config import ServerConfig, read_config
 from headway.server.execution import Execution
 from headway.server.listener import serve
-from headway.server.listening import open_socket
 from headway.server.log_file import RotatingLog, open_log
 from headway.server.startup import guard, load, make_ready
-from headway.server.worker_boot import serve_with_workers
 from headway.server.worker_start import Origin
 
 
@@ -34,10 +32,12 @@ def boot(config_file: Path) -> int:
 
 def _run(config: ServerConfig, origin: Origin, log_file: RotatingLog | None, stages: list[str]) -> int:
     if config.options.workers > 1:
+        from headway.server.worker_boot import serve_with_workers  # what one process does not need
+
         return serve_with_workers(config, origin, log_file, stages)
     model = load(config, stages)
     execution = Execution(model)
     make_ready(config, execution, stages)
     stages.append("serve")
-    serve(config, execution, open_socket(config.listen))
+    serve(config, execution)
     return 0

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 import msgspec
@@ -27,7 +28,7 @@ from headway.server.config import ServerConfig
 from headway.server.connections import Shared
 from headway.server.execution import Execution
 from headway.server.http import Renderer
-from headway.server.listening import BACKLOG, bound_address, remove_socket, socket_inode
+from headway.server.listening import BACKLOG, bound_address, open_socket, remove_socket, socket_inode
 from headway.server.protocol import HttpProtocol
 from headway.server.query_log import writer_of
 from headway.server.shadow import ShadowSender
@@ -149,25 +150,37 @@ class ModelServer:
                     server.count()
 
 
-def serve(config: ServerConfig, execution: Execution, opened: socket.socket, seat: Seat | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed, except by workers."""
-    address = bound_address(opened, config.listen)
-    inode = socket_inode(address) if seat is None else None
+def serve(config: ServerConfig, execution: Execution) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed."""
 
-    async def main() -> None:
-        server = ModelServer(config, execution, seat)
+    async def main(server: ModelServer) -> None:
+        opened = open_socket(config.listen)
+        address = bound_address(opened, config.listen)
+        inode = socket_inode(address)
+        log.info("listening on %s", address)
+        try:
+            await server.serve(opened)
+        finally:
+            remove_socket(address, inode)
+
+    _run(ModelServer(config, execution), main)
+
+
+def serve_seat(config: ServerConfig, execution: Execution, opened: socket.socket, seat: Seat) -> None:
+    """Serve as one worker of several, on the socket of all, until SIGTERM or SIGINT; then drain and return."""
+    _run(ModelServer(config, execution, seat), lambda server: server.serve(opened))
+
+
+def _run(server: ModelServer, main: Callable[[ModelServer], Coroutine[None, None, None]]) -> None:
+    async def run() -> None:
         loop = asyncio.get_running_loop()
+        # Before anybody can find the socket: from then on being told to stop means to drain.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
-        if seat is None:
-            log.info("listening on %s", address)
-        await server.serve(opened)
+        await main(server)
 
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(main())
-    finally:
-        remove_socket(address, inode)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(run())
 
 
 def _accepting(server: asyncio.Server | Acceptor) -> bool:
@@ -181,7 +194,8 @@ def _share_of(config: ServerConfig) -> ServerConfig:
     return msgspec.structs.replace(config, options=msgspec.structs.replace(options, max_queue=share))
 
 
-def _loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed; None: asyncio's own."""
     try:
         import uvloop
     except ImportError:

@@ -20,7 +20,7 @@ from headway.domain.errors import Unsupported
 from headway.server.config import ServerConfig, read_config
 from headway.server.execution import Execution
 from headway.server.fork_safety import connections, obstacle
-from headway.server.listener import serve
+from headway.server.listener import loop_factory, serve_seat
 from headway.server.listening import open_socket
 from headway.server.log_file import RotatingLog, name_log, open_log, open_stacks
 from headway.server.model import LoadedModel
@@ -43,10 +43,12 @@ def serve_with_workers(config: ServerConfig, origin: Origin, log_file: RotatingL
     before = connections()
     model = load(config, stages)
     stages.append("serve")
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # who finds the socket may tell us to stop: then we drain
     opened = open_socket(config.listen)
     if log_file is not None:
         log_file.stop()  # from here on no thread may be alive here
     freeze()
+    loop_factory()  # what every worker imports is imported once
     found = obstacle({*before, opened.fileno()})
     if found is None:
         board = Board.create(config.options.workers)
@@ -106,5 +108,5 @@ def _work(config: ServerConfig, model: LoadedModel, opened: socket.socket, seat:
     execution = Execution(model)
     make_ready(config, execution, stages)
     stages.append("serve")
-    serve(config, execution, opened, seat)
+    serve_seat(config, execution, opened, seat)
     return 0

@@ -7,7 +7,6 @@ says that it listens. A spawned one gets their numbers on its command line.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -54,6 +53,8 @@ class ForkStarter:
     def start(self, slot: int, report: int) -> int:
         """See :class:`Starter`. In the child the signals of :data:`SIGNALS` are blocked: ``work`` unblocks them."""
         parent = os.getpid()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # else what a model printed without an end of line is there once per worker
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             pid = os.fork()
@@ -122,7 +123,9 @@ def become_supervisor(origin: Origin, listening: int) -> None:
 
 def die_with_parent(parent: int) -> None:
     """From now on the kernel kills this process when its parent dies, however that dies (prctl(2))."""
-    with contextlib.suppress(AttributeError, OSError):
+    with contextlib.suppress(ImportError, AttributeError, OSError):
+        import ctypes
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it died before
         os._exit(0)

@@ -357,20 +357,23 @@ def end_by(number: int) -> None:
     faulthandler.disable()
     with contextlib.suppress(OSError, ValueError):
         signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)
 
 
 @contextlib.contextmanager
 def _signals() -> Iterator[int]:
-    """The descriptor on which the numbers of signals arrive as bytes; between polls they are held back."""
-    with contextlib.suppress(ValueError, RuntimeError):
-        faulthandler.unregister(signal.SIGUSR2)
+    """The descriptor on which the numbers of signals arrive as bytes. Outside the signals are blocked: none is lost."""
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    faulthandler.unregister(signal.SIGUSR2)
     before = {number: signal.signal(number, _noted) for number in SIGNALS}
     wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     try:
         yield reading
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

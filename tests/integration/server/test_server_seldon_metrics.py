@@ -161,8 +161,10 @@ def test_without_it_there_is_nothing_of_seldons(scratch: Path) -> None:
 def test_the_page_on_metrics_names_every_one_of_them(scratch: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "prometheus.md").read_text()
     plain = "class M:\n    def predict(self, X):\n        return X\n"
-    config = {"metrics_compat": "seldon", "query_log_dir": str(scratch / "log.d"), "shadow_gateway": "unix:/nowhere"}
-    with Crew(scratch, plain, 2, **config) as crew:
+    log_dir = str(scratch / "log.d")
+    with Crew(
+        scratch, plain, 2, metrics_compat="seldon", query_log_dir=log_dir, shadow_gateway="unix:/nowhere"
+    ) as crew:
         crew.once()
         names = [line.split()[2] for line in crew.metrics().splitlines() if line.startswith("# TYPE")]
     assert "headway_shadow_requests_total" in names

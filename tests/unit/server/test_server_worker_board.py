@@ -263,9 +263,9 @@ def test_who_has_more_lets_the_other_go_first_but_not_for_ever(board: Board, mon
 def test_threads_and_connections_are_obstacles_to_a_fork() -> None:
     known = connections()
     gate = threading.Event()
-    thread = threading.Thread(target=gate.wait, name="prefetch")
+    thread = threading.Thread(target=gate.wait, name="A prefetch")
     thread.start()
-    assert "prefetch" in (obstacle(known) or "")
+    assert "A prefetch" in (obstacle(known) or "")
     gate.set()
     thread.join()
 
