@@ -265,7 +265,6 @@ class LossesView(View):
     missing: int = 0
     """Holes in sequence numbers that no writer accounted for."""
     clock_steps: int = 0
-    """Times that a wall clock was set back."""
 
 
 class WindowView(View):
@@ -309,9 +308,8 @@ class RecordView(View):
     """One request. Phases are None where it did not get that far."""
 
     at: float
-    """When its last byte arrived."""
     ts_ns: int
-    """The same instant, exactly: nanoseconds since the epoch."""
+    """When its last byte arrived, exactly: nanoseconds since the epoch."""
     model: str
     version: str
     """Empty: none was chosen."""
@@ -319,7 +317,7 @@ class RecordView(View):
     """Empty: none answered."""
     stream: str
     seq: int
-    """Counts within ``stream``; together they name the record."""
+    """Within ``stream``; the two name the record."""
     request_id: str
     route: str
     format: str
