@@ -6,15 +6,19 @@ Exits 1 when a server answered wrongly, 2 when nothing could be measured.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from . import environments, machine, page
 from .contenders import ALL, HEADWAY, LAYERS, MODELS, PEERS, ROOT, Contender, Site
 from .environments import SetUpFailed
+from .plan import plan
 from .process import adopt_orphans, stay_on_generator_core
 from .visit import Questions, Visit, measure, visit_from
 
@@ -33,7 +37,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--layers", action="store_true", help="the prototypes of the HTTP layer, with one model")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="visits to each server for each model")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one timed run")
-    parser.add_argument("--add", action="store_true", help="add to what earlier runs measured; --rounds 0: print it")
+    parser.add_argument(
+        "--add", action="store_true", help="go on from what earlier runs measured; with --rounds 0 show it"
+    )
+    parser.add_argument("--lock", type=Path, help="file to hold locked during each visit: others measure here too")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="environments, models, logs and results")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     options = parser.parse_args()
@@ -42,6 +49,22 @@ def arguments() -> argparse.Namespace:
         if unknown:
             parser.error(f"no {unknown[0]!r}; there are {', '.join(known)}")
     return options
+
+
+@contextlib.contextmanager
+def locked(path: Path | None) -> Iterator[None]:
+    """Hold ``path`` locked, as flock(1) does; nothing for None."""
+    if path is None:
+        yield
+        return
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def interrupt(*_: object) -> None:
+    """SIGTERM ends the run as Ctrl-C does: the server under test is stopped first."""
+    raise KeyboardInterrupt
 
 
 class Results:
@@ -54,10 +77,6 @@ class Results:
             path.write_text("", encoding="utf-8")
         lines = path.read_text("utf-8").splitlines() if path.exists() else []
         self.visits = [visit_from(json.loads(line)) for line in lines]
-
-    @property
-    def next_round(self) -> int:
-        return 1 + max((visit.round for visit in self.visits), default=0)
 
     def keep(self, visit: Visit) -> None:
         self.visits.append(visit)
@@ -127,6 +146,7 @@ def main() -> int:
     chosen = [ALL[name] for name in filter(None, options.only.split(","))] or list(everyone)
     models = ["logistic"] if options.layers else [name for name in options.models.split(",") if name]
     adopt_orphans()
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         ready, questions, missing = set_up(chosen, options.cache)
     except SetUpFailed as error:
@@ -134,25 +154,11 @@ def main() -> int:
         return 2
     stay_on_generator_core()
     results = Results(options.cache / ("layers.jsonl" if options.layers else "visits.jsonl"), add=options.add)
-    first = results.next_round
-    for number in range(first, first + options.rounds):
-        for model in models:
-            for contender in chosen:
-                if contender.name not in ready:
-                    continue
-                python, version = ready[contender.name]
-                visit = Visit(contender.name, model, number, version)
-                measure(
-                    contender,
-                    visit,
-                    python=python,
-                    model=options.cache / "models" / model / "model.joblib",
-                    cache=options.cache,
-                    questions=questions[model],
-                    seconds=options.seconds,
-                )
-                results.keep(visit)
-                say(f"round {number}, {model}, {contender.title}: {one_line(visit)}")
+    try:
+        visit_all(options, results, ready, questions, [each.name for each in chosen if each.name in ready], models)
+    except KeyboardInterrupt:
+        say("interrupted; --add goes on from here")
+        return 130
     visits = results.visits
     versions = {visit.server: visit.version for visit in visits}
     if options.output == "json":
@@ -164,6 +170,32 @@ def main() -> int:
     if not any(visit.problem is None for visit in visits):
         return 2
     return 1 if any(visit.wrong for visit in visits) else 0
+
+
+def visit_all(
+    options: argparse.Namespace,
+    results: Results,
+    ready: dict[str, tuple[Path, str]],
+    questions: dict[str, Questions],
+    servers: list[str],
+    models: list[str],
+) -> None:
+    """Make the visits of the plan, and keep each as it is made."""
+    for number, model, name in plan(results.visits, servers, models, options.rounds):
+        python, version = ready[name]
+        visit = Visit(name, model, number, version)
+        with locked(options.lock):
+            measure(
+                ALL[name],
+                visit,
+                python=python,
+                model=options.cache / "models" / model / "model.joblib",
+                cache=options.cache,
+                questions=questions[model],
+                seconds=options.seconds,
+            )
+        results.keep(visit)
+        say(f"round {number}, {model}, {ALL[name].title}: {one_line(visit)}")
 
 
 def show(visits: list[Visit], models: list[str], missing: dict[str, str], *, layers: bool) -> None:

@@ -12,6 +12,7 @@ import pytest
 contenders = importlib.import_module("benchmarks.server.contenders")
 figures = importlib.import_module("benchmarks.server.figures")
 page = importlib.import_module("benchmarks.server.page")
+planning = importlib.import_module("benchmarks.server.plan")
 visiting = importlib.import_module("benchmarks.server.visit")
 wrk = importlib.import_module("benchmarks.server.wrk")
 
@@ -198,3 +199,21 @@ def test_each_contender_has_its_pins() -> None:
         assert all("==" in line for line in lines), contender.name
         learn |= {line for line in lines if line.startswith(("scikit-learn==", "numpy=="))}
     assert len(learn) == 2
+
+
+def test_servers_take_turns() -> None:
+    steps = planning.plan([], ["headway", "fastapi"], ["logistic", "forest"], 2)
+    one = [(1, "logistic", "headway"), (1, "logistic", "fastapi"), (1, "forest", "headway"), (1, "forest", "fastapi")]
+    assert steps == one + [(2, model, server) for _, model, server in one]
+
+
+def test_going_on_first_completes_the_round_that_was_interrupted() -> None:
+    done = [visit("headway", 1), visit("fastapi", 1), visit("headway", 2)]
+    steps = planning.plan(done, ["headway", "fastapi"], ["logistic"], 1)
+    assert steps == [(2, "logistic", "fastapi"), (3, "logistic", "headway"), (3, "logistic", "fastapi")]
+
+
+def test_going_on_with_others_begins_a_round_of_theirs() -> None:
+    done = [visit("headway", 1), visit("fastapi", 1)]
+    assert planning.plan(done, ["kserve"], ["forest"], 1) == [(2, "forest", "kserve")]
+    assert planning.plan(done, ["headway", "fastapi", "kserve"], ["logistic"], 0) == []

@@ -35,9 +35,12 @@ Gone = Callable[[], Coroutine[Any, Any, None]]
 class Exchange:
     """One request that waits for its answer; the application's peer."""
 
-    __slots__ = ("answer", "gone", "request", "since_ns", "watch")
+    __slots__ = ("answer", "charged", "gone", "host", "request", "since_ns", "watch")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, gone: Gone) -> None:
+    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop, gone: Gone) -> None:
+        self.host = host
+        self.charged = 0
+        """Bytes of the budget that its inflated body takes."""
         self.answer: asyncio.Future[Response] = loop.create_future()
         self.gone = gone
         self.request: Request | None = None
@@ -48,6 +51,10 @@ class Exchange:
         """See :class:`headway.server.http.Peer`."""
         if not self.answer.done():
             self.answer.set_result(response)
+
+    def charge(self, request: Request, size: int) -> None:
+        """See :class:`headway.server.http.Peer`."""
+        self.charged = self.host.reserve(size)
 
     async def give_up_when_gone(self) -> None:
         """Abandon the work of a client that went away."""
@@ -130,7 +137,7 @@ class Host:
 
     def refuse(self, error: HeadwayError) -> Response:
         """The answer to a request that the application never saw."""
-        exchange = Exchange(self._loop, _never)
+        exchange = Exchange(self, self._loop, _never)
         request = Request(b"", b"", b"", {}, exchange, perf_counter_ns())
         response = error_response(error, request, close=True)
         self.app.unhandled(request, response.status, len(response.body))
@@ -140,27 +147,25 @@ class Host:
         self, method: bytes, path: bytes, query: bytes, headers: dict[bytes, bytes], body: bytes, gone: Gone
     ) -> tuple[Request, Response | None]:
         """The request and its answer; None when nobody waits for it any more."""
-        exchange = Exchange(self._loop, gone)
+        exchange = Exchange(self, self._loop, gone)
         request = Request(method, path, body, headers, exchange, perf_counter_ns(), query=query)
         exchange.request = request
-        response = self.app.handle(request)
-        if response is not None:
-            return request, response
         self._waiting.add(exchange)
         try:
-            return request, await exchange.answer
+            return request, self.app.handle(request) or await exchange.answer
         except asyncio.CancelledError:
             if not request.cancelled:
                 raise
             return request, None
         finally:
             self._waiting.discard(exchange)
+            self.release(exchange.charged)
             if exchange.watch is not None:
                 exchange.watch.cancel()
 
     def lost(self, headers: dict[bytes, bytes]) -> None:
         """A client went away before its request was whole."""
-        request = Request(b"", b"", b"", headers, Exchange(self._loop, _never), perf_counter_ns())
+        request = Request(b"", b"", b"", headers, Exchange(self, self._loop, _never), perf_counter_ns())
         self.app.unhandled(request, CLIENT_CLOSED, 0)
 
     def fields(self, request: Request | None, response: Response) -> list[tuple[bytes, bytes]]:

@@ -47,7 +47,7 @@ class App:
             length = headers.get(b"content-length")
             if length is not None:
                 reserved = host.reserve(int(length))
-                body = await self._whole(protocol, int(length))
+                body = await self._whole(protocol)
             elif b"transfer-encoding" in headers:
                 body, reserved = await self._chunks(protocol)
             else:
@@ -65,9 +65,8 @@ class App:
         answer = [(name.decode(), value.decode()) for name, value in host.fields(request, response)]
         protocol.response_bytes(response.status, answer, response.body)
 
-    async def _whole(self, protocol, length: int) -> bytes:
-        if length <= 4096:  # came with the headers, nearly always: a timer would cost more than it guards
-            return await protocol()
+    async def _whole(self, protocol) -> bytes:
+        # Always with a timer: Granian has none for bodies, and whether this one is here already it does not tell.
         async with asyncio.timeout(BODY_TIMEOUT_TICKS):
             return await protocol()
 
