@@ -44,7 +44,7 @@ def parse_json(body: bytes, max_values: int = MAX_VALUES) -> Any:
 
 def check_values(body: bytes, max_values: int, separators: bytes = b",") -> None:
     """Raise ``PayloadTooLarge`` when there may be more than ``max_values`` values, going by what separates them."""
-    if len(body) >= 2 * max_values and sum(body.count(one) for one in separators) >= max_values:
+    if len(body) >= max_values and sum(body.count(one) for one in separators) >= max_values:
         raise PayloadTooLarge(
             f"more than {max_values} values in one body",
             hint="send fewer rows per request, or numbers as binary tensors (Open Inference Protocol)",

@@ -113,8 +113,9 @@ def _uniform(rows: list[list[Any]], names: tuple[str, ...] | None, width: int, k
         return Inputs(Form.STRINGS, rows, len(rows), names, width)
     if types == {list} and kind is InputKind.ARRAY:
         return tensor(_array(rows), names)
-    mixed = types <= _NUMBERS | {str}
-    usual = {str} if type(rows[0][0]) is str and mixed else _NUMBERS
+    scalars = _NUMBERS | {str}
+    mixed = types <= scalars
+    usual = scalars if not mixed else {str} if type(rows[0][0]) is str else _NUMBERS
     odd = ((i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if type(cell) not in usual)
     i, j = next(odd)
     where = f"row {i}, column {j}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headway.domain.errors import Overloaded
 from headway.server import limits
 from headway.server.protocol import HttpProtocol
 from tests.unit.server.wire import GET, Client, Wire, post
@@ -193,3 +194,19 @@ def test_connections_beyond_the_bound_are_turned_away() -> None:
     HttpProtocol(client.shared).connection_made(wire)
     assert wire.out.startswith(b"HTTP/1.1 429")
     assert wire.half_closed
+
+
+def test_what_a_body_grows_to_is_charged_until_it_is_answered() -> None:
+    client = Client(later=True)
+    client.shared.body_budget = 100_000
+    client.send(post(b"ab"), post(b"cd"))
+    first, second = client.requests
+    first.peer.charge(first, 80_000)
+    assert client.shared.body_budget == 20_000
+    with pytest.raises(Overloaded):
+        second.peer.charge(second, 80_000)
+    client.answer(0)
+    assert client.shared.body_budget == 100_000
+    second.peer.charge(second, 80_000)
+    client.connection.connection_lost(None)
+    assert client.shared.body_budget == 100_000

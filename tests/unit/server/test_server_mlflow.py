@@ -6,13 +6,16 @@ import asyncio
 import gzip
 import json
 import zlib
+from time import perf_counter_ns
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from headway.domain.errors import Overloaded
 from headway.server.codecs.csv_text import parse_csv
-from tests.unit.server.bench import Bench
+from headway.server.http import Request
+from tests.unit.server.bench import Asker, Bench
 
 PATH = "/invocations"
 
@@ -225,3 +228,79 @@ def test_compressed_bodies_are_read(coding: str, body: bytes) -> None:
 )
 def test_bad_bombs_and_unknown_codings_are_refused(coding: str, body: bytes, status: int) -> None:
     assert ask(total, body, content_encoding=coding)[0] == status
+
+
+def test_a_gzip_body_has_few_members() -> None:
+    half = len(BODY) // 2
+    many = b"".join(gzip.compress(BODY[i : i + 1]) for i in range(len(BODY)))
+    assert predictions(total, many, content_encoding="gzip") == [3.0]
+    assert predictions(total, gzip.compress(BODY[:half]) + gzip.compress(BODY[half:]), content_encoding="gzip") == [3.0]
+    assert "more than 256 members" in refusal(
+        total, gzip.compress(b"") * 300 + gzip.compress(BODY), content_encoding="gzip"
+    )
+
+
+def test_members_of_all_sizes_are_put_together_again() -> None:
+    body = json.dumps({"inputs": [[i] for i in range(9000)]}).encode()
+    for cut in (1, 50, len(body) - 1):
+        packed = gzip.compress(body[:cut], 0) + gzip.compress(body[cut:], 0)
+        assert len(predictions(total, packed, content_encoding="gzip")) == 9000
+
+
+def test_what_was_inflated_counts_against_the_budget_of_bodies() -> None:
+    charged = []
+
+    class Full(Asker):
+        def charge(self, request: Request, size: int) -> None:
+            charged.append(size)
+            raise Overloaded("too many large bodies at once")
+
+    async def main() -> None:
+        for body, status in ((b" " * 70_000 + BODY, 429), (BODY, 200)):
+            asker = Full()
+            headers = {b"content-encoding": b"gzip"}
+            request = Request(b"POST", PATH.encode(), gzip.compress(body), headers, asker, perf_counter_ns())
+            response = Bench(total).app.handle(request) or await asker.answer
+            assert response.status == status
+
+    asyncio.run(main())
+    assert charged == [70_000 + len(BODY)]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (b"a\nTrue\nFalse\n", [[True], [False]]),
+        (b"a\nTRUE\ntrue\n", [[True], [True]]),
+        (b"a\nTrue\n1\n", [["True"], ["1"]]),
+        (b'a\nTrue\n""\n', [["True"], [None]]),
+        (b"a,b\nTrue,1\n", [[True, 1]]),
+    ],
+)
+def test_csv_columns_of_true_and_false_are_booleans(text: bytes, rows: list[list[Any]]) -> None:
+    assert parse_csv(text)[1] == rows
+
+
+def test_parameters_of_the_content_type_are_not_passed_over() -> None:
+    for kind, status in (("; charset=utf-8;", 200), ("; format=pandas-split", 415), ("; charset=utf-8; x=1", 415)):
+        assert ask(total, {"inputs": [[1]]}, content_type="application/json" + kind)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "status", "code"),
+    [
+        (total, {"inputs": [[1], [1, 2]]}, 400, "BAD_REQUEST"),
+        (lambda X: 1 / 0, {"inputs": [[1]]}, 500, "INTERNAL_ERROR"),  # noqa: N803
+    ],
+)
+def test_errors_have_mlflows_shape_too(subject: Any, body: object, status: int, code: str) -> None:
+    found, answer = ask(subject, body)
+    assert (found, answer["error_code"]) == (status, code)
+    assert answer["error"]["message"] in answer["message"]
+
+
+def test_wide_tables_are_refused_before_a_frame_is_made() -> None:
+    wide = ",".join(map(str, range(70_000)))
+    assert "at most 65536" in refusal(frame, f"{wide}\n{wide}".encode(), content_type="text/csv")
+    assert "at most 65536" in refusal(frame, {"inputs": [[1] * 70_000]})
+    assert len(predictions(total, {"inputs": [[1] * 70_000]})) == 1

@@ -352,3 +352,35 @@ def test_extensions_that_are_not_offered_are_refused(parameter: str) -> None:
     body = one("FP64", [1], [1])
     body["inputs"][0]["parameters"] = {parameter: "x"}
     assert refusal(echo, body)[0] == 422
+
+
+@pytest.mark.parametrize(("parameter", "word"), [("priority", "order"), ("timeout", "x-request-timeout-ms")])
+def test_scheduling_parameters_are_refused(parameter: str, word: str) -> None:
+    status, error = refusal(echo, {**one("FP64", [1], [1]), "parameters": {parameter: 1}})
+    assert status == 422
+    assert word in error
+
+
+def test_parameters_of_its_own_reach_a_model_that_takes_params() -> None:
+    def predict(X: Any, params: Any = None) -> Any:  # noqa: N803
+        return [json.dumps(params)]
+
+    for parameters, seen in (({"k": 1, "binary_data_output": False}, '{"k": 1}'), ({"timeout": 0}, "null")):
+        body = {**one("FP64", [1], [1]), "parameters": parameters}
+        assert infer(predict, body)["outputs"][0]["data"] == [seen]
+    assert infer(echo, {**one("FP64", [1], [1]), "parameters": {"k": 1}})["outputs"][0]["data"] == [1.0]
+
+
+def test_texts_keep_their_nuls_and_take_no_more_room_than_they_have() -> None:
+    def rows(X: list[Any]) -> Any:  # noqa: N803
+        return X
+
+    data = ["a\0", "", *["b"] * 20_000, "c" * 1_000_000]  # as one array of equally wide texts: 80 GB
+    output = infer(rows, one("BYTES", [len(data)], data))["outputs"][0]
+    assert (output["datatype"], output["data"]) == ("BYTES", data)
+    assert infer(rows, one("BYTES", [1, 2], ["a", "b"]))["outputs"][0]["shape"] == [1, 2]
+
+
+def test_lists_of_texts_and_numbers_are_one_piece_of_json() -> None:
+    output = infer(lambda X: [1, "a"], one("FP64", [1], [1]))["outputs"][0]  # noqa: N803
+    assert (output["shape"], output["data"]) == ([1], ['[1,"a"]'])

@@ -336,3 +336,22 @@ def test_a_shape_that_the_model_rejects_is_the_clients_fault_once_another_shape_
         assert (await bench.error([[-1, 2, 3, 4]]))["status"] == 500  # a shape it takes: the model's own fault
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        (b"[[1, 2], [3, [4]]]", "row 1, column 1"),
+        (b"[[[4], 1]]", "row 0, column 0"),
+        (b'[["a", {}]]', "row 0, column 1"),
+        (b'[["a", 1]]', "row 0, column 1"),
+        (b'[[1, null, "a"]]', "row 0, column 2"),
+    ],
+)
+def test_the_cell_that_does_not_fit_is_named(body: bytes, where: str) -> None:
+    assert error(Seen(), body)["where"] == where
+
+
+@pytest.mark.parametrize("body", [b'[[["1.5"]]]', b"[[[[1], 2]]]", b"[[[]]]", b"[[[], []]]", b'[[[1], ["a"]]]'])
+def test_nested_rows_are_numbers(body: bytes) -> None:
+    assert error(Seen(), body)["status"] == 400

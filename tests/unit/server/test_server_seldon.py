@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
@@ -192,3 +193,40 @@ def test_bad_messages_are_refused_with_a_reason(body: object, word: str) -> None
 
 def test_what_is_not_supported_is_said() -> None:
     assert ask(echo, {"data": {"tftensor": {}}})[0] == 422
+
+
+def form(text: str) -> bytes:
+    return urlencode({"json": text}).encode()
+
+
+def test_forms_carry_the_message_in_their_field_json() -> None:
+    kind = "application/x-www-form-urlencoded"
+    message = json.dumps({"data": {"ndarray": [[1, 2]]}})
+    for body in (form(message), b"other=1&" + form(message), message.encode()):
+        status, found = ask(echo, body, content_type=kind)
+        assert (status, found["data"]["ndarray"]) == (200, [[1.0, 2.0]])
+    for body in (b"other=1", form(message) + b"&" + form(message), b"a=1&" * 20 + form(message), b"json"):
+        status, found = ask(echo, body, content_type=kind)
+        assert status == 400
+    assert ask(echo, form("[1"), content_type=kind)[1]["error"]["message"].startswith("the body is not valid JSON")
+    assert ask(echo, form(message))[0] == 400  # no form, by what it says of itself
+
+
+def test_errors_have_seldons_status_too() -> None:
+    status, found = ask(echo, {"data": {"ndarray": [[1], [1, 2]]}})
+    assert status == 400
+    assert found["status"] == {
+        "status": 1,
+        "info": f"{found['error']['message']} ({found['error']['hint']})",
+        "code": -1,
+        "reason": "MICROSERVICE_BAD_DATA",
+    }
+    assert ask(lambda X: 1 / 0, {"jsonData": 1})[1]["status"]["reason"] == "MICROSERVICE_INTERNAL_ERROR"  # noqa: N803
+
+
+def test_feedback_is_refused() -> None:
+    async def main() -> None:
+        status, found = await Bench(echo).ask({"reward": 1}, "/api/v1.0/feedback")
+        assert (status, found["error"]["code"]) == (422, "unsupported")
+
+    asyncio.run(main())
