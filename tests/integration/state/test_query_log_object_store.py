@@ -55,11 +55,30 @@ def server(
     binary = shutil.which("weed", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]]))
     require_service("SeaweedFS (weed)", binary)
     assert binary is not None
-    folder = tmp_path_factory.mktemp("weed")
     identity = {"name": "test", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = {name: free_port() for name in PORTS}
-    command = [
+    for _ in range(3):  # a port may be taken between its choice and its use
+        folder = tmp_path_factory.mktemp("weed")
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        ports = {name: free_port() for name in PORTS}
+        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command(binary, folder, ports), stdout=log, stderr=log)
+        try:
+            wait_until(lambda: process.poll() is not None or answers(endpoint), timeout_s=60)  # noqa: B023
+            if process.poll() is None:
+                yield endpoint
+                return
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            for port in ports.values():
+                for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                    left.unlink(missing_ok=True)
+    pytest.fail((folder / "log").read_text()[-3000:])
+
+
+def command(binary: str, folder: Path, ports: dict[str, int]) -> list[str]:
+    return [
         binary,
         f"-logdir={folder}",
         "server",
@@ -79,19 +98,6 @@ def server(
         "-s3.port.lance=0",
         "-s3.iam=false",
     ]
-    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(folder)})
-    try:
-        wait_until(lambda: process.poll() is not None or answers(endpoint), timeout_s=60)
-        assert process.poll() is None, (folder / "log").read_text()[-3000:]
-        yield endpoint
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        for port in ports.values():
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-                left.unlink(missing_ok=True)
 
 
 def answers(endpoint: str) -> bool:
