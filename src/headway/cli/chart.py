@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from headway.cli.axes import Tick, clock_ticks, time_unit, value_ticks
@@ -17,6 +17,8 @@ MOST_GROUPS: Final = 8
 MOST_MEDIANS: Final = 4
 """With more groups than that their medians would only hide the rest."""
 _NAME: Final = 28
+_APART: Final = (1, 2, 4, 3, 5, 6, 0, 7)
+"""Colours of groups, neighbours unlike; those of quantiles go from light to dark."""
 _GREY: Final = 7
 """A rate by itself; the colours before it are of quantiles."""
 
@@ -67,6 +69,16 @@ class Chart:
         curves = self.rates if self.errors is None else (*self.rates, self.errors)
         return value_ticks(greatest(curves), most=3)
 
+    def drawn_errors(self) -> Curve | None:
+        """Errors as they are drawn: a few among many requests would be thinner than a line, and are what is looked for.
+
+        None is lower than 2 % of the axis.
+        """
+        if self.errors is None:
+            return None
+        least = self.rate_ticks()[-1].at / 50
+        return replace(self.errors, values=tuple(value and max(value, least) for value in self.errors.values))
+
     def clock_ticks(self) -> list[Tick]:
         """Instants."""
         return clock_ticks(self.since_s, self.until_s)
@@ -100,7 +112,7 @@ def chart_of(found: Windows, title: str, facts: tuple[str, ...]) -> Chart:
     spans = found.spans()
     latency: list[Curve] = []
     rates: list[Curve] = []
-    for colour, (group, line) in enumerate(grid.items()):
+    for colour, (group, line) in zip(_APART, grid.items(), strict=False):
         rate = tuple(0.0 if one is None else one.rate_per_s for one in line)
         if not found.by:
             latency = [_quantile(line, which, "", place) for place, which in enumerate(("p50", "p75", "p95", "p99"))]

@@ -33,12 +33,13 @@ def render(chart: Chart) -> str:
     x = _scale(chart.since_s, chart.until_s, LEFT, WIDTH - RIGHT)
     high = _scale(0.0, latency_ticks[-1].at * size, TOP + LATENCY_HEIGHT, TOP)
     low = _scale(0.0, rate_ticks[-1].at, BOTTOM, RATE_TOP)
+    errors = chart.drawn_errors()
     drawn = [
         *_clock(chart.clock_ticks(), x),
         *_values(latency_ticks, lambda value: high(value * size), f"latency, {unit}", TOP),
         *_values(rate_ticks, low, "requests/s", RATE_TOP),
         *(_steps(curve, chart, x, low, filled=len(chart.rates) == 1) for curve in chart.rates),
-        *([_steps(chart.errors, chart, x, low, filled=True, kind="errors")] if chart.errors is not None else []),
+        *([_steps(errors, chart, x, low, filled=True, kind="errors")] if errors is not None else []),
         *(_line(curve, chart, x, high) for curve in chart.latency),
         f'<line id="here" class="here" y1="{TOP:g}" y2="{BOTTOM:g}" visibility="hidden"/>',
     ]

@@ -108,9 +108,9 @@ def _draw_rates(axes: Axes, chart: Chart) -> None:
         axes.stairs(values, edges, color=colour, linewidth=1.2)
         if len(chart.rates) == 1:
             axes.stairs(values, edges, color=colour, alpha=0.3, fill=True)
-    if chart.errors is not None:
-        values = [value or 0.0 for value in chart.errors.values]
-        axes.stairs(values, edges, color=ERRORS, alpha=0.75, fill=True, label=_legend(chart.errors))
+    if (errors := chart.drawn_errors()) is not None:
+        values = [value or 0.0 for value in errors.values]
+        axes.stairs(values, edges, color=ERRORS, alpha=0.75, fill=True, label=_legend(errors))
     _dress(axes, chart.rate_ticks(), "requests/s")
 
 

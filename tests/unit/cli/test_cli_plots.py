@@ -146,6 +146,17 @@ def test_groups_are_drawn_by_p95_and_few_of_them_by_their_median_too() -> None:
     assert "client 10 p95" in [curve.label for curve in busy.latency]
 
 
+def test_a_few_errors_among_many_requests_can_be_seen() -> None:
+    few = chart(latency([window(0, count=60_000, rate_per_s=1000.0, errors=6), window(1, errors=6000)]))
+    assert few.rate_ticks()[-1].at == 1000
+    drawn = few.drawn_errors()
+    assert drawn is not None
+    assert drawn.values == (20.0, 100.0, 0.0, 0.0, 0.0)
+    assert few.errors is not None
+    assert few.errors.values[0] == 0.1
+    assert chart(latency([window(0)])).drawn_errors() is None
+
+
 def test_stretches_are_runs_of_values() -> None:
     assert stretches((None, 1.0, 2.0, None, 3.0)) == [range(1, 3), range(4, 5)]
     assert stretches(()) == []
