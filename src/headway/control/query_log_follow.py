@@ -24,7 +24,7 @@ SLOW_LOOK_S: Final = 15.0
 """Between looks for requests of :data:`SLOW_NS` and more."""
 LAG_NS: Final = 2 * SECOND_NS
 """From a request's end to its record's appearance, at most."""
-BRISK_NS: Final = SECOND_NS
+BRISK_NS: Final = SECOND_NS // 2
 SLOW_NS: Final = 60 * SECOND_NS
 LONGEST_NS: Final = 2 * 3600 * SECOND_NS
 """A spec allows time limits of an hour, in the gateway's queue and in the replica's each."""
@@ -32,7 +32,7 @@ STEP_NS: Final = 60 * SECOND_NS
 """A follower that is behind catches up in steps of this: what it holds in memory at once."""
 AHEAD_NS: Final = 2 * SECOND_NS
 """Records may seem to come from the future: clocks are set back, at times by a little only."""
-PAGE: Final = 1000
+PAGE: Final = 5000
 
 Told = tuple[QueryRecord, Cursor]
 """A record, and where to go on after it."""

@@ -12,8 +12,9 @@ import pytest
 
 from headway.adapters.memory.clock import ManualClock
 from headway.adapters.memory.query_log import MemoryQueryLog
+from headway.control import query_log_follow
 from headway.control.query_log import QueryLogService
-from headway.control.query_log_follow import LOOK_S, PAGE, SLOW_LOOK_S, RecordFollower, Told
+from headway.control.query_log_follow import LOOK_S, SLOW_LOOK_S, RecordFollower, Told
 from headway.domain import query_cursors
 from headway.domain.errors import ModelNotFound
 from headway.domain.query_cursors import Cursor
@@ -176,10 +177,12 @@ def test_cut_off_in_the_midst_of_a_batch() -> None:
     asyncio.run(check())
 
 
-def test_the_past_then_what_comes_with_requests_ending_meanwhile() -> None:
+def test_the_past_then_what_comes_with_requests_ending_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_log_follow, "PAGE", 100)
+
     async def check() -> None:
         room = Room()
-        for _ in range(2 * PAGE + 10):
+        for _ in range(210):
             room.end(0.001, "old")
             room.clock.advance(0.01)
         room.end(20, "slow")  # arrived in the midst of the past, ended just now
@@ -201,7 +204,7 @@ def test_the_past_then_what_comes_with_requests_ending_meanwhile() -> None:
         await room.clock.elapse(1)
         assert asked > 4
         told = room.seqs_told()
-        assert len(told) == len(set(told)) == 2 * PAGE + 13
+        assert len(told) == len(set(told)) == 213
         await room.cut()
 
     asyncio.run(check())
