@@ -23,7 +23,6 @@ from .process import adopt_orphans, stay_on_generator_core
 from .visit import Questions, Visit, measure, visit_from
 
 PAGE = ROOT / "docs" / "benchmarks.md"
-ROUNDS = 5
 
 
 def say(text: str) -> None:
@@ -35,11 +34,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"servers, with commas between: {', '.join(ALL)}")
     parser.add_argument("--models", default=",".join(MODELS), help="models, with commas between")
     parser.add_argument("--layers", action="store_true", help="the prototypes of the HTTP layer, with one model")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="visits to each server for each model")
+    parser.add_argument("--rounds", type=int, default=page.ENOUGH_ROUNDS, help="visits to each server for each model")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one timed run")
     parser.add_argument(
         "--add", action="store_true", help="go on from what earlier runs measured; with --rounds 0 show it"
     )
+    parser.add_argument("--page", action="store_true", help="write the page after fewer rounds too; it says so")
     parser.add_argument("--lock", type=Path, help="file to hold locked during each visit: others measure here too")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="environments, models, logs and results")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -166,7 +166,7 @@ def main() -> int:
     else:
         show(visits, models, missing, layers=options.layers)
     if not options.layers:
-        write_page(visits, versions, missing, options.seconds)
+        write_page(visits, versions, missing, options.seconds, least=1 if options.page else page.ENOUGH_ROUNDS)
     if not any(visit.problem is None for visit in visits):
         return 2
     return 1 if any(visit.wrong for visit in visits) else 0
@@ -202,19 +202,23 @@ def show(visits: list[Visit], models: list[str], missing: dict[str, str], *, lay
     servers = list(dict.fromkeys(visit.server for visit in visits))
     for model in models:
         print(f"\n{page.results(visits, model, servers)}")
-    if not layers:
+    if layers:
+        print(f"\n{page.to_protocol(visits, servers)}")
+    else:
         print(f"\n{page.verdict_table(page.verdicts(visits))}")
     if failed := page.failures(visits, missing):
         print(f"\nWithout figures:\n{failed}")
 
 
-def write_page(visits: list[Visit], versions: dict[str, str], missing: dict[str, str], seconds: float) -> None:
+def write_page(
+    visits: list[Visit], versions: dict[str, str], missing: dict[str, str], seconds: float, *, least: int
+) -> None:
     """Write the page when everybody was measured often enough; a quick look must not replace it."""
     for contender in (HEADWAY, *PEERS):
         for model in MODELS:
             rounds = sum(visit.server == contender.name and visit.model == model for visit in visits)
-            if contender.name not in missing and rounds < ROUNDS:
-                say(f"docs/benchmarks.md stays as it is: {contender.title}, {model}: {rounds} of {ROUNDS} rounds")
+            if contender.name not in missing and rounds < least:
+                say(f"docs/benchmarks.md stays as it is: {contender.title}, {model}: {rounds} of {least} rounds")
                 return
     text = page.page(visits, machine=machine.describe(), versions=versions, not_installed=missing, seconds=seconds)
     PAGE.write_text(text, encoding="utf-8")

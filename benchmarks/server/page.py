@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from .contenders import ALL, HEADWAY, MODELS, PEERS, Contender
+from .contenders import ALL, HEADWAY, LAYERS, MODELS, PEERS, Contender
 from .figures import (
     BARS,
     Measure,
@@ -26,6 +26,8 @@ from .figures import (
 from .visit import Visit
 
 NONE = "–"
+ENOUGH_ROUNDS = 5
+"""For a page that need not call itself provisional."""
 
 
 def number(value: float) -> str:
@@ -94,6 +96,17 @@ def to_fastest(visits: Sequence[Visit], model: str, servers: Sequence[str]) -> s
     return table([MODELS[model], *names], rows)
 
 
+def to_protocol(visits: Sequence[Visit], servers: Sequence[str]) -> str:
+    """The layer that was chosen as a multiple of each layer, per round."""
+    columns = (("requests/s, 1", rate(1)), ("requests/s, 64", rate(64)), ("p99, 64", p99_ms(64)))
+    costs = (("CPU, 1", load(1, "cpu_us")), ("CPU, 64", load(64, "cpu_us")), ("memory", memory_mb))
+    rows = [
+        [ALL[server].title, *(cell(ratio(visits, LAYERS[0].name, server, "logistic", m)) for _, m in columns + costs)]
+        for server in servers
+    ]
+    return table(["asyncio protocol as a multiple of", *(name for name, _ in columns + costs)], rows)
+
+
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
     """The bars, what was measured, and whether it is enough."""
     rows = []
@@ -140,6 +153,7 @@ def page(
     failed = failures(visits, not_installed)
     parts = [
         INTRODUCTION,
+        *([PROVISIONAL.format(rounds=rounds)] if rounds < ENOUGH_ROUNDS else []),
         "## What it shows",
         verdict_table(verdicts(visits)),
         "## Requests per second as a multiple of the fastest peer",
@@ -168,6 +182,10 @@ any Linux machine with two cores and [wrk](https://github.com/wg/wrk) (Debian, U
 **Read ratios, not absolute figures.** Requests per second depend on the machine, its neighbours and the weather; on a
 shared machine they change by a third within minutes. Servers therefore take turns, round after round, and a ratio is
 taken between two visits of the same round."""
+
+PROVISIONAL = """\
+!!! warning "Provisional"
+    Figures of {rounds} rounds only, on a machine that was busy with other work: the verdicts may change."""
 
 METHOD = """\
 - Load: wrk, closed loop (each connection sends when it was answered), one row per request, 1 and then 64

@@ -170,7 +170,7 @@ def test_the_page_says_who_falls_short() -> None:
     assert "FALLS SHORT" in text
     assert "| Headway | 1.2.3 |" in text
     assert "Ray Serve: not installed: no wheel" in text
-    assert "2 rounds" in text
+    assert "Figures of 2 rounds only" in text
 
 
 @pytest.mark.parametrize(
@@ -217,3 +217,10 @@ def test_going_on_with_others_begins_a_round_of_theirs() -> None:
     done = [visit("headway", 1), visit("fastapi", 1)]
     assert planning.plan(done, ["kserve"], ["forest"], 1) == [(2, "forest", "kserve")]
     assert planning.plan(done, ["headway", "fastapi", "kserve"], ["logistic"], 0) == []
+
+
+def test_the_chosen_layer_is_shown_as_a_multiple_of_the_others() -> None:
+    visits = [visit("layer-protocol", n, rate64=300.0 * n) for n in (1, 2)]
+    visits += [visit("layer-uvicorn", n, rate64=100.0 * n) for n in (1, 2)]
+    line = page.to_protocol(visits, ["layer-uvicorn"]).splitlines()[-1]
+    assert line.split("|")[1:4] == [" ASGI on uvicorn ", " 1.00 (1.00-1.00) ", " 3.00 (3.00-3.00) "]
