@@ -185,7 +185,7 @@ taken between two visits of the same round."""
 
 PROVISIONAL = """\
 !!! warning "Provisional"
-    Figures of {rounds} rounds only, on a machine that was busy with other work: the verdicts may change."""
+    Figures of {rounds} rounds only, and other work may have run beside them: the verdicts may change."""
 
 METHOD = """\
 - Load: wrk, closed loop (each connection sends when it was answered), one row per request, 1 and then 64
