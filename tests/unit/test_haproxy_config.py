@@ -19,7 +19,7 @@ from headway.adapters.haproxy.config import (
     server_options,
     structure,
 )
-from headway.adapters.haproxy.log_lines import LOG_FD
+from headway.adapters.haproxy.log_lines import LOG_FDS
 from headway.adapters.haproxy.maps import backend_name, map_text, render_maps, replica_of, server_name
 from headway.adapters.haproxy.rules import error_pages
 from headway.domain.errors import GatewayFailed, tree
@@ -214,8 +214,9 @@ def test_refusals_in_the_rules_are_json_in_the_trees_form() -> None:
 def test_only_the_frontend_logs_and_all_fields_in_their_order() -> None:
     config = render_config(TABLE, LISTEN)
     frontend = section(config, "frontend gateway")
-    assert [line for line in config.splitlines() if line.strip().startswith("log ")] == ["    " + frontend[2]]
-    assert frontend[2].startswith(f"log fd@{LOG_FD} ")
+    logs = [line.strip() for line in config.splitlines() if line.strip().startswith("log ")]
+    assert logs == [line for line in frontend if line.startswith("log ")]
+    assert [log.split(" ")[1] for log in logs] == [f"fd@{fd}" for fd in LOG_FDS]
     for head in ("log-format", "error-log-format"):
         [line] = [line for line in frontend if line.startswith(f"{head} ")]
         assert line.startswith(f"{head} '[%pid,%[sc_inc_gpc0(0)],")

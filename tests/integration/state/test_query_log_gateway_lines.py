@@ -137,7 +137,7 @@ def test_lost_lines_are_counted(home: Home) -> None:
         (7, (4,), 4),
     ]:
         for number in numbers:
-            home.line(number, START, pid=pid)
+            home.line(number, START, pid=pid, request_id=f"{lost}")
         home.compact(SOON)
         assert lost_lines(home) == lost
     for pid in range(100, 300):
@@ -145,6 +145,24 @@ def test_lost_lines_are_counted(home: Home) -> None:
     home.compact(SOON)
     assert lost_lines(home) == 204
     assert len(current_mark(home.gateway).counted) == 64
+
+
+def test_the_second_copy_of_a_line_is_none(home: Home) -> None:
+    """Others may stand between the two, or the end of what is taken; and one may be lost."""
+    home.segment("iris-v1-a.0", 0, [START])
+    home.line(1, START)
+    home.line(2, START)
+    home.line(1, START)
+    home.line(3, START)
+    home.compact(SOON)
+    assert len(home.parts()) == 4
+    home.line(2, START)
+    home.line(4, START)
+    home.line(4, START)
+    assert len(home.parts(home.live())) == 4
+    home.compact(SOON)
+    assert len(home.parts()) == 5
+    assert lost_lines(home) == 0
 
 
 def test_what_is_no_line_is_passed_over(home: Home) -> None:

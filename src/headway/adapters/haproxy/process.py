@@ -159,8 +159,8 @@ async def spawn(binary: str, places: Places, host: str, port: int) -> HaproxyPro
                 [binary, "-W", "-S", f"{places.master_socket},mode,600", "-f", str(places.config)],
                 cwd=places.folder,
                 env=_environment(places.home),
-                stdin=query_log,  # LOG_FD of its configuration; reloads keep it
-                stdout=output,
+                stdin=query_log,  # LOG_FDS of its configuration; reloads keep them
+                stdout=query_log,
                 stderr=output,
                 start_new_session=True,
             )

@@ -30,6 +30,7 @@ SLACK_NS: Final = 1_000_000_000
 """How far a replica's clock and the gateway's may disagree about one request."""
 TOO_MANY: Final = 429
 GATEWAY_TIMEOUT: Final = 504
+UNAVAILABLE: Final = 503
 MOST_FOUND: Final = 1000
 """Records looked at for one claim."""
 _MS: Final = 1_000_000
@@ -147,7 +148,7 @@ def record_of(line: Line, model: str, stream: str, seq: int) -> QueryRecord:
         request_id=line.request_id,
         route=route_of(line.path),
         format="",
-        status=CLIENT_CLOSED if line.status < 0 else line.status,
+        status=_status_of(line),
         rows=0,
         batch=0,
         bytes_in=line.bytes_in,
@@ -163,6 +164,14 @@ def record_of(line: Line, model: str, stream: str, seq: int) -> QueryRecord:
         client=line.client,
         arm=Arm(line.arm) if line.arm in _ARMS else Arm.SPLIT,
     )
+
+
+def _status_of(line: Line) -> int:
+    """What the client got. HAProxy gives up a request with 400 when its client has left (``C``), and at times closes a
+    connection without an answer when the last replica has died."""
+    if line.ends.startswith("C"):
+        return CLIENT_CLOSED
+    return UNAVAILABLE if line.status < 0 else line.status
 
 
 def route_of(path: str) -> str:

@@ -39,6 +39,8 @@ class GatewayMark:
     """By process id of the gateway, as text: the highest ``line`` before ``offset``, and how many lines there were.
 
     See ``gateway_tail.LineCounts``."""
+    single: tuple[str, ...] = ()
+    """Of the last lines before ``offset`` those whose second copy had not come; see ``gateway_tail.Copies``."""
 
     @property
     def stream(self) -> str:
@@ -109,6 +111,7 @@ def _read(gateway_root: Path) -> GatewayMark | None:
             offset=int(value["offset"]),
             taking=taking,
             counted=counted,
+            single=tuple(str(digest) for digest in value.get("single", ())),
         )
     except FileNotFoundError:
         return None

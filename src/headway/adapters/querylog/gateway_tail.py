@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,8 @@ ENDED: Final = ""
 """Stands for all of those."""
 MOST_OVERTAKING: Final = 2
 """Lines that may stand before the first of a process."""
+COPIES_APART: Final = 1024
+"""Lines; between the two copies of one stand those that other threads wrote meanwhile."""
 READ_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -39,6 +42,7 @@ class GatewayTail:
         self._mark = GatewayMark()
         self._end = 0
         self._counts = LineCounts({})
+        self._copies = Copies(())
         self.chunks: dict[str, Chunks] = {}
         """Records by model."""
         self.claims: dict[str, list[Claim]] = {}
@@ -84,6 +88,7 @@ class GatewayTail:
     def _begin(self, mark: GatewayMark) -> None:
         self._mark, self._end = mark, mark.offset
         self._counts = LineCounts(mark.counted)
+        self._copies = Copies(mark.single)
         self.chunks, self.claims = {}, {}
 
     def _take(self, data: bytes, known: Collection[str]) -> int:
@@ -91,7 +96,7 @@ class GatewayTail:
         at = self._end
         for text in data.split(b"\n"):
             line = parse(text)
-            if line is not None:
+            if line is not None and self._copies.is_first(text):
                 self._counts.add(line)
                 model = model_of(line, known)
                 if model and claims_something(line):
@@ -102,6 +107,29 @@ class GatewayTail:
         for model, rows in records.items():
             self.chunks.setdefault(model, Chunks()).add(from_records(rows))
         return sum(map(len, records.values()))
+
+
+class Copies:
+    """Tells the second copy of a line from the first: the gateway writes each twice, and either may get lost."""
+
+    def __init__(self, single: Iterable[str]) -> None:
+        self._single = dict.fromkeys(single)
+
+    def is_first(self, text: bytes) -> bool:
+        """Whether ``text``, a line without its end, was not seen before."""
+        digest = blake2b(text, digest_size=8).hexdigest()
+        if digest in self._single:
+            del self._single[digest]
+            return False
+        self._single[digest] = None
+        if len(self._single) > COPIES_APART:
+            del self._single[next(iter(self._single))]
+        return True
+
+    @property
+    def single(self) -> tuple[str, ...]:
+        """For ``GatewayMark.single``."""
+        return tuple(self._single)
 
 
 class LineCounts:

@@ -30,7 +30,7 @@ from headway.adapters.querylog.gateway_lines import (
     record_of,
 )
 from headway.adapters.querylog.gateway_mark import LOG_NAME, GatewayMark, advance, current_mark, renewed
-from headway.adapters.querylog.gateway_tail import LineCounts
+from headway.adapters.querylog.gateway_tail import Copies, LineCounts
 from headway.adapters.querylog.manifest import Chosen, gateway_source, hour_of
 from headway.adapters.querylog.new_parts import add_columns
 from headway.adapters.querylog.part_files import TYPES, duck, files_sql
@@ -98,10 +98,10 @@ def _take(gateway_root: Path, store: PartStore, mark: GatewayMark, known: Collec
     end = mark.offset if mark.taking is None else mark.taking
     records: dict[str, list[QueryRecord]] = {}
     claims: dict[str, list[Claim]] = {}
-    counts = LineCounts(mark.counted)
+    counts, copies = LineCounts(mark.counted), Copies(mark.single)
     for place, text in _lines(gateway_root / LOG_NAME, mark.offset, end):
         line = parse(text)
-        if line is None:
+        if line is None or not copies.is_first(text.rstrip(b"\n")):
             continue
         counts.add(line)
         model = model_of(line, known)
@@ -114,7 +114,7 @@ def _take(gateway_root: Path, store: PartStore, mark: GatewayMark, known: Collec
     source = gateway_source(mark.token, mark.offset, end)
     for model, rows in records.items():
         add_columns(store, model, source, from_records(rows), None, now_ns)
-    advance(gateway_root, mark, replace(mark, offset=end, taking=None, counted=counts.counted))
+    advance(gateway_root, mark, replace(mark, offset=end, taking=None, counted=counts.counted, single=copies.single))
     return sum(map(len, records.values()))
 
 
