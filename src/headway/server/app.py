@@ -180,7 +180,7 @@ class Application:
 
     def prediction(self, codec: Codec) -> Endpoint:
         """The endpoint that predicts what ``codec`` reads."""
-        predictor, telemetry = self.predictor, self.telemetry
+        predictor = self.predictor
         max_body_bytes = self._config.options.max_body_bytes
 
         def endpoint(request: Request) -> None:
@@ -193,7 +193,6 @@ class Application:
             asked_ms = _asked_ms(headers[b"x-request-timeout-ms"]) if b"x-request-timeout-ms" in headers else None
             inputs = codec.decode(request)
             now_ns = perf_counter_ns()
-            telemetry.decode.observe(now_ns - request.received_ns)
             deadline_ns = predictor.ticket_deadline_ns(request.received_ns, asked_ms)
             predictor.submit(Ticket(request, inputs, codec, now_ns, deadline_ns))
 

@@ -71,6 +71,13 @@ class Histogram:
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
 
+    def observe_all(self, values: Sequence[int]) -> None:
+        """Count many observations, for less than one call each."""
+        counts, bounds = self.counts, self._bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        self.total += sum(values)
+
     def lines(self, name: str, labels: Labels) -> Iterable[str]:
         """Buckets (cumulative), sum and count."""
         running = 0
@@ -169,7 +176,7 @@ class CustomMetrics:
             return False
         if number != number or len(tags) > MAX_LABELS or (kind != "GAUGE" and not 0 <= number < math.inf):
             return False
-        name = re.sub(r"[^a-zA-Z0-9_:]", "_", key[:120])
+        name = re.sub(r"[^a-zA-Z0-9_]", "_", key[:120])
         if not name or name[0].isdigit() or name.startswith(OURS):
             name = f"model_{name}"
         bare, suffix = name, {"COUNTER": "_total", "TIMER": "_seconds"}.get(str(kind), "")

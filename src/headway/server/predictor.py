@@ -261,16 +261,18 @@ class Predictor:
         telemetry.predict.observe(spent_ns)
         telemetry.batch_rows.observe(outcome.rows)
         telemetry.batch_requests.observe(len(batch))
-        observe_queue, observe_encode = telemetry.queue.observe, telemetry.encode.observe
-        before_ns = outcome.predicted_ns
+        started_ns, before_ns = outcome.started_ns, outcome.predicted_ns
+        telemetry.decode.observe_all([ticket.queued_ns - ticket.request.received_ns for ticket in batch])
+        telemetry.queue.observe_all([started_ns - ticket.queued_ns for ticket in batch])
+        encoded = []
         for ticket in batch:
-            observe_queue(outcome.started_ns - ticket.queued_ns)
             if ticket.encoded_ns:
-                observe_encode(ticket.encoded_ns - before_ns)
+                encoded.append(ticket.encoded_ns - before_ns)
                 before_ns = ticket.encoded_ns
+        telemetry.encode.observe_all(encoded)
         if outcome.measurements is not None:
             telemetry.custom.record(outcome.measurements)
-        call_s = (before_ns - outcome.started_ns) / 1e9
+        call_s = (before_ns - started_ns) / 1e9
         if self._admission is not None:
             self._admission.cost.observe(len(batch), call_s)
         per_request_s = call_s / len(batch)
@@ -279,19 +281,24 @@ class Predictor:
     # -- answers -----------------------------------------------------------------------------------
 
     def _answer(self, batch: list[Ticket], answers: list[Answer], outcome: Outcome) -> None:
-        tickets, responses = [], []
+        tickets, responses, statuses = list[Ticket](), list[Response](), list[int]()
         for ticket, answer in zip(batch, answers, strict=True):
             if not ticket.answered:
                 ticket.answered = True
+                response = error_response(answer, ticket.request) if isinstance(answer, HeadwayError) else answer
                 tickets.append(ticket)
-                responses.append(error_response(answer, ticket.request) if isinstance(answer, HeadwayError) else answer)
-        if self._query_log is not None and tickets:
-            self._query_log.predicted(tickets, responses, outcome)
-        for ticket, response in zip(tickets, responses, strict=True):
-            request = ticket.request
-            self._telemetry.answered(request, CLIENT_CLOSED if ticket.abandoned else response.status)
+                responses.append(response)
+                statuses.append(CLIENT_CLOSED if ticket.abandoned else response.status)
+        if not tickets:
+            return
+        if self._query_log is not None:
+            self._query_log.predicted(tickets, responses, statuses, outcome)
+        requests = [ticket.request for ticket in tickets]
+        self._telemetry.answered_all(requests, statuses)
+        for request, response in zip(requests, responses, strict=True):
             request.peer.settle(request, response)
-            if self.on_predicted is not None:
+        if self.on_predicted is not None:
+            for ticket, response in zip(tickets, responses, strict=True):
                 self.on_predicted(ticket, response)
 
     def _expire(self, ticket: Ticket) -> None:

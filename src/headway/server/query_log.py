@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter_ns, time_ns
 from typing import Final
 
-from headway.domain.query_segments import ARM_SHIFT, ARMS, CLIENT_CLOSED, ID_BYTES, ROW, VERSION, Flag, Kind
+from headway.domain.query_segments import ARM_SHIFT, ARMS, ID_BYTES, ROW, VERSION, Flag, Kind
 from headway.server.config import ServerConfig
 from headway.server.execution import Outcome, Ticket
 from headway.server.http import Request, Response
@@ -142,14 +142,16 @@ class QueryLogWriter:
         if len(request.request_id) > ID_BYTES:
             self._long_ids([request], now_ns)
 
-    def predicted(self, tickets: Sequence[Ticket], responses: Sequence[Response], outcome: Outcome) -> None:
+    def predicted(
+        self, tickets: Sequence[Ticket], responses: Sequence[Response], statuses: Sequence[int], outcome: Outcome
+    ) -> None:
         """The requests that one call of ``predict`` answered, with their answers."""
         started_ns, predicted_ns, batch = outcome.started_ns, outcome.predicted_ns, outcome.requests
         flags, self._cold = self._cold, 0
         pack, places, arms, clients = ROW.pack, _PLACES, _ARM_FLAGS, self._clients
         rows = []
         long = False
-        for ticket, response in zip(tickets, responses, strict=True):
+        for ticket, response, status in zip(tickets, responses, statuses, strict=True):
             request = ticket.request
             headers, request_id = request.headers, request.request_id
             route, form = places.get(request.route, _NOWHERE)
@@ -165,7 +167,7 @@ class QueryLogWriter:
                     len(response.body),
                     ticket.rows,
                     batch,
-                    CLIENT_CLOSED if ticket.abandoned else response.status,
+                    status,
                     flags if arm is None else flags | arms.get(arm, 0),
                     route,
                     form,

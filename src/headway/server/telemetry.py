@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns
 
 from headway.server.config import MetricsCompat
@@ -67,6 +67,19 @@ class Telemetry:
         self.duration.observe(duration_ns)
         if self.seldon is not None:
             self.seldon.observe(request.route, status, duration_ns)
+
+    def answered_all(self, requests: Sequence[Request], statuses: Sequence[int]) -> None:
+        """As :meth:`answered`, for requests that are answered together."""
+        now_ns = perf_counter_ns()
+        answered = self._answered
+        for request, status in zip(requests, statuses, strict=True):
+            key = (request.route, status)
+            answered[key] = answered.get(key, 0) + 1
+        durations = [now_ns - request.received_ns for request in requests]
+        self.duration.observe_all(durations)
+        if self.seldon is not None:
+            for request, status, duration_ns in zip(requests, statuses, durations, strict=True):
+                self.seldon.observe(request.route, status, duration_ns)
 
     def snapshot(self) -> Snapshot:
         """What this process has counted until now."""
