@@ -230,3 +230,15 @@ def test_feedback_is_refused() -> None:
         assert (status, found["error"]["code"]) == (422, "unsupported")
 
     asyncio.run(main())
+
+
+def test_metrics_without_a_json_form_are_left_out() -> None:
+    class Odd:
+        def predict(self, X: Any) -> Any:  # noqa: N803
+            return X
+
+        def metrics(self) -> Any:
+            return [{"type": "GAUGE", "key": "a", "value": 1}, {"key": object()}, {"key": "\ud800"}, "text", None]
+
+    body = {"data": {"ndarray": [[1]]}}
+    assert answer(Odd(), body)["meta"]["metrics"] == [{"type": "GAUGE", "key": "a", "value": 1}]

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from typing import Any, Final
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from headway.domain.errors import InvalidRequest, ModelFailed, Unsupported
 from headway.server.bodies import check_json_type
@@ -125,7 +128,7 @@ class SeldonCodec:
             except Exception as error:
                 raise ModelFailed(f"tags() raised {type(error).__name__}: {error}") from None
         if self._model.reported:
-            meta["metrics"] = self._model.reported
+            meta["metrics"] = _encoded(self._model.reported)
         if isinstance(result, str):
             payload: dict[str, Any] = {"strData": str(result)}
         elif isinstance(result, bytes):
@@ -156,6 +159,16 @@ class SeldonCodec:
             return [str(name) for name in given]
         width = len(rows[0]) if rows and type(rows[0]) is list else 0
         return [f"t:{index}" for index in range(width)]
+
+
+def _encoded(reported: Any) -> list[msgspec.Raw]:
+    """Those metrics that have a JSON form: what is wrong with one fails no answer, ``/metrics`` counts it."""
+    found = []
+    for entry in reported if isinstance(reported, list | tuple) else ():
+        if isinstance(entry, dict):
+            with contextlib.suppress(ModelFailed):
+                found.append(msgspec.Raw(encode_json(entry)))
+    return found
 
 
 def _form_field(body: bytes) -> bytes:
