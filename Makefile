@@ -18,7 +18,7 @@ WORKERS ?= auto
 help: ## List the targets
 	@echo "Headway publishes a model as a production REST API. Try: make demo"
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 	@scripts/setup.sh $(VENV)
@@ -56,6 +56,10 @@ bench: $(STAMP) ## Run every benchmark in benchmarks/ (minutes)
 .PHONY: bench-server
 bench-server: $(STAMP) ## Measure the model server beside its peers; writes docs/benchmarks.md (25 minutes)
 	@$(BIN)/python -m benchmarks.server $(ARGS)
+
+.PHONY: bench-querylog
+bench-querylog: $(STAMP) ## Ask the query log of 50 million records beside a query by hand (10 minutes the first time)
+	@$(BIN)/python benchmarks/query_log_queries.py $(ARGS)
 
 .PHONY: docs
 docs: $(STAMP) ## Build the documentation into site/; fails on a missing page or a broken link

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -58,9 +60,13 @@ from headway.domain.query_log import (
 
 EXACT_RECORDS: Final = 20_000_000
 """Records in the files of a question above which it is answered by a sketch, unless it insists: 160 MB."""
+MOST_AT_ONCE: Final = 4
+"""Questions that are worked on; others wait for their turn."""
 _TRIES: Final = 5
 _PART: Final = ""
 """Stands for all parts as a source of records."""
+_NOTHING: Final[list[Any]] = [0, 0, 0, None, None]
+"""Figures of a window without records."""
 T = TypeVar("T")
 
 
@@ -74,6 +80,7 @@ class DuckdbQueryLog:
         self._tail = Tail(root / "segments", root / "gateway", max_rows=max_live_rows)
         self._compaction = Compaction(root / "segments", root / "gateway", store)
         self._exact_records = exact_records
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
         self._database: duckdb.DuckDBPyConnection | None = duckdb.connect(
             config={
                 "autoinstall_known_extensions": False,
@@ -97,7 +104,8 @@ class DuckdbQueryLog:
             exact = query.exact if query.exact is not None else source.rows <= self._exact_records
             return _windows(query, source, sketch=not exact), exact
 
-        windows, exact = await self._ask(query.model, query.since_ns, query.until_ns, ask)
+        async with self._turns:
+            windows, exact = await self._ask(query.model, query.since_ns, query.until_ns, ask)
         losses = await self.losses(query.model)
         error = 0.0 if exact else RELATIVE_ERROR
         return WindowTable(query=query, windows=windows, exact=exact, relative_error=error, losses=losses)
@@ -108,7 +116,8 @@ class DuckdbQueryLog:
         if query.limit <= 0:
             return []
         since_ns = query.since_ns if query.after is None else max(query.since_ns, query.after[0])
-        return await self._ask(query.model, since_ns, query.until_ns, lambda source: _records(query, source))
+        async with self._turns:
+            return await self._ask(query.model, since_ns, query.until_ns, lambda source: _records(query, source))
 
     async def losses(self, model: str) -> Losses:
         """See the port."""
@@ -173,7 +182,9 @@ class _Source:
         self._view = view
         self.cursor = cursor
         near = [part for part in parts if part.first_ns < until_ns and part.last_ns >= since_ns]
-        self.files = Files(tuple(str(part.path) for part in near))
+        inside = [part for part in near if since_ns <= part.first_ns and part.last_ns < until_ns]
+        crossing = [part for part in near if part not in inside]
+        self.files = Files(tuple(str(part.path) for part in inside), tuple(str(part.path) for part in crossing))
         self.rows = sum(part.rows for part in near)
 
     def pieces(self) -> list[Columns]:
@@ -200,7 +211,7 @@ class _Source:
         return kept
 
     def _match_files(self, claims: Claims) -> None:
-        if not self.files.paths:
+        if not self.files:
             return
         statement = Statement()
         sql = claimed_sql(self._view.claims, statement, self.files)
@@ -212,12 +223,12 @@ class _Source:
             out = found.take(np.array(gone))
             streams, seqs = out.names["stream"].texts(), out.numbers["seq"]
             self.cursor.register(SUPERSEDED, {"stream": streams, "seq": seqs})
-            self.files = Files(self.files.paths, less=True)
+            self.files = replace(self.files, less=True)
 
 
 def _windows(query: WindowQuery, source: _Source, *, sketch: bool) -> tuple[Window, ...]:
     live = live_rows(query, source.pieces())
-    if live is None and not source.files.paths:
+    if live is None and not source.files:
         return ()
     if live is not None:
         source.cursor.register(LIVE, dict(live.table))
@@ -225,21 +236,25 @@ def _windows(query: WindowQuery, source: _Source, *, sketch: bool) -> tuple[Wind
             source.cursor.register(LIVE_GROUPS, dict(live.groups))
     statement = Statement()
     sql = windows_sql(query, statement, source.files, live=live is not None, sketch=sketch)
+    rows = source.cursor.execute(sql, statement.parameters).fetchall()
     windows = []
-    for number, *rest in source.cursor.execute(sql, statement.parameters).fetchall():
-        *group, count, timed, errors, average, quantiles = rest
-        start_ns = query.since_ns + number * query.window_ns
-        if sketch:
-            quantiles = sketched(quantiles, timed)
+    for (number, *group), both in groupby(rows, key=lambda row: row[: 1 + len(query.by)]):
+        refused, timed = _NOTHING, _NOTHING
+        for row in both:
+            is_timed, *figures = row[1 + len(query.by) :]
+            refused, timed = (refused, figures) if is_timed else (figures, timed)
+        count, values, _, average, found = timed
+        quantiles = sketched(found, values) if sketch else found
         p50, p75, p95, p99 = quantiles or (None, None, None, None)
+        start_ns = query.since_ns + number * query.window_ns
         windows.append(
             Window(
                 start_ns=start_ns,
                 end_ns=min(start_ns + query.window_ns, query.until_ns),
                 group=tuple(group),
-                count=count,
-                timed=timed,
-                errors=errors,
+                count=count + refused[0],
+                timed=values,
+                errors=timed[2] + refused[2],
                 average_ns=average,
                 p50_ns=p50,
                 p75_ns=p75,
@@ -264,7 +279,7 @@ def _records(query: RecordQuery, source: _Source) -> list[QueryRecord]:
             ]
             rows = rows[ts_ns >= last] if query.newest else rows[ts_ns <= last]
         found += columns.take(rows).records(query.model)
-    if source.files.paths:
+    if source.files:
         statement = Statement()
         sql = records_sql(query, statement, source.files)
         found += [_record(query.model, row) for row in source.cursor.execute(sql, statement.parameters).fetchall()]
