@@ -37,5 +37,5 @@ class Batched(Iris):
 
 if __name__ == "__main__":
     api = Batched(max_batch_size=64, batch_timeout=0.002) if os.environ["BENCH_BATCH"] == "1" else One()
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=os.environ.get("FQ") == "1")
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(os.environ["BENCH_PORT"]), log_level="warning", generate_client_file=False)
