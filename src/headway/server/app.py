@@ -13,7 +13,7 @@ from typing import Any
 
 from headway.domain.errors import HeadwayError, InvalidRequest, MethodNotAllowed, NotFound, Overloaded
 from headway.domain.query_segments import Flag
-from headway.server.bodies import inflate
+from headway.server.bodies import collector_paused, inflate
 from headway.server.codecs import Codec
 from headway.server.codecs.mlflow import MlflowCodec
 from headway.server.codecs.open_inference import OpenInferenceCodec
@@ -191,7 +191,11 @@ class Application:
                 if len(request.body) > FREE_BODY_BYTES:
                     request.peer.charge(request, len(request.body))
             asked_ms = _asked_ms(headers[b"x-request-timeout-ms"]) if b"x-request-timeout-ms" in headers else None
-            inputs = codec.decode(request)
+            if len(request.body) > FREE_BODY_BYTES:
+                with collector_paused():
+                    inputs = codec.decode(request)
+            else:
+                inputs = codec.decode(request)
             now_ns = perf_counter_ns()
             deadline_ns = predictor.ticket_deadline_ns(request.received_ns, asked_ms)
             predictor.submit(Ticket(request, inputs, codec, now_ns, deadline_ns))

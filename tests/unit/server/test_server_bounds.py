@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
 import pytest
 
 from headway.domain.errors import PayloadTooLarge
+from headway.server.bodies import collector_paused
 from headway.server.json_text import MAX_DEPTH, MAX_VALUES, parse_json
 from tests.unit.server.bench import Bench
 
@@ -111,3 +113,27 @@ def infer(subject: Any, body: bytes, headers: dict[str, str]) -> tuple[int, Any]
 def binary(head: dict[str, Any], raw: bytes) -> tuple[bytes, dict[str, str]]:
     text = json.dumps(head).encode()
     return text + raw, {"inference_header_content_length": str(len(text))}
+
+
+def test_large_bodies_are_decoded_without_the_garbage_collector() -> None:
+    collections: list[str] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        collections.append(phase)
+
+    async def main() -> None:
+        bench = Bench(echo)
+        body = json.dumps([{"a": i} for i in range(20_000)]).encode()
+        gc.callbacks.append(note)
+        try:
+            answer = bench.send(body)[1]  # decoded when this returns, not predicted yet
+        finally:
+            gc.callbacks.remove(note)
+        assert gc.isenabled()
+        assert (await answer).status == 200
+        with pytest.raises(ValueError, match="x"), collector_paused():
+            raise ValueError("x")
+        assert gc.isenabled()
+
+    asyncio.run(main())
+    assert collections == []
