@@ -36,7 +36,7 @@ class Shared:
         renderer: Renderer,
         *,
         max_body_bytes: int,
-        unhandled: Callable[[Request, int, int], None] | None = None,
+        unhandled: Callable[[Request, int, int], None] = lambda request, status, bytes_out: None,
     ) -> None:
         self.handle = handle
         self.unhandled = unhandled

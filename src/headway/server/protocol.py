@@ -331,8 +331,7 @@ class HttpProtocol(asyncio.Protocol):
         request = Request(b"", b"", b"", {}, self, perf_counter_ns(), keep_alive=False)
         self._queue.append(request)
         response = error_response(error, close=True)
-        if self._shared.unhandled is not None:
-            self._shared.unhandled(request, response.status, len(response.body))
+        self._shared.unhandled(request, response.status, len(response.body))
         self.settle(request, response)
 
     def _end(self) -> None:
@@ -350,9 +349,8 @@ class HttpProtocol(asyncio.Protocol):
     def _drop_queue(self) -> None:
         """Nobody reads further answers."""
         self._release_own()
-        if self._shared.unhandled is not None:
-            for request in self._parked:
-                self._shared.unhandled(request, CLIENT_CLOSED, 0)
+        for request in self._parked:
+            self._shared.unhandled(request, CLIENT_CLOSED, 0)
         self._parked.clear()
         for request in self._queue:
             request.cancelled = True

@@ -10,8 +10,10 @@ import pytest
 from headway.adapters.haproxy import HaproxyGateway
 from headway.adapters.haproxy.binary import find_binary
 from headway.domain.errors import MissingBinary
-from headway.domain.routing_table import Arm, Endpoint, ModelRoute, RoutingTable, VersionRoute
+from headway.domain.routing_table import Arm, Endpoint, GatewayToken, ModelRoute, RoutingTable, VersionRoute
+from headway.domain.tokens import digest
 from tests.integration.haproxy.backends import Replica
+from tests.integration.haproxy.gateway_log import Log
 
 
 @pytest.fixture
@@ -60,3 +62,28 @@ def model(name: str, weights: dict[str, int], *versions: VersionRoute) -> ModelR
 
 def table(*models: ModelRoute) -> RoutingTable:
     return RoutingTable(models)
+
+
+@pytest.fixture
+def log(home: Path) -> Log:
+    return Log(home)
+
+
+@pytest.fixture
+async def replicas(home: Path) -> AsyncIterator[tuple[Replica, Replica]]:
+    async with Replica(home / "a") as a, Replica(home / "b") as b:
+        yield a, b
+
+
+@pytest.fixture
+async def iris(gateway: HaproxyGateway, replicas: tuple[Replica, Replica]) -> tuple[Replica, Replica]:
+    """Model iris: v1 with one small replica, v2 with another, v3 with none; token ``app``, and ``narrow`` for wine."""
+    a, b = replicas
+    small = version("v1", a, timeout_s=0.3, max_concurrency=1, max_body_bytes=1000)
+    tokens = (
+        GatewayToken("app", digest("hw_app"), None, None),
+        GatewayToken("narrow", digest("hw_narrow"), ("wine",), None),
+    )
+    routes = model("iris", {"v1": 100, "v2": 0, "v3": 0}, small, version("v2", b, timeout_s=0.1), version("v3"))
+    await gateway.apply(RoutingTable((routes,), tokens))
+    return a, b

@@ -172,6 +172,9 @@ def test_a_lost_connection_abandons_its_work() -> None:
     abandoned: list[Callable[[], None]] = []
 
     class Work:
+        queued_ns = 0
+        rows = 1
+
         def abandon(self) -> None:
             abandoned.append(self.abandon)
 
