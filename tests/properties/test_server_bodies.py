@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,3 +169,32 @@ def test_any_binary_tensor_is_answered_or_refused(raw: bytes, size: int, shape: 
     spec = {"name": "X", "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": size}}
     head = json.dumps({"inputs": [spec]}).encode()
     check(INFER, head + raw, inference_header_content_length=str(len(head)))
+
+
+def frame(X: pd.DataFrame) -> Any:  # noqa: N803
+    return X
+
+
+def mapping(X: dict[str, Any]) -> Any:  # noqa: N803
+    return X
+
+
+def rows(X: list[Any]) -> Any:  # noqa: N803
+    return X
+
+
+def array(X: Any) -> Any:  # noqa: N803
+    return X
+
+
+@settings(max_examples=150)
+@given(st.sampled_from([frame, mapping, rows, array]), near_misses() | st.tuples(st.sampled_from(list(GOOD)), values))
+def test_models_that_give_back_what_they_get_can_always_be_answered(model: Any, case: tuple[str, Any]) -> None:
+    route, value = case
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+
+    async def main() -> None:
+        status, answer = await Bench(model, max_body_bytes=10_000).ask(body, route, "POST")
+        assert status < 500, answer
+
+    asyncio.run(main())
