@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.domain.errors import LoadFailed
+from headway.server.forests import without_scheduler
 from headway.server.model import InputKind
 
 ONNX_TYPES = {
@@ -48,7 +49,7 @@ def load_artifact(path: Path) -> tuple[Any, InputKind]:
         raise LoadFailed(f"{path.name} holds a {type(subject).__name__}, which has no predict", where=path.name)
     # Fitted on a DataFrame, it wants one again.
     named = getattr(subject, "feature_names_in_", None) is not None
-    return subject, InputKind.FRAME if named else InputKind.ARRAY
+    return without_scheduler(subject), InputKind.FRAME if named else InputKind.ARRAY
 
 
 class OnnxModel:
