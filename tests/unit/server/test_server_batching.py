@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from headway.domain.errors import DeadlineExceeded
-from headway.server.placement import PROOF_AFTER_SPIKE, PROOF_CALLS, Placement
+from headway.server.placement import PROOF_AFTER_SPIKE, PROOF_CALLS, SPIKE_CALLS, SPIKE_S, Placement
 from headway.server.predictor import Predictor
 from tests.unit.server.bench import Bench, read
 from tests.waiting import eventually
@@ -311,6 +311,28 @@ def test_placement_needs_proof_has_hysteresis_and_remembers_spikes() -> None:
     assert after(1, 0.5) == {False}
     assert after(PROOF_AFTER_SPIKE - 1, 0.0001) == {False}
     assert after(1, 0.0001) == {True}
+
+
+def test_one_spike_is_the_machines_and_two_are_the_models() -> None:
+    placement = Placement()
+    for _ in range(100):
+        placement.observe(0.0001)
+    placement.observe(SPIKE_S * 2)
+    assert placement.on_loop
+    for _ in range(SPIKE_CALLS):
+        placement.observe(0.0001)
+    placement.observe(SPIKE_S * 2)
+    assert placement.on_loop, "the first one was long ago"
+    placement.observe(0.0001)
+    placement.observe(SPIKE_S * 2)
+    assert not placement.on_loop
+
+
+def test_a_slow_model_stays_on_its_thread() -> None:
+    placement = Placement()
+    for _ in range(50):
+        placement.observe(SPIKE_S * 2)
+        assert not placement.on_loop
 
 
 def test_a_slow_first_call_costs_no_long_proof() -> None:
