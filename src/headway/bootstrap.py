@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import logging
 import os
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvloop
@@ -28,6 +27,7 @@ from headway.adapters.local import LocalRuntime, SystemClock, run_dir_for, stop_
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.environments import UvEnvironments
 from headway.adapters.querylog import DuckdbQueryLog, PartStore
+from headway.adapters.querylog.payloads import FilePayloadLog
 from headway.adapters.querylog.table_writer import DuckdbTableWriter
 from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.api.app import create_app
@@ -35,6 +35,7 @@ from headway.api.schemas import InfoView
 from headway.api.server import create_server
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
+from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogKeeper, QueryLogService
 from headway.control.reconciler import Reconciler
 from headway.control.recorder import GatewayWatch, TransitionRecorder
@@ -46,6 +47,7 @@ from headway.domain.events import EventType, NewEvent
 from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
 from headway.domain.query_log import Retention
 from headway.domain.tokens import Scope
+from headway.home import admin_token, control_file, home_lock
 from headway.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
@@ -57,45 +59,6 @@ class Safeguards:
 
     drain: bool = True
     retries: bool = True
-
-
-def control_file(home: Path) -> Path:
-    """Where a running control plane says who and where it is."""
-    return home / "control.json"
-
-
-def admin_token(home: Path) -> str:
-    """The home's own admin token, made at first use; readable by the owner only."""
-    path = home / "admin.token"
-    with contextlib.suppress(FileNotFoundError):
-        found = path.read_text().strip()
-        if len(found) > len(token_rules.TOKEN_PREFIX) and found.startswith(token_rules.TOKEN_PREFIX):
-            return found
-        log.warning("%s holds no token; writing a new one", path)
-    secret = token_rules.TOKEN_PREFIX + secrets.token_urlsafe(32)
-    # Whole or not at all: an empty token would lock the owner out.
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    return secret
-
-
-@contextlib.contextmanager
-def home_lock(home: Path) -> Iterator[None]:
-    """Hold the home exclusively; :class:`AlreadyRunning` when another control plane does."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (home / "control.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(
-                f"a control plane is already running on {home}", hint="headway info shows it; headway down stops it"
-            ) from None
-        yield
 
 
 def gateway_of(settings: Settings, safeguards: Safeguards) -> HaproxyGateway:
@@ -174,9 +137,17 @@ class ControlPlane:
         # Also when nothing new is logged: what was logged can still be asked for, and still gets too old.
         self.query_log = query_log_of(settings)
         retention = Retention(max_age_s=settings.query_log_max_age_s, max_bytes=settings.query_log_max_bytes)
-        self.keeper = QueryLogKeeper(self.query_log, self.events, self.clock, retention)
-        known = self.book.find
-        self.query_log_service = QueryLogService(self.query_log, self.clock, lambda name: known(name) is not None)
+        payloads = FilePayloadLog(query_log_dir(home) / "payloads")
+        self.keeper = QueryLogKeeper(
+            self.query_log,
+            self.events,
+            self.clock,
+            retention,
+            payloads=payloads,
+            payload_retention=replace(retention, max_bytes=settings.payload_max_bytes),
+        )
+        self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
+        self.payload_service = PayloadService(payloads, self.clock, self._deployed)
 
     async def start(self) -> None:
         """Read the state, adopt what runs, begin to reconcile."""
@@ -229,6 +200,9 @@ class ControlPlane:
         await self.keeper.stop()
         await self.query_log.close()
         await self.database.close()
+
+    def _deployed(self, model: str) -> bool:
+        return self.book.find(model) is not None
 
     def _refuse_open_listeners(self) -> None:
         settings = self.settings
@@ -291,6 +265,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         hosts=(settings.control_host,),
         closing=closing,
         query_log=plane.query_log_service,
+        payloads=plane.payload_service,
         table_writer=DuckdbTableWriter(query_log_dir(plane.home) / "scratch"),
     )
     server = create_server(app, host=settings.control_host, port=settings.control_port, closing=closing)

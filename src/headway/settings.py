@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     query_log_max_size: Annotated[str, _checked(_check_size)] = Field(
         default="20Gi", description="How much room compacted records may take; beyond it the oldest go."
     )
+    payload_max_size: Annotated[str, _checked(_check_size)] = Field(
+        default="1Gi", description="How much room sampled payloads may take; beyond it the oldest go."
+    )
 
     @property
     def home_path(self) -> Path:
@@ -105,6 +108,11 @@ class Settings(BaseSettings):
     def query_log_max_bytes(self) -> int | None:
         """``query_log_max_size`` in bytes; None: no limit."""
         return None if self.query_log_max_size == UNLIMITED else byte_count(self.query_log_max_size)
+
+    @property
+    def payload_max_bytes(self) -> int | None:
+        """``payload_max_size`` in bytes; None: no limit."""
+        return None if self.payload_max_size == UNLIMITED else byte_count(self.payload_max_size)
 
 
 def is_loopback(host: str) -> bool:

@@ -19,6 +19,7 @@ def test_defaults() -> None:
     assert settings.query_log
     assert settings.query_log_store is None
     assert (settings.query_log_max_age_s, settings.query_log_max_bytes) == (30 * 86_400, 20 * 2**30)
+    assert settings.payload_max_bytes == 2**30
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,8 @@ def test_defaults() -> None:
         ("QUERY_LOG_RETENTION", "unlimited", "query_log_max_age_s", None),
         ("QUERY_LOG_MAX_SIZE", "64Mi", "query_log_max_bytes", 64 * 2**20),
         ("QUERY_LOG_MAX_SIZE", "unlimited", "query_log_max_bytes", None),
+        ("PAYLOAD_MAX_SIZE", "2Gi", "payload_max_bytes", 2 * 2**30),
+        ("PAYLOAD_MAX_SIZE", "unlimited", "payload_max_bytes", None),
     ],
 )
 def test_a_setting(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, value: object) -> None:
@@ -53,6 +56,7 @@ def test_a_setting(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, na
         ("QUERY_LOG_RETENTION", "59m", "at least 1h"),
         ("QUERY_LOG_MAX_SIZE", "much", "not a quantity"),
         ("QUERY_LOG_MAX_SIZE", "20M", "at least 64Mi"),
+        ("PAYLOAD_MAX_SIZE", "1k", "at least 64Mi"),
     ],
 )
 def test_a_setting_that_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, text: str, complaint: str) -> None:

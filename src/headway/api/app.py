@@ -20,9 +20,11 @@ from headway.api.parts import Parts
 from headway.api.ports import ControlService
 from headway.api.routes import bundles as bundle_routes
 from headway.api.routes import events, installation, logs, models, rollouts
+from headway.api.routes import payloads as payload_routes
 from headway.api.routes import query_log as query_log_routes
 from headway.api.routes import tokens as token_routes
 from headway.api.schemas import InfoView
+from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
 from headway.ports.bundle_store import BundleStore
@@ -44,6 +46,7 @@ def create_app(
     tokens: TokenService,
     gateway: Gateway,
     query_log: QueryLogService,
+    payloads: PayloadService,
     table_writer: TableWriter,
     info: Callable[[], InfoView],
     shutdown: Callable[[], None],
@@ -71,6 +74,7 @@ def create_app(
         closing=closing if closing is not None else asyncio.Event(),
         max_bundle_bytes=max_bundle_bytes,
         query_log=query_log,
+        payloads=payloads,
         tables=table_writer,
     )
     api = FastAPI(
@@ -90,7 +94,8 @@ def create_app(
     )
     api.router.route_class = JsonRoute
     add_error_answers(api)
-    for resource in (models, rollouts, logs, query_log_routes, bundle_routes, events, token_routes):
+    query_log_resources = (query_log_routes, payload_routes)
+    for resource in (models, rollouts, logs, *query_log_resources, bundle_routes, events, token_routes):
         resource.add_routes(api.router, parts)
     installation.add_routes(api.router, parts, api)
     described: dict[str, Any] = {}

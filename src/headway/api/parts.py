@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from headway.api.ports import ControlService
 from headway.api.schemas import InfoView
+from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
 from headway.ports.bundle_store import BundleStore
@@ -35,4 +36,5 @@ class Parts:
     """Set when the listener is about to stop: answers that go on for long end."""
     max_bundle_bytes: int
     query_log: QueryLogService
+    payloads: PayloadService
     tables: TableWriter

@@ -94,7 +94,7 @@ def latency(
     _check_plot(plot)
     _check_terminal(output)
     asked: dict[str, Any] = {"field": field, "by": by or (), "where": where or (), "exact": exact}
-    with Client() as client, _options_named():
+    with Client() as client, options_named():
         found = client.windows(name, window=window, since=since, until=until, **asked)
         asked |= {"since": found.since, "until": found.until}  # "30m ago" moves on
         total = found
@@ -137,7 +137,7 @@ def log(
     if follow and output in (Format.CSV, Format.PARQUET):
         raise InvalidInput(f"-f does not go with -o {output}", where="-o", hint="-f prints text or JSON lines")
     asked: dict[str, Any] = {"since": since, "where": where or (), "last": limit}
-    with Client() as client, _options_named():
+    with Client() as client, options_named():
         if follow:
             _print_lines(client.follow_records(name, **asked), as_list=False)
         elif output in (Format.CSV, Format.PARQUET):
@@ -243,7 +243,7 @@ def _check_terminal(output: Format) -> None:
 
 
 @contextmanager
-def _options_named() -> Iterator[None]:
+def options_named() -> Iterator[None]:
     """What the control API calls ``?since`` is called ``--since`` here."""
     try:
         yield

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from pydantic import BaseModel
+
 from headway.api.schemas import RecordPage, RecordView
 from headway.client.connection import ANSWER_S, CONTROL, Connection
 from headway.client.rollout import RETRY_S, Time
@@ -22,6 +24,10 @@ MEDIA_TYPES: Final = {"csv": "text/csv", "parquet": "application/vnd.apache.parq
 
 Instant = str | float | datetime
 """A length before now (``"30m"``), an ISO 8601 text, seconds since the epoch, or a ``datetime`` with its zone."""
+
+
+class _Payloads(BaseModel):
+    payloads: list[dict[str, Any]]
 
 
 class QueryLogCalls:
@@ -118,6 +124,18 @@ class QueryLogCalls:
         newest = {"limit": last, "newest": True} if last is not None else {}
         params = {"where": _texts(where), **_span(since, until), **newest}
         return _file(self._connection, f"{_model(name)}/log", params, format)
+
+    def payloads(
+        self, name: str, *, since: Instant = "1h", until: Instant | None = None, last: int = 100
+    ) -> list[dict[str, Any]]:
+        """The ``last`` so many requests, 1,000 at most, that were kept whole with their answers; oldest first.
+
+        Each has ``input`` and ``output`` as JSON values. None are kept unless the spec says ``queryLog.payloads``.
+        """
+        params = {"limit": last, **_span(since, until)}
+        return view_of(
+            _Payloads, self._connection.ask("GET", f"{_model(name)}/payloads", params=params), CONTROL
+        ).payloads
 
 
 def read(connection: Connection, path: str, params: Mapping[str, Any], last: int | None) -> Iterator[RecordPage]:

@@ -19,6 +19,7 @@ from headway.domain.query_cursors import Cursor
 from headway.domain.query_log import Condition, Losses, QueryRecord, RecordQuery, Retention, WindowQuery, WindowTable
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
+from headway.ports.payload_log import PayloadLog
 from headway.ports.query_log import QueryLog
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,10 @@ def total(one: Losses, other: Losses) -> Losses:
 
 
 class QueryLogKeeper:
-    """Ingests every second, compacts every ``compact_s``, and tells what goes wrong. No failure ends it."""
+    """Ingests every second, compacts every ``compact_s``, and tells what goes wrong. No failure ends it.
+
+    Sampled payloads, which need no more than to go when they are too old, expire when the log is compacted.
+    """
 
     def __init__(
         self,
@@ -52,12 +56,16 @@ class QueryLogKeeper:
         clock: Clock,
         retention: Retention,
         *,
+        payloads: PayloadLog,
+        payload_retention: Retention,
         compact_s: float = COMPACT_S,
     ) -> None:
         self._log = query_log
         self._events = events
         self._clock = clock
         self._retention = retention
+        self._payloads = payloads
+        self._payload_retention = payload_retention
         self._compact_s = compact_s
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -103,6 +111,7 @@ class QueryLogKeeper:
         await self._step("ingest", self._ingest)
         if self._clock.monotonic() >= self._compact_at:
             await self._step("compact", self._compact)
+            await self._step("expire payloads", self._expire_payloads)
             self._compact_at = self._clock.monotonic() + self._compact_s
         await self._tell_losses()
         await self._tell_faults()
@@ -115,6 +124,9 @@ class QueryLogKeeper:
 
     async def _compact(self) -> None:
         await self._log.compact(int(self._clock.now() * 1e9), self._retention)
+
+    async def _expire_payloads(self) -> None:
+        await self._payloads.expire(int(self._clock.now() * 1e9), self._payload_retention)
 
     async def _step(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         try:

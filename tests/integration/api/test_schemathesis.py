@@ -23,6 +23,7 @@ RULES_BEYOND_THE_SCHEMA = {
     "GET /v1/models/{model}/logs",  # a replica and a version exclude each other
     "GET /v1/models/{model}/latency",  # spans and conditions: docs/reference/rest-api.md
     "GET /v1/models/{model}/log",
+    "GET /v1/models/{model}/payloads",
     "POST /v1/tokens",  # an admin token covers all models
 }
 AUTH = {"Authorization": f"Bearer {ADMIN}"}

@@ -16,11 +16,13 @@ from fastapi import FastAPI
 from headway.adapters.memory.clock import ManualClock
 from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.gateway import MemoryGateway
+from headway.adapters.memory.payload_log import MemoryPayloadLog
 from headway.adapters.memory.query_log import MemoryQueryLog
 from headway.adapters.memory.stores import MemoryDeploymentStore, MemoryTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.control.book import DeploymentBook
+from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.service import ControlService
 from headway.control.tokens import TokenService
@@ -156,6 +158,8 @@ class World:
     closing: asyncio.Event
     query_log: MemoryQueryLog
     questions: QueryLogService
+    payload_log: MemoryPayloadLog
+    payloads: PayloadService
     shutdowns: list[str] = field(default_factory=list)
 
     def client(self, token: str | None = ADMIN, *, base_url: str = "http://localhost:8421") -> httpx.AsyncClient:
@@ -194,6 +198,8 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
     await gateway.start()
     query_log = MemoryQueryLog()
     questions = QueryLogService(query_log, clock, lambda name: book.find(name) is not None)
+    payload_log = MemoryPayloadLog()
+    payloads = PayloadService(payload_log, clock, lambda name: book.find(name) is not None)
     closing = asyncio.Event()
     shutdowns: list[str] = []
     info = InfoView(
@@ -225,10 +231,24 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         closing=closing,
         max_bundle_bytes=max_bundle_bytes,
         query_log=questions,
+        payloads=payloads,
         table_writer=PlainTables(),
     )
     return World(
-        app, service, book, event_log, runtime, bundles, tokens, clock, closing, query_log, questions, shutdowns
+        app=app,
+        service=service,
+        book=book,
+        event_log=event_log,
+        runtime=runtime,
+        bundles=bundles,
+        tokens=tokens,
+        clock=clock,
+        closing=closing,
+        query_log=query_log,
+        questions=questions,
+        payload_log=payload_log,
+        payloads=payloads,
+        shutdowns=shutdowns,
     )
 
 

@@ -270,6 +270,7 @@ class Bridge(httpx.BaseTransport):
                 tokens=world.tokens,
                 gateway=MemoryGateway(),
                 query_log=world.questions,
+                payloads=world.payloads,
                 table_writer=PlainTables(),
                 info=lambda: INFO,
                 shutdown=lambda: world.shutdowns.append("asked"),

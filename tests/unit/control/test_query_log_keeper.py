@@ -11,6 +11,7 @@ import pytest
 
 from headway.adapters.memory.clock import ManualClock
 from headway.adapters.memory.event_log import MemoryEventLog
+from headway.adapters.memory.payload_log import MemoryPayloadLog
 from headway.adapters.memory.query_log import MemoryQueryLog
 from headway.control.query_log import COMPACT_S, INGEST_S, STOP_S, TELL_S, QueryLogKeeper
 from headway.domain.errors import StorageFailed
@@ -18,6 +19,7 @@ from headway.domain.events import EventType, NewEvent
 from headway.domain.query_log import CompactionReport, IngestReport, Losses, Retention
 
 RETENTION = Retention(max_age_s=3600.0, max_bytes=10)
+PAYLOAD_RETENTION = Retention(max_age_s=60.0, max_bytes=5)
 
 
 class ScriptedQueryLog(MemoryQueryLog):
@@ -47,12 +49,35 @@ class ScriptedQueryLog(MemoryQueryLog):
         return CompactionReport()
 
 
+class ScriptedPayloadLog(MemoryPayloadLog):
+    """Fails as it is told to, and counts what it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expiries: list[tuple[int, Retention]] = []
+        self.error: Exception | None = None
+
+    async def expire(self, now_ns: int, retention: Retention) -> int:
+        self.expiries.append((now_ns, retention))
+        if self.error is not None:
+            raise self.error
+        return await super().expire(now_ns, retention)
+
+
 class Room:
     def __init__(self) -> None:
         self.log = ScriptedQueryLog()
+        self.payloads = ScriptedPayloadLog()
         self.clock = ManualClock()
         self.events = MemoryEventLog()
-        self.keeper = QueryLogKeeper(self.log, self.events, self.clock, RETENTION)
+        self.keeper = QueryLogKeeper(
+            self.log,
+            self.events,
+            self.clock,
+            RETENTION,
+            payloads=self.payloads,
+            payload_retention=PAYLOAD_RETENTION,
+        )
 
     async def told(self) -> list[tuple[str, str | None, dict[str, Any]]]:
         return [(event.type, event.model, dict(event.data)) for event in await self.events.read()]
@@ -141,6 +166,38 @@ def test_a_failure_is_told_once_and_so_is_its_end(error: Exception, caplog: pyte
         asyncio.run(check())
     traces = [entry for entry in caplog.records if entry.exc_info]
     assert len(traces) == 2, "the same failure every second is logged once"
+
+
+def test_payloads_expire_by_their_own_retention_whatever_becomes_of_the_records() -> None:
+    async def check() -> None:
+        room = Room()
+        room.log.compact_error = StorageFailed("no space")
+        begun = room.clock.now()
+        await room.keeper.start()
+        await room.clock.elapse(2 * COMPACT_S)
+        times = [now_ns / 1e9 - begun for now_ns, _ in room.payloads.expiries]
+        assert times == pytest.approx([0, COMPACT_S, 2 * COMPACT_S])
+        assert {retention for _, retention in room.payloads.expiries} == {PAYLOAD_RETENTION}
+        await room.keeper.stop()
+
+    asyncio.run(check())
+
+
+def test_payloads_that_cannot_expire_are_a_fault_like_others() -> None:
+    async def check() -> None:
+        room = Room()
+        room.payloads.error = StorageFailed("no such folder")
+        await room.keeper.start()
+        await room.clock.elapse(2 * COMPACT_S)
+        failed = (EventType.QUERY_LOG_FAILED, None, {"step": "expire payloads", "message": "no such folder"})
+        assert await room.told() == [failed]
+        assert room.log.ingests == 21
+        room.payloads.error = None
+        await room.clock.elapse(COMPACT_S)
+        assert [kind for kind, _, _ in (await room.told())[1:]] == [EventType.QUERY_LOG_RECOVERED]
+        await room.keeper.stop()
+
+    asyncio.run(check())
 
 
 def test_an_event_that_cannot_be_recorded_is_told_later() -> None:

@@ -96,7 +96,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         """
         service = parts.query_log
         now_ns = service.now_ns()
-        since_ns, until_ns = _span(since, until, now_ns)
+        since_ns, until_ns = span_ns(since, until, now_ns)
         length_ns = conditions.window_ns(window)
         conditions.check_windows(since_ns, until_ns, length_ns)
         query = WindowQuery(
@@ -198,7 +198,7 @@ class _Asked:
     last_event_id: str | None
 
     def query(self, now_ns: int, limit: int) -> RecordQuery:
-        since_ns, until_ns = _span(self.since or "30m", self.until, now_ns)
+        since_ns, until_ns = span_ns(self.since or "30m", self.until, now_ns)
         if self.newest and self.after is not None:
             raise InvalidInput("the newest and those after a cursor exclude each other", where="?newest")
         return RecordQuery(
@@ -212,7 +212,8 @@ class _Asked:
         )
 
 
-def _span(since: str, until: str | None, now_ns: int) -> tuple[int, int]:
+def span_ns(since: str, until: str | None, now_ns: int) -> tuple[int, int]:
+    """Begin and end of what ``?since`` and ``?until`` ask for. Raises ``InvalidInput``."""
     since_ns = conditions.instant_ns(since, now_ns, where="?since")
     until_ns = now_ns if until is None else conditions.instant_ns(until, now_ns, where="?until")
     conditions.check_span(since_ns, until_ns)
