@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Final
@@ -172,6 +173,9 @@ def serve_seat(config: ServerConfig, execution: Execution, opened: socket.socket
 
 
 def _run(server: ModelServer, main: Callable[[ModelServer], Coroutine[None, None, None]]) -> None:
+    # Python code that predicts on its thread hands over the interpreter this often (default: 5 ms), so that health
+    # checks and refusals are answered in time: each takes the interpreter a few times.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     async def run() -> None:
         loop = asyncio.get_running_loop()
         # Before anybody can find the socket: from then on being told to stop means to drain.
