@@ -46,6 +46,7 @@ _NOT_READY: Final = {
     Phase.SERVING: None,
     Phase.DRAINING: "this replica is draining",
 }
+SWITCH_INTERVAL_S = 0.001
 
 
 class ModelServer:
@@ -176,6 +177,7 @@ def _run(server: ModelServer, main: Callable[[ModelServer], Coroutine[None, None
     # Python code that predicts on its thread hands over the interpreter this often (default: 5 ms), so that health
     # checks and refusals are answered in time: each takes the interpreter a few times.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+
     async def run() -> None:
         loop = asyncio.get_running_loop()
         # Before anybody can find the socket: from then on being told to stop means to drain.
