@@ -40,13 +40,13 @@ log = logging.getLogger("headway.server")
 
 TICK_S: Final = 1.0
 DRAIN_CHECK_S: Final = 0.02
+SWITCH_INTERVAL_S: Final = 0.001
 
 _NOT_READY: Final = {
     Phase.STARTING: "not all workers of this replica serve yet",
     Phase.SERVING: None,
     Phase.DRAINING: "this replica is draining",
 }
-SWITCH_INTERVAL_S = 0.001
 
 
 class ModelServer:
