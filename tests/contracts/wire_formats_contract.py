@@ -192,7 +192,7 @@ class WireFormatsContract:
         answer = client.post(path, json={"meta": meta, "data": tensor})
         assert answer.json() == {
             "data": {"names": [], "tensor": {"shape": [1], "values": [10.5]}},
-            "meta": {"puid": "p", **META},
+            "meta": {"puid": "p", **META, "tags": {"x": 1, "kind": "sum"}},
         }
         text = client.post(path, json={"data": {"ndarray": [["a", "b"]]}})
         assert text.json()["data"] == {"names": ["t:0", "t:1"], "ndarray": [["A", "B"]]}

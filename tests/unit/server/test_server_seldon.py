@@ -115,7 +115,7 @@ def test_meta_carries_puid_tags_and_metrics() -> None:
     body = {"meta": {"puid": "p1", "tags": {"x": 1}}, "data": {"ndarray": [[1]]}}
     assert answer(Rich(), body)["meta"] == {
         "puid": "p1",
-        "tags": {"mood": "good"},
+        "tags": {"x": 1, "mood": "good"},
         "metrics": [{"type": "GAUGE", "key": "g", "value": 1}],
     }
 
@@ -169,6 +169,7 @@ def test_requests_of_different_formats_share_a_call() -> None:
         ({"strData": "a", "jsonData": 1}, "2 payloads"),
         ({"ndarray": [[1]]}, "unknown key 'ndarray'"),
         ({"meta": 1, "jsonData": 1}, "meta must be an object"),
+        ({"meta": {"tags": [1]}, "jsonData": 1}, "tags must be an object"),
         ({"data": [[1]]}, "data must be an object"),
         ({"data": {}}, "ndarray or tensor"),
         ({"data": {"ndarray": [[1]], "tensor": {}}}, "ndarray or tensor"),

@@ -3,7 +3,7 @@
 Request: ``{"data": {"names": […], "ndarray": …} | {"data": {"tensor": {"shape": …, "values": …}}}``, ``strData``,
 ``binData`` or ``jsonData``, with ``meta``. The answer keeps the request's form (``tensor`` for numbers where the
 request had no ``data``), carries column names (the model's ``class_names``, else ``t:0`` …), and in ``meta`` the
-request's ``puid`` and what the model's ``tags`` and ``metrics`` return.
+request's ``puid`` and ``tags`` and what the model's ``tags`` and ``metrics`` return.
 A form (``application/x-www-form-urlencoded``) with the message in its field ``json`` is read as well.
 Source: Seldon Core 1, "Prediction" of the external API reference, and its Python wrapper.
 """
@@ -35,11 +35,12 @@ FORM: Final = b"application/x-www-form-urlencoded"
 class _Context:
     """What the answer needs of the request."""
 
-    __slots__ = ("form", "puid")
+    __slots__ = ("form", "puid", "tags")
 
-    def __init__(self, form: str, puid: Any) -> None:
+    def __init__(self, form: str, puid: Any, tags: dict[str, Any]) -> None:
         self.form = form
         self.puid = puid
+        self.tags = tags
 
 
 class SeldonCodec:
@@ -71,7 +72,10 @@ class SeldonCodec:
         if meta is not None and type(meta) is not dict:
             raise InvalidRequest("meta must be an object", where="meta")
         inputs, form = self._decode(given[0], body)
-        inputs.context = _Context(form, (meta or {}).get("puid"))
+        tags = (meta or {}).get("tags") or {}
+        if type(tags) is not dict:
+            raise InvalidRequest("tags must be an object", where="meta.tags")
+        inputs.context = _Context(form, (meta or {}).get("puid"), tags)
         if meta and "meta" in self._model.extras:
             inputs.bring({"meta": meta})
         return inputs
@@ -122,9 +126,11 @@ class SeldonCodec:
         meta: dict[str, Any] = {}
         if context.puid is not None:
             meta["puid"] = context.puid
+        if context.tags:
+            meta["tags"] = context.tags
         if self._model.tags is not None:
             try:
-                meta["tags"] = self._model.tags() or {}
+                meta["tags"] = {**context.tags, **(self._model.tags() or {})}
             except Exception as error:
                 raise ModelFailed(f"tags() raised {type(error).__name__}: {error}") from None
         if self._model.reported:
