@@ -22,16 +22,17 @@ from headway.adapters.querylog.gateway_lines import Claim
 from headway.domain.errors import InvalidInput
 from headway.domain.query_log import QUANTILES, Condition, GroupBy, Operator, QueryRecord, RecordQuery, WindowQuery
 from headway.domain.query_segments import ID_BYTES
+from headway.domain.sketch import LatencySketch
 
 FIELDS: Final = tuple(name for name in QueryRecord.__slots__ if name != "model")
 """Columns of a file of records."""
-RELATIVE_ERROR: Final = 0.005
+RELATIVE_ERROR: Final = LatencySketch.RELATIVE_ERROR
 """Of quantiles from sketches."""
 LIVE: Final = "live_rows"
 LIVE_GROUPS: Final = "live_groups"
 SUPERSEDED: Final = "superseded"
 """Names of the tables that a question brings along."""
-LOG_GAMMA: Final = math.log((1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR))
+LOG_GAMMA: Final = LatencySketch.LOG_GAMMA
 ZERO: Final = -(2**31)
 """The bucket of durations of 0."""
 BUCKET: Final = (
