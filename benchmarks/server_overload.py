@@ -22,9 +22,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import http.client
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -34,6 +32,7 @@ from pathlib import Path
 
 import uvloop
 from poisson import Phase, Poisson, post, quantile
+from replica import Server
 
 FOREST = """
 from sklearn.datasets import load_iris
@@ -94,39 +93,6 @@ class Bar:
         return (
             f"{'pass' if self.met else 'FALLS SHORT':11}  {self.what}: {self.value:.3g} (wanted {sign} {self.limit:g})"
         )
-
-
-class Server:
-    """A model server process on core 0."""
-
-    def __init__(self, folder: Path, code: str, **options: object) -> None:
-        bundle = folder / "bundle"
-        bundle.mkdir()
-        (bundle / "model.py").write_text(code)
-        config = {
-            "replica_id": "m-v1-bcdfg", "model": "m", "version": "v1", "digest": "0" * 64,
-            "bundle_path": str(bundle), "listen": "tcp:127.0.0.1:0", "options": options,
-            "query_log_dir": str(folder / "log"),
-        }  # fmt: skip
-        (folder / "config.json").write_text(json.dumps(config))
-        self.log = (folder / "server.log").open("w+")
-        command = [sys.executable, "-m", "headway.server", str(folder / "config.json")]
-        self.process = subprocess.Popen(command, stderr=self.log, preexec_fn=lambda: os.sched_setaffinity(0, {0}))
-        self.port = self._port()
-
-    def _port(self) -> int:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and self.process.poll() is None:
-            text = Path(self.log.name).read_text()
-            if "listening on tcp:" in text:
-                return int(text.rpartition("listening on tcp:127.0.0.1:")[2].split()[0])
-            time.sleep(0.05)
-        raise SystemExit(f"the server did not start:\n{Path(self.log.name).read_text()}")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
 
 
 def settled(phase: Phase, *, after_s: float = SETTLING_S) -> Phase:
@@ -235,7 +201,7 @@ def main() -> int:
     for name in chosen.model or [*MODELS, "pings"]:
         code, options = MODELS.get(name, (SLEEPY, {}))
         with tempfile.TemporaryDirectory(prefix="headway-bench-") as folder:
-            server = Server(Path(folder), code, **options)
+            server = Server(Path(folder), code, logged=True, **options)
             try:
                 if name == "pings":
                     bars.append(pings(server.port))
