@@ -184,6 +184,7 @@ class Application:
         max_body_bytes = self._config.options.max_body_bytes
 
         def endpoint(request: Request) -> None:
+            predictor.admit()
             headers = request.headers
             if b"content-encoding" in headers:
                 request.wire_bytes = len(request.body)

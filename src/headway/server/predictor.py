@@ -118,14 +118,20 @@ class Predictor:
         limit = self._timeout_ns if asked_ms is None else min(self._timeout_ns, asked_ms * 1_000_000)
         return now_ns + limit
 
-    def submit(self, ticket: Ticket) -> None:
-        """Queue it. Raises ``Overloaded`` with a computed ``retry_after_s`` when the queue is full."""
+    def admit(self) -> None:
+        """Whether one more may be queued; asked before its body is looked at, so that refusing stays cheap.
+
+        Raises ``Overloaded`` with a computed ``retry_after_s`` when the queue is full.
+        """
         if self.waiting >= self._options.max_queue or (self._admission is not None and self._too_late()):
             raise Overloaded(
                 f"{self.waiting} requests wait already",
                 hint="retry after the given time",
                 details={"retry_after_s": self.retry_after_s()},
             )
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue it, after :meth:`admit`."""
         self.waiting += 1
         ticket.queue = self
         ticket.request.work = ticket
