@@ -68,7 +68,7 @@ class Model:
         return X[:, 0]
 '''
 MODELS: dict[str, tuple[str, dict[str, float]]] = {
-    "forest": (FOREST, {"latency_target_s": 0.025, "max_batch_size": 16}),
+    "forest": (FOREST, {"latency_target_s": 0.020, "max_batch_size": 16}),
     "python": (PYTHON, {"latency_target_s": 0.030}),
 }
 """Code and options. The batches of the forest are short so that the generator can bring twice what it answers."""
