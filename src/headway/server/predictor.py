@@ -216,12 +216,12 @@ class Predictor:
                 continue
             if not batch:
                 key = ticket.inputs.key
-            elif ticket.inputs.key != key or rows + ticket.inputs.rows > limit:
+            elif ticket.inputs.key != key or rows + ticket.rows > limit:
                 passed.append(ticket)
                 continue
             self._leave(ticket)
             batch.append(ticket)
-            rows += ticket.inputs.rows
+            rows += ticket.rows
             if rows >= limit or key is None or not self._model.together:
                 break
         queue.extendleft(reversed(passed))

@@ -26,20 +26,20 @@ SEGMENT_AGE_S: Final = 300.0
 MAX_CLIENTS: Final = 10_000
 """Names of clients that one process tells apart."""
 
-ROUTES: Final = ("", "/predict", "/invocations", "/api/v1.0/predictions", "/api/v0.1/predictions", "/v2/models/infer")
-FORMATS: Final = ("", "rows", "mlflow", "open_inference", "seldon")
-
-_PLACES: Final = {
-    "/predict": (1, 1),
-    "/invocations": (2, 2),
-    "/api/v1.0/predictions": (3, 4),
-    "/api/v0.1/predictions": (4, 4),
-    "/v2/models/infer": (5, 3),
+_FORMAT_OF: Final = {
+    "/predict": "rows",
+    "/invocations": "mlflow",
+    "/api/v1.0/predictions": "seldon",
+    "/api/v0.1/predictions": "seldon",
+    "/v2/models/infer": "open_inference",
 }
-"""Route, by the name that metrics know it by, to its places in ``ROUTES`` and ``FORMATS``."""
+"""By route, as metrics name it."""
+ROUTES: Final = ("", *_FORMAT_OF)
+FORMATS: Final = ("", *dict.fromkeys(_FORMAT_OF.values()))
+
+_PLACES: Final = {route: (ROUTES.index(route), FORMATS.index(form)) for route, form in _FORMAT_OF.items()}
 _NOWHERE: Final = (0, 0)
 _ARM_FLAGS: Final = {name.encode(): place << ARM_SHIFT for place, name in enumerate(ARMS)}
-_NOT_PREDICTED: Final = (0, 0)
 
 
 def writer_of(config: ServerConfig, columns: Sequence[str] | None) -> QueryLogWriter | None:
