@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from headway.domain.query_conditions import FLAGS, TEXTS
@@ -45,12 +46,7 @@ def record_rows(records: Iterable[QueryRecord]) -> list[Row]:
 
 def losses_values(losses: Losses) -> dict[str, int]:
     """A ``LossesView``."""
-    return {
-        "dropped": losses.dropped,
-        "torn": losses.torn,
-        "missing": losses.missing,
-        "clock_steps": losses.clock_steps,
-    }
+    return asdict(losses)
 
 
 def window_values(window: Window, by: Sequence[GroupBy]) -> dict[str, Any]:

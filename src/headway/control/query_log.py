@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from headway.control.query_log_follow import RecordFollower, Told, marks_of
@@ -31,16 +31,6 @@ TELL_S: Final = 60.0
 STOP_S: Final = 10.0
 """How long a step under way may take to end when the keeper is stopped."""
 _NOTHING: Final = Losses()
-
-
-def total(one: Losses, other: Losses) -> Losses:
-    """Both together."""
-    return Losses(
-        dropped=one.dropped + other.dropped,
-        torn=one.torn + other.torn,
-        missing=one.missing + other.missing,
-        clock_steps=one.clock_steps + other.clock_steps,
-    )
 
 
 class QueryLogKeeper:
@@ -120,7 +110,7 @@ class QueryLogKeeper:
         report = await self._log.ingest()
         for model, lost in report.newly_lost.items():
             if lost.any:
-                self._lost[model] = total(self._lost.get(model, _NOTHING), lost)
+                self._lost[model] = self._lost.get(model, _NOTHING) + lost
 
     async def _compact(self) -> None:
         await self._log.compact(int(self._clock.now() * 1e9), self._retention)
@@ -145,13 +135,7 @@ class QueryLogKeeper:
         due = [model for model in sorted(self._lost) if at_once or now - self._told_at.get(model, -TELL_S) >= TELL_S]
         for model in due:
             lost = self._lost[model]
-            data = {
-                "dropped": lost.dropped,
-                "torn": lost.torn,
-                "missing": lost.missing,
-                "clock_steps": lost.clock_steps,
-            }
-            if await self._append(EventType.QUERY_LOG_INCOMPLETE, data, model):
+            if await self._append(EventType.QUERY_LOG_INCOMPLETE, asdict(lost), model):
                 del self._lost[model]
                 self._told_at[model] = now
 

@@ -172,6 +172,15 @@ class Losses:
     clock_steps: int = 0
     """Times that a wall clock was set back by more than 0.1 s: windows around it mix two passes of the same time."""
 
+    def __add__(self, other: Losses) -> Losses:
+        """Both together."""
+        return Losses(
+            dropped=self.dropped + other.dropped,
+            torn=self.torn + other.torn,
+            missing=self.missing + other.missing,
+            clock_steps=self.clock_steps + other.clock_steps,
+        )
+
     @property
     def any(self) -> bool:
         return bool(self.dropped or self.torn or self.missing or self.clock_steps)

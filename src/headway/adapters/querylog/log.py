@@ -24,7 +24,8 @@ import numpy as np
 from headway.adapters.querylog.columns import Columns, from_records
 from headway.adapters.querylog.compaction import Compaction
 from headway.adapters.querylog.gateway_lines import Claims
-from headway.adapters.querylog.losses import add, losses_of
+from headway.adapters.querylog.losses import losses_of
+from headway.adapters.querylog.manifest import NO_MODEL
 from headway.adapters.querylog.questions import (
     FIELDS,
     LIVE,
@@ -42,7 +43,7 @@ from headway.adapters.querylog.questions import (
     windows_sql,
 )
 from headway.adapters.querylog.store import Part, PartStore, in_thread
-from headway.adapters.querylog.tail import MAX_ROWS, NO_MODEL, Tail, View
+from headway.adapters.querylog.tail import MAX_ROWS, Tail, View
 from headway.domain.errors import StorageFailed
 from headway.domain.names import MODEL_NAME
 from headway.domain.query_log import (
@@ -100,13 +101,13 @@ class DuckdbQueryLog:
         """See the port."""
         check(query.where)
 
-        def ask(source: _Source) -> tuple[tuple[Window, ...], bool]:
+        def ask(source: _Source) -> tuple[tuple[Window, ...], bool, View]:
             exact = query.exact if query.exact is not None else source.rows <= self._exact_records
-            return _windows(query, source, sketch=not exact), exact
+            return _windows(query, source, sketch=not exact), exact, source.view
 
         async with self._turns:
-            windows, exact = await self._ask(query.model, query.since_ns, query.until_ns, ask)
-        losses = await self.losses(query.model)
+            windows, exact, view = await self._ask(query.model, query.since_ns, query.until_ns, ask)
+        losses = await self._losses(query.model, view)
         error = 0.0 if exact else RELATIVE_ERROR
         return WindowTable(query=query, windows=windows, exact=exact, relative_error=error, losses=losses)
 
@@ -121,11 +122,14 @@ class DuckdbQueryLog:
 
     async def losses(self, model: str) -> Losses:
         """See the port."""
-        view = await in_thread(lambda: self._tail.view(model, 0, 0))
+        return await self._losses(model, await in_thread(lambda: self._tail.view(model, 0, 0)))
+
+    async def _losses(self, model: str, view: View) -> Losses:
+        """What parts and all that is live say of themselves: a view has every live account, whatever its time."""
         if not _is_model(model):
             return Losses(missing=view.lines_missing if model == NO_MODEL else 0)
         stored = await self._store.accounts(model)
-        return add(losses_of([*stored.accounts, *view.accounts]), Losses(torn=stored.damaged))
+        return losses_of([*stored.accounts, *view.accounts]) + Losses(torn=stored.damaged)
 
     async def compact(self, now_ns: int, retention: Retention) -> CompactionReport:
         """See the port."""
@@ -179,7 +183,7 @@ class _Source:
     def __init__(
         self, view: View, parts: Sequence[Part], since_ns: int, until_ns: int, cursor: duckdb.DuckDBPyConnection
     ) -> None:
-        self._view = view
+        self.view = view
         self.cursor = cursor
         near = [part for part in parts if part.first_ns < until_ns and part.last_ns >= since_ns]
         inside = [part for part in near if since_ns <= part.first_ns and part.last_ns < until_ns]
@@ -189,10 +193,10 @@ class _Source:
 
     def pieces(self) -> list[Columns]:
         """Live records that count; from now on ``files`` leave out records that do not."""
-        pieces = list(self._view.pieces())
-        if not self._view.claims:
+        pieces = list(self.view.pieces())
+        if not self.view.claims:
             return [columns for _, columns in pieces]
-        claims = Claims(self._view.claims)
+        claims = Claims(self.view.claims)
         starts: dict[str, int] = defaultdict(int)
         for source, columns in pieces:
             claims.match(columns, source, starts[source])
@@ -214,7 +218,7 @@ class _Source:
         if not self.files:
             return
         statement = Statement()
-        sql = claimed_sql(self._view.claims, statement, self.files)
+        sql = claimed_sql(self.view.claims, statement, self.files)
         rows = self.cursor.execute(sql, statement.parameters).fetchall()
         found = from_records([_record("", row) for row in rows])
         claims.match(found, _PART)

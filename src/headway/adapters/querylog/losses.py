@@ -39,19 +39,10 @@ def losses_of(accounts: Iterable[Account]) -> Losses:
             missing += max(0, account.start_seq - expected)
         if before is not None and before.last_offset_ns and account.first_offset_ns:
             steps += account.first_offset_ns - before.last_offset_ns < -CLOCK_STEP_NS
-        lost = add(lost, Losses(dropped=account.dropped, torn=account.torn, missing=missing, clock_steps=steps))
+        lost += Losses(dropped=account.dropped, torn=account.torn, missing=missing, clock_steps=steps)
         if before is None or account.next_seq:
             before = account
     return lost
-
-
-def add(one: Losses, other: Losses) -> Losses:
-    return Losses(
-        dropped=one.dropped + other.dropped,
-        torn=one.torn + other.torn,
-        missing=one.missing + other.missing,
-        clock_steps=one.clock_steps + other.clock_steps,
-    )
 
 
 def grown(before: Losses, now: Losses) -> Losses:

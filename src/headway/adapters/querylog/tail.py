@@ -18,8 +18,8 @@ from headway.adapters.querylog.chunks import Chunk, Chunks
 from headway.adapters.querylog.columns import Columns
 from headway.adapters.querylog.gateway_lines import Claim
 from headway.adapters.querylog.gateway_tail import GatewayTail
-from headway.adapters.querylog.losses import account_of, add, grown, losses_of
-from headway.adapters.querylog.manifest import Account
+from headway.adapters.querylog.losses import account_of, grown, losses_of
+from headway.adapters.querylog.manifest import NO_MODEL, Account
 from headway.adapters.querylog.segments import SegmentReader, read_segment, stream_and_number
 from headway.domain.query_log import Losses
 from headway.domain.query_segments import SUFFIX
@@ -29,8 +29,6 @@ MAX_ROWS: Final = 2_000_000
 MAX_ACCOUNTS: Final = 10_000
 """Of segments that are gone, by model."""
 _TRIES: Final = 5
-NO_MODEL: Final = ""
-"""Whose records those of no model are."""
 
 
 class _Segment:
@@ -202,8 +200,8 @@ class Tail:
 
     def _losses(self, name: str, model: _Model) -> Losses:
         """Of all that this process has seen."""
-        lost = add(model.earlier, losses_of(model.accounts.values()))
-        return add(lost, Losses(missing=self._gateway.missing)) if name == NO_MODEL else lost
+        lost = model.earlier + losses_of(model.accounts.values())
+        return lost + Losses(missing=self._gateway.missing) if name == NO_MODEL else lost
 
     @staticmethod
     def _forget(model: _Model) -> None:
@@ -211,5 +209,5 @@ class Tail:
         if len(model.accounts) > MAX_ACCOUNTS:
             here = {(segment.reader.stream, segment.reader.number) for segment in model.segments.values()}
             kept = {key: account for key, account in model.accounts.items() if key in here}
-            model.earlier = add(model.earlier, grown(losses_of(kept.values()), losses_of(model.accounts.values())))
+            model.earlier += grown(losses_of(kept.values()), losses_of(model.accounts.values()))
             model.accounts = kept
