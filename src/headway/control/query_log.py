@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Final
 
-from headway.control.query_log_follow import RecordFollower, Told, marks_of
+from headway.control.query_log_follow import RecordFollower, Told, marks_of, pages
 from headway.domain.errors import HeadwayError, ModelNotFound
 from headway.domain.events import EventType, NewEvent
 from headway.domain.query_cursors import Cursor
@@ -210,15 +210,8 @@ class QueryLogService:
 
     async def pages(self, query: RecordQuery, most: int | None) -> AsyncGenerator[list[QueryRecord], None]:
         """All records of the span, or the first ``most``, ``query.limit`` at a time; raises as :meth:`records`."""
-        left = most
-        while True:
-            size = query.limit if left is None else min(left, query.limit)
-            records = await self.records(replace(query, limit=size))
-            yield records
-            left = None if left is None else left - len(records)
-            if len(records) < size or left == 0:
-                return
-            query = replace(query, after=Cursor.of(records[-1]).place, since_ns=records[-1].ts_ns)
+        async for page in pages(self.records, query, most):
+            yield page
 
     async def losses(self, model: str) -> Losses:
         """Everything known to be missing for ``model``."""

@@ -8,7 +8,7 @@ rare and looked for less often, so that a follower costs little. What of all tha
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -49,6 +49,21 @@ def marks_of(records: Iterable[QueryRecord], asof_ns: int) -> dict[str, int]:
     for record in records:
         lane.mark(record)
     return lane.recent_marks()
+
+
+async def pages(
+    ask: Callable[[RecordQuery], Awaitable[list[QueryRecord]]], query: RecordQuery, most: int | None = None
+) -> AsyncGenerator[list[QueryRecord], None]:
+    """All records of ``query``'s span, or the first ``most``; each page of ``query.limit`` is asked for by itself."""
+    left = most
+    while True:
+        size = query.limit if left is None else min(left, query.limit)
+        page = await ask(replace(query, limit=size))
+        yield page
+        left = None if left is None else left - len(page)
+        if len(page) < size or left == 0:
+            return
+        query = replace(query, after=Cursor.of(page[-1]).place, since_ns=page[-1].ts_ns)
 
 
 class _Lane:
@@ -170,14 +185,6 @@ class RecordFollower:
             limit=PAGE,
         )
 
-    async def _pages(self, query: RecordQuery) -> AsyncGenerator[list[QueryRecord], None]:
-        while True:
-            page = await self._log.records(query)
-            yield page
-            if len(page) < query.limit:
-                return
-            query = replace(query, after=Cursor.of(page[-1]).place, since_ns=page[-1].ts_ns)
-
     async def _past(self, since_ns: int, place: tuple[int, str, int] | None) -> AsyncGenerator[list[Told], None]:
         """What surely had appeared when this began, in the order of arrival; then the rest and what comes.
 
@@ -185,7 +192,7 @@ class RecordFollower:
         and so is left to the looks that follow.
         """
         asof_ns = self._now_ns()
-        async for page in self._pages(replace(self._query(since_ns, asof_ns), after=place)):
+        async for page in pages(self._log.records, replace(self._query(since_ns, asof_ns), after=place)):
             yield [(record, Cursor.of(record)) for record in page if ended_ns(record) < asof_ns - LAG_NS]
         self._begin(asof_ns, place or (since_ns, "", -1))
         async for batch in self._live():
@@ -217,7 +224,7 @@ class RecordFollower:
             self._query(since_ns - SLOW_NS, since_ns - BRISK_NS, brisk),
             self._query(since_ns - BRISK_NS, until_ns if late else until_ns + AHEAD_NS),
         ):
-            found += [one async for page in self._pages(query) for one in page if one.total_ns < SLOW_NS]
+            found += [one async for page in pages(self._log.records, query) for one in page if one.total_ns < SLOW_NS]
         fresh = self._brisk.fresh(found, since_ns, until_ns if late else None)
         told = [self._told(record, self._brisk) for record in fresh]
         self._brisk.asof_ns = until_ns
@@ -227,7 +234,7 @@ class RecordFollower:
         since_ns = self._slow.asof_ns - LAG_NS
         slow = Condition("total_ns", Operator.GE, SLOW_NS)
         query = self._query(since_ns - LONGEST_NS, now_ns + AHEAD_NS, slow)
-        found = [one async for page in self._pages(query) for one in page]
+        found = [one async for page in pages(self._log.records, query) for one in page]
         told = [self._told(record, self._slow) for record in self._slow.fresh(found, since_ns, None)]
         self._slow.asof_ns = now_ns
         return told

@@ -126,9 +126,13 @@ class LatencySketch:
     def _values(self) -> Iterator[tuple[float, int]]:
         """Values that stand for buckets, rising, and how many."""
         yield 0.0, self._zeros
-        middle = 2 / (self.GAMMA + 1)
         for place in sorted(self._counts):
-            yield middle * math.exp(place * self.LOG_GAMMA), self._counts[place]
+            yield self.middle(place), self._counts[place]
+
+    @staticmethod
+    def middle(bucket: int) -> float:
+        """The value that is at most ``RELATIVE_ERROR`` from each of its bucket."""
+        return 2 / (LatencySketch.GAMMA + 1) * math.exp(bucket * LatencySketch.LOG_GAMMA)
 
     # -- as bytes ----------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ values are passed as parameters.
 from __future__ import annotations
 
 # ruff: noqa: S608 - values are parameters; names come from enumerations and from the fields of a record
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -320,8 +319,7 @@ def sketched(buckets: Sequence[int | None] | None, timed: int) -> list[float | N
 
 
 def _middle(bucket: int) -> float:
-    """The value that is at most ``RELATIVE_ERROR`` from each of its bucket."""
-    return 0.0 if bucket == ZERO else (1 - RELATIVE_ERROR) * math.exp(bucket * LOG_GAMMA)
+    return 0.0 if bucket == ZERO else LatencySketch.middle(bucket)
 
 
 def _group_sql(group: GroupBy) -> str:
