@@ -25,9 +25,11 @@ def folder() -> Iterator[Path]:
 def test_finds_and_ends_a_process_that_detached_itself(folder: Path) -> None:
     check = LeakCheck(folder, patience_s=0.0)
     # The shell ends at once; its background process belongs to nobody then, as a replica does.
-    detach = f"exec setsid {sys.executable} -c 'import signal; signal.pause()' >/dev/null 2>&1 &"
+    ready = folder / "ready"  # until it stands, the process may be between two programs and have no environment
+    code = f'import pathlib, signal; pathlib.Path("{ready}").touch(); signal.pause()'
+    detach = f"exec setsid {sys.executable} -c '{code}' >/dev/null 2>&1 &"
     subprocess.run(["bash", "-c", detach], env={**os.environ, **environment(folder)}, check=True)
-    wait_until(lambda: any("signal.pause" in " ".join(p.cmdline()) for p in processes_of(folder)))
+    wait_until(ready.exists)
     left = check.left()
     assert len(left) == 1, left
     assert "signal.pause" in left[0]

@@ -61,6 +61,13 @@ def test_a_backend_has_its_servers_limits_and_checks() -> None:
     assert max(refusals) < next(n for n, line in enumerate(lines) if "wait-for-body" in line)
 
 
+def test_workers_behind_one_address_are_tried_more_often() -> None:
+    shared = replace(IRIS.versions[0], workers=2)
+    table = replace(TABLE, models=(replace(IRIS, versions=(shared, *IRIS.versions[1:])),))
+    assert "retries 6" in section(render_config(table, LISTEN), "backend iris.v1.1500ms.8.1000.shared")
+    assert "retries 6" not in section(render_config(TABLE, LISTEN), "backend iris.v1.1500ms.8.1000")
+
+
 def test_a_tcp_replica_goes_by_host_and_port() -> None:
     assert f"server {server_name(B)} '127.0.0.1:9000' maxconn 8 check" in render_config(TABLE, LISTEN)
 

@@ -8,6 +8,7 @@ where it stands.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,6 +74,23 @@ class Deployment:
     """Grows with every save; a store refuses a save that is based on an older one."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Deployment-level spec fields without a column of their own."""
+
+    @property
+    def scaling(self) -> Mapping[str, Any] | None:
+        """``spec.scaling`` as JSON, defaults filled in, when triggers move the replica counts; else None."""
+        found: Mapping[str, Any] | None = self.extra.get("scaling")
+        return found
+
+    def wished(self, version: str) -> int:
+        """Wished replicas of ``version``: what the autoscaler said last, else ``replicas``."""
+        if self.scaling is None:
+            return self.replicas
+        count: int = self.extra.get("scaled", {}).get(version, self.replicas)
+        return count
+
+    def with_wished(self, version: str, count: int) -> Deployment:
+        """With ``count`` replicas wished of ``version`` alone."""
+        return replace(self, extra={**self.extra, "scaled": {**self.extra.get("scaled", {}), version: count}})
 
     def version(self, name: str) -> Version:
         """The version of that name, or :class:`VersionNotFound`."""

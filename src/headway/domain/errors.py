@@ -303,6 +303,12 @@ class StorageFailed(HeadwayError):
     code, status, exit_code = "storage_failed", 500, 9
 
 
+class SignalLost(HeadwayError):
+    """What replicas are scaled by could not be read; they stay as many as they are."""
+
+    code, status, exit_code = "signal_lost", 502, 9
+
+
 class MissingBinary(HeadwayError):
     """A program Headway needs is not on this machine."""
 

@@ -52,6 +52,10 @@ class VersionRoute:
     """For one request, waiting in the gateway's queue included in it separately (same bound)."""
     max_body_bytes: int = 32 * 1024 * 1024
     """A request that announces a larger body is refused with 413."""
+    hold_s: float = 0.0
+    """How long a request waits for a first replica when none can be reached; 0: it is refused at once with 503."""
+    workers: int = 1
+    """Processes of one replica, behind one address. When one of several dies, the replica lives."""
 
 
 @dataclass(frozen=True, slots=True)

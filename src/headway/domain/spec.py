@@ -12,12 +12,13 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError, model_validator
 
 from headway.domain import replicas
 from headway.domain.quantities import byte_count, millicores, seconds, share
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
+from headway.domain.scaling_spec import Scaling
+from headway.domain.spec_part import Part
 from headway.domain.spec_problems import check_range, check_weights, not_supported, refusal
 from headway.domain.spec_values import (
     BundlePath,
@@ -44,24 +45,11 @@ MOST_BODY = 1024**3
 MOST_PAYLOAD = 1024**2
 
 
-class _Part(BaseModel):
-    """A part of the document: camelCase on the wire, unknown fields refused."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        alias_generator=to_camel,
-        populate_by_name=True,
-        frozen=True,
-        hide_input_in_errors=True,
-    )
-
-
-class Metadata(_Part):
+class Metadata(Part):
     name: ModelName = Field(description="The model's name: its place in URLs.")
 
 
-class Model(_Part):
+class Model(Part):
     path: FolderPath = Field(default=".", description="Folder of the model, relative to this document.")
     entrypoint: EntryPoint | None = Field(
         default=None, description="module:attribute; left out, it is looked for in model.py."
@@ -73,19 +61,19 @@ class Model(_Part):
     )
 
 
-class EnvVar(_Part):
+class EnvVar(Part):
     name: EnvName = Field(description="Name of the variable; names that Headway sets itself are refused.")
     value: EnvValue = Field(description="Its value: a string, so numbers need quotes.")
 
 
-class Resources(_Part):
+class Resources(Part):
     cpu: Millicores | None = Field(
         default=None, description="Processor share a replica is planned with; sizes its thread pools."
     )
     memory: Memory | None = Field(default=None, description="Limit; a replica above it is killed and says so.")
 
 
-class Server(_Part):
+class Server(Part):
     max_batch_size: int = Field(default=64, ge=1, le=65_536, description="Most rows predicted together.")
     max_batch_delay: Duration = Field(default="0s", description="Longest extra wait for a fuller batch.")
     latency_target: Duration | None = Field(
@@ -113,7 +101,7 @@ class Server(_Part):
         return self
 
 
-class Payloads(_Part):
+class Payloads(Part):
     """Requests that are kept whole, with their answers."""
 
     sample: Percent = Field(description="Share of predicted requests: 1% or 0.01.")
@@ -129,17 +117,17 @@ class Payloads(_Part):
         return self
 
 
-class QueryLog(_Part):
+class QueryLog(Part):
     payloads: Payloads | None = Field(default=None, description="Left out, no payload is kept.")
 
 
-class Metrics(_Part):
+class Metrics(Part):
     compat: Literal["seldon"] | None = Field(
         default=None, description="seldon: /metrics also shows the names and labels of Seldon Core."
     )
 
 
-class Probe(_Part):
+class Probe(Part):
     """An HTTP probe with Kubernetes' fields."""
 
     path: ProbePath
@@ -180,25 +168,18 @@ class LivenessProbe(Probe):
     success_threshold: Literal[1] = 1
 
 
-class Probes(_Part):
+class Probes(Part):
     startup: StartupProbe = StartupProbe()
     readiness: ReadinessProbe = ReadinessProbe()
     liveness: LivenessProbe = LivenessProbe()
 
 
-class Scaling(_Part):
-    min_replicas: int = Field(default=1, ge=0, le=1000, description="Replicas of each version in the split.")
-    max_replicas: int | None = Field(
-        default=None, ge=0, le=1000, description="Must equal minReplicas: this release does not scale by itself."
-    )
-
-
-class TrafficArm(_Part):
+class TrafficArm(Part):
     version: VersionName
     weight: int = Field(ge=0, le=WEIGHT_TOTAL, description="Percent; all weights sum to 100.")
 
 
-class Sticky(_Part):
+class Sticky(Part):
     """One of the two: the same value meets the same version."""
 
     header: HeaderName | None = Field(
@@ -215,12 +196,12 @@ class Sticky(_Part):
         return self
 
 
-class Shadow(_Part):
+class Shadow(Part):
     version: VersionName
     percent: int = Field(default=100, ge=1, le=100, description="Share of production requests that is copied.")
 
 
-class VersionSpec(_Part):
+class VersionSpec(Part):
     """The version-level part: what a replica is made of."""
 
     model: Model = Model()
@@ -299,7 +280,7 @@ class Spec(VersionSpec):
     shadow: Shadow | None = None
 
 
-class ModelDeployment(_Part):
+class ModelDeployment(Part):
     """What a user wants of a model."""
 
     api_version: Literal["headway.dev/v1alpha1"] = "headway.dev/v1alpha1"

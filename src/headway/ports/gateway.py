@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,13 @@ class Gateway(Protocol):
 
     async def drained(self, replica_ids: Collection[str]) -> frozenset[str]:
         """Those of ``replica_ids`` to which no request is, or can any longer be, on its way."""
+        ...
+
+    def held(self) -> Mapping[tuple[str, str], int]:
+        """How many requests wait for a first replica now, by (model, version); those with none are left out.
+
+        A request is held when its version's route says so (``VersionRoute.hold_s``) and no replica can be reached.
+        """
         ...
 
     def status(self) -> GatewayStatus:

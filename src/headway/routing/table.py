@@ -70,4 +70,5 @@ def _version_route(version: Version, endpoints: Sequence[Endpoint]) -> VersionRo
         max_concurrency=int(options.get("max_queue", defaults.max_concurrency)),
         timeout_s=float(options.get("timeout_s", defaults.timeout_s)),
         max_body_bytes=int(options.get("max_body_bytes", defaults.max_body_bytes)),
+        workers=int(options.get("workers", defaults.workers)),
     )

@@ -32,8 +32,9 @@ log = logging.getLogger("headway.server")
 
 QUICK_S: Final = 10.0
 """A worker that served for less has died quickly."""
-GIVE_UP_AFTER: Final = 3
-"""Quick deaths in a row, of every worker, after which there is no use in going on."""
+GIVE_UP_AFTER: Final = 5
+"""Quick deaths in a row, of every worker, after which there is no use in going on. One request that kills whoever
+takes it is sent to seven of them by the gateway."""
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 BEATS_EVERY_S: Final = 2.0

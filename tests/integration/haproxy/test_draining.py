@@ -38,7 +38,8 @@ async def test_a_request_in_flight_is_waited_for(gateway: HaproxyGateway, home: 
             assert await gateway.drained(["a"]) == frozenset()
         a.let_go()
         assert (await call).replica == "a"
-        assert await gateway.drained(["a", "unheard-of"]) == {"a", "unheard-of"}
+        assert "unheard-of" in await gateway.drained(["a", "unheard-of"])
+        await until_drained(gateway, "a")  # the answer arrives a moment before the gateway has counted it
 
 
 async def test_a_replica_in_the_table_is_never_drained(gateway: HaproxyGateway, home: Path) -> None:

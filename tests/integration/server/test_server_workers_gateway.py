@@ -29,7 +29,7 @@ async def gateway(scratch: Path, port: int) -> AsyncIterator[str]:
         pytest.skip("HAProxy was not found")
     made = HaproxyGateway(home=scratch / "home", host="127.0.0.1", port=port)
     await made.start()
-    version = VersionRoute("v1", (Endpoint("iris-v1-bcdfg", f"unix:{scratch}/s"),))
+    version = VersionRoute("v1", (Endpoint("iris-v1-bcdfg", f"unix:{scratch}/s"),), workers=2)
     await made.apply(RoutingTable((ModelRoute("iris", (Arm("v1", 100),), (version,)),)))
     try:
         yield f"http://127.0.0.1:{port}/models/iris/predict"

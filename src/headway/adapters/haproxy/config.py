@@ -36,6 +36,9 @@ RETRIES = 3
 """The first retry carries a request over a replica that dies: it avoids the server that failed. More of them help
 little when several die in the same instant, since a connection refused by a Unix socket is tried again before
 anybody can mark the server down; and a request that kills whoever takes it kills one replica more for each."""
+WORKER_RETRIES = 6
+"""Where several workers share an address: a retry may take one of the idle connections to the one that is just dying,
+for the kernel closes them one after the other."""
 SPARES = 4
 """Backends for the versions to come: the next versions of a known model with the same limits need no reload."""
 CHECK_INTERVAL_MS = 5_000
@@ -141,10 +144,7 @@ def spares(model: ModelRoute) -> tuple[VersionRoute, ...]:
         return ()
     newest = max(model.versions, key=lambda v: version_number(v.version))
     first = version_number(newest.version) + 1
-    return tuple(
-        VersionRoute(version_name(n), (), newest.max_concurrency, newest.timeout_s, newest.max_body_bytes)
-        for n in range(first, first + SPARES)
-    )
+    return tuple(replace(newest, version=version_name(n), endpoints=()) for n in range(first, first + SPARES))
 
 
 def server_options(version: VersionRoute, *, retries: bool) -> str:
@@ -249,6 +249,7 @@ def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
         f"backend {name}",
         [
             "balance leastconn",
+            *([f"retries {WORKER_RETRIES}"] if listen.retries and version.workers > 1 else []),
             f"timeout server {_ms(version.timeout_s + SLACK_S)}",
             f"timeout queue {_ms(version.timeout_s)}",
             # A model that keeps its interpreter busy answers checks late: lateness alone is no death.

@@ -21,7 +21,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from headway.adapters.haproxy import process as processes
@@ -105,6 +105,10 @@ class HaproxyGateway:
     def internal_address(self) -> str:
         """``unix:/path`` of the listener for this user's own processes; it asks for no token."""
         return f"unix:{self._places.internal_socket}"
+
+    def held(self) -> Mapping[tuple[str, str], int]:
+        """See the port."""
+        return {}
 
     def status(self) -> GatewayStatus:
         process = self._process

@@ -54,7 +54,7 @@ def backend_name(model: str, route: VersionRoute) -> str:
     So a backend of that name is the right one, whoever has put it into the running configuration.
     """
     limits = f"{round(route.timeout_s * 1000)}ms.{max(1, route.max_concurrency)}.{route.max_body_bytes}"
-    return f"{model}.{route.version}.{limits}"
+    return f"{model}.{route.version}.{limits}{'.shared' if route.workers > 1 else ''}"
 
 
 def server_name(endpoint: Endpoint) -> str:

@@ -7,7 +7,7 @@ it, as HAProxy outlives the control plane.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from headway.domain.errors import GatewayFailed
@@ -76,6 +76,10 @@ class MemoryGateway:
 
     async def drained(self, replica_ids: Collection[str]) -> frozenset[str]:
         return frozenset(replica_ids) - self.proxy.replicas() - self.proxy.busy
+
+    def held(self) -> Mapping[tuple[str, str], int]:
+        """See the port."""
+        return {}
 
     def status(self) -> GatewayStatus:
         running = self._started and self.proxy.pid is not None
