@@ -120,8 +120,8 @@ class QueryLogWriter:
         now_ns = perf_counter_ns()
         ticket = request.work
         queued_ns, rows = (0, 0) if ticket is None else (ticket.queued_ns, ticket.rows)
-        headers = request.headers
-        client = headers.get(b"x-headway-client")
+        arm = request.headers.get(b"x-headway-arm")
+        client = None if arm is None else request.headers.get(b"x-headway-client")
         row = ROW.pack(
             request.received_ns,
             queued_ns,
@@ -133,7 +133,7 @@ class QueryLogWriter:
             rows,
             0,
             status,
-            flags | _ARM_FLAGS.get(headers.get(b"x-headway-arm", b""), 0),
+            flags if arm is None else flags | _ARM_FLAGS.get(arm, 0),
             *_PLACES.get(request.route, _NOWHERE),
             0 if client is None else self._client(client, now_ns),
             request.request_id,
@@ -151,11 +151,16 @@ class QueryLogWriter:
         pack, places, arms, clients = ROW.pack, _PLACES, _ARM_FLAGS, self._clients
         rows = []
         long = False
+        last: str | None = None
         for ticket, response, status in zip(tickets, responses, statuses, strict=True):
             request = ticket.request
-            headers, request_id = request.headers, request.request_id
-            route, form = places.get(request.route, _NOWHERE)
-            arm, client = headers.get(b"x-headway-arm"), headers.get(b"x-headway-client")
+            request_id = request.request_id
+            if request.route is not last:
+                last = request.route
+                route, form = places.get(last, _NOWHERE)
+            arm = request.headers.get(b"x-headway-arm")
+            # Both headers are the gateway's, which always names the arm.
+            client = None if arm is None else request.headers.get(b"x-headway-client")
             rows.append(
                 pack(
                     request.received_ns,

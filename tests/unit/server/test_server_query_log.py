@@ -244,7 +244,7 @@ def test_segments_follow_one_another_and_are_closed(tmp_path: Path) -> None:
         with logged(tmp_path, segment_bytes=2000) as log:
             bench = Bench(fast, query_log=log.writer)
             for _ in range(40):
-                await bench.predict([[1.0]], x_headway_client="shop")
+                await bench.predict([[1.0]], x_headway_arm="split", x_headway_client="shop")
         assert len(log.files()) > 2
         assert all(blocks(path)[-1].kind is Kind.CLOSED for path in log.files())
         assert [blocks(path)[0].value["segment"] for path in log.files()] == list(range(len(log.files())))
@@ -365,9 +365,9 @@ def test_a_client_whose_name_was_lost_with_its_block_has_it_in_the_next_segment(
         with logged(tmp_path) as log:
             bench = Bench(fast, query_log=log.writer)
             disk.room = 0
-            await bench.predict([[1.0]], x_headway_client="shop")
+            await bench.predict([[1.0]], x_headway_arm="split", x_headway_client="shop")
             disk.room = 10**9
-            await bench.predict([[1.0]], x_headway_client="shop")
+            await bench.predict([[1.0]], x_headway_arm="split", x_headway_client="shop")
             assert [row["client"] for row in log.rows()] == ["shop"]
 
     run(main)
