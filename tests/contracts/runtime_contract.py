@@ -170,6 +170,25 @@ class RuntimeContract:
             assert two.ready
         assert control.phases(ONE) == [_P.STARTING, _P.READY, _P.STOPPING, _P.STOPPED]
 
+    async def test_a_version_that_is_kept_warm_runs_only_when_it_is_asked_for(self, machine: Machine) -> None:
+        spec = replace(machine.spec(ONE), warm=True)
+        async with ControlPlane(machine.runtime()) as control:
+            await control.runtime.apply([], warm=[spec])
+            assert control.runtime.observe() == ()
+            await control.runtime.apply([spec], warm=[spec])
+            await control.until(_P.READY)
+            await control.runtime.apply([], warm=[spec])
+            await control.until(None)
+            await control.runtime.apply([spec])  # warm by its own word
+            await control.until(_P.READY)
+            await control.runtime.apply([replace(spec, warm=False)])
+            status = control.status()
+            assert status is not None
+            assert status.ready
+        life = [_P.STARTING, _P.READY, _P.STOPPING, _P.STOPPED]
+        assert control.phases() == [*life, *life]
+        check_chain(control.seen)
+
     async def test_asked_for_again_while_it_stops_it_comes_back(self, machine: Machine) -> None:
         async with ControlPlane(machine.runtime()) as control:
             await control.apply_ready(machine.spec(ONE))

@@ -58,6 +58,8 @@ class ReplicaSpec:
     memory_bytes: int | None = None
     termination_grace_s: float = 30.0
     """From SIGTERM to SIGKILL."""
+    warm: bool = field(default=False, compare=False)
+    """Start it from a process that has loaded the version already, where the runtime can."""
 
     @property
     def workers(self) -> int:

@@ -23,8 +23,13 @@ class Runtime(Protocol):
         """Stop supervising; with ``stop_replicas`` also stop every replica (gracefully, then by force)."""
         ...
 
-    async def apply(self, desired: Sequence[ReplicaSpec]) -> None:
-        """The whole desired state. New replicas are started, absent ones stopped gracefully; returns at once."""
+    async def apply(self, desired: Sequence[ReplicaSpec], warm: Sequence[ReplicaSpec] = ()) -> None:
+        """The whole desired state. New replicas are started, absent ones stopped gracefully; returns at once.
+
+        ``warm`` are examples of replicas that are to start fast whenever they are asked for, also while none runs:
+        one for each version (their names do not matter). The same goes for the versions of ``desired`` replicas that
+        say ``warm``. A runtime that cannot, or a version that does not let it, starts them as any other.
+        """
         ...
 
     def observe(self) -> tuple[ReplicaStatus, ...]:

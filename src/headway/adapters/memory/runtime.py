@@ -28,6 +28,8 @@ class Script:
 
     ready_after_s: float | None = 0.0
     """From the start of the process; None: it never becomes ready."""
+    warm_ready_after_s: float | None = None
+    """The same for a version that is kept warm; None: no faster."""
     failure: Failure | None = None
     """Its starts end with this instead, after ``ready_after_s``."""
     failing_starts: int | None = None
@@ -45,6 +47,8 @@ class MemoryReplica:
     phase: ReplicaPhase = _P.STARTING
     since: float = 0.0
     """When it came into its phase, on the monotonic clock."""
+    ready_after_s: float | None = None
+    """Of its present process: as the script says."""
     pid: int | None = None
     starts: int = 0
     crashes: int = 0
@@ -89,6 +93,8 @@ class MemoryMachine:
         self._scripts: dict[tuple[str | None, str | None], Script] = {}
         self._pids = itertools.count(1000)
         self._watchers: set[asyncio.Event] = set()
+        self.warm: frozenset[tuple[str, str]] = frozenset()
+        """Models and versions whose replicas start after ``Script.warm_ready_after_s``."""
 
     def script(self, script: Script, *, model: str | None = None, version: str | None = None) -> None:
         """How replicas created from now on behave; the most closely named script holds."""
@@ -194,10 +200,12 @@ class MemoryRuntime:
             self._ended = True
             self._news.set()
 
-    async def apply(self, desired: Sequence[ReplicaSpec]) -> None:
+    async def apply(self, desired: Sequence[ReplicaSpec], warm: Sequence[ReplicaSpec] = ()) -> None:
         """See the port. Raises :class:`HeadwayError` before ``start`` and for a replica with a changed spec."""
         if not self._running:
             raise HeadwayError("the memory runtime is not started")
+        kept = [*warm, *(spec for spec in desired if spec.warm)]
+        self.machine.warm = frozenset((spec.model, spec.version) for spec in kept)
         self._desired = {spec.replica_id: spec for spec in desired}
         faults = [] if len(self._desired) == len(desired) else ["a replica is asked for twice"]
         for spec in desired:
@@ -323,12 +331,17 @@ class MemoryRuntime:
         replica.starts += 1
         replica.started_at = self._clock.now()
         replica.since = self._clock.monotonic()
+        warm = (replica.spec.model, replica.spec.version) in self.machine.warm
+        script = replica.script
+        faster = warm and script.warm_ready_after_s is not None
+        replica.ready_after_s = script.warm_ready_after_s if faster else script.ready_after_s
 
     def _start(self, replica: MemoryReplica, *, adopted: bool) -> float | None:
         script, now = replica.script, self._clock.monotonic()
-        if script.ready_after_s is None:
+        ready_after_s = replica.ready_after_s
+        if ready_after_s is None:
             return None
-        left = replica.since + script.ready_after_s - now
+        left = replica.since + ready_after_s - now
         if left > 0:
             return left
         if script.failure is not None and (script.failing_starts is None or replica.starts <= script.failing_starts):
