@@ -1,14 +1,15 @@
 """What the query log costs, and whether a million requests leave memory flat.
 
 Two model servers with the same scikit-learn model, one with the query log and one without, are pinned to one core
-and driven in turns by wrk on the other, 64 connections. Each pair of neighbouring rounds gives a ratio; the median of
+and driven in turns by wrk on the other, 64 connections; short turns, so that a machine whose speed drifts is the same
+one within a pair. Each pair of neighbouring rounds gives a ratio; the median of
 them must be at least 0.97. Beside it stands the processor time per request without the log over that with it, which
 a neighbour on the same machine disturbs less: on a core of its own the two are the same. Then the one with the log takes the rest of a million requests: its resident memory
 at the end must be at most 1.05 times that after 100,000.
 
 Exit 0 when both hold, 1 otherwise, 2 without wrk.
 
-    python benchmarks/query_log_cost.py [--pairs 15] [--seconds 2] [--requests 1000000]
+    python benchmarks/query_log_cost.py [--pairs 80] [--seconds 0.5] [--requests 1000000]
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def drive(wrk: str, script: Path, port: int, seconds: float) -> tuple[float, int
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--pairs", type=int, default=80)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--requests", type=int, default=1_000_000)
     chosen = parser.parse_args()
     wrk = shutil.which("wrk")

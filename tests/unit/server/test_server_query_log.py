@@ -219,7 +219,8 @@ def test_long_request_ids_and_many_clients_stay_whole(tmp_path: Path) -> None:
             bench = Bench(fast, query_log=log.writer)
             ids = ["a" * 128, "b" * 36, "c" * 37, "short"]
             for place, request_id in enumerate(ids):
-                await bench.predict([[1.0]], x_request_id=request_id, x_headway_client=f"client-{place % 2}")
+                via = {"x_headway_arm": "split", "x_headway_client": f"client-{place % 2}"}
+                await bench.predict([[1.0]], x_request_id=request_id, **via)
             await bench.ask(b"", "/nothing", "POST", x_request_id="d" * 100)
             found = log.rows()
             assert [row["request_id"] for row in found] == [*ids, "d" * 100]
