@@ -1,25 +1,70 @@
 """``spec.scaling``: how many replicas, and by which signals that number moves.
 
 Field names, defaults and meaning are those of Kubernetes' HorizontalPodAutoscaler (``autoscaling/v2``) and of KEDA's
-scalers where these have them; what differs is said in the field's description.
+scalers where these have them; what differs is said in the field's description. What a field has to keep by itself
+stands here; what several have to keep together in :mod:`headway.domain.scaling_rules`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
+from headway.domain.quantities import seconds
+from headway.domain.scaling_values import (
+    Address,
+    AmqpOrHttpUri,
+    Cron,
+    EnvRef,
+    HttpUri,
+    PostgresqlUri,
+    TimeZone,
+    TriggerName,
+)
 from headway.domain.spec_part import Part
 from headway.domain.spec_values import Duration, EntryPoint, Memory, Percent
 
 Count = Annotated[int, Field(ge=0, le=1000)]
 Positive = Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=1e15, allow_inf_nan=False)]
-TriggerName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
-EnvRef = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-"""Name of an environment variable of the control plane: secrets stay out of documents."""
+
+
+def _between(least: str, most: str) -> AfterValidator:
+    def run(text: str) -> str:
+        if not seconds(least) <= seconds(text) <= seconds(most):
+            raise ValueError(f"must be at least {least} and at most {most}")
+        return text
+
+    return AfterValidator(run)
+
+
+Window = Annotated[Duration, _between("1s", "1h")]
+PanicWindow = Annotated[Duration, _between("0s", "1h")]
+Every = Annotated[Duration, _between("1s", "1h")]
+Pause = Annotated[Duration, _between("0s", "24h")]
+Span = Annotated[Duration, _between("1s", "24h")]
+Latency = Annotated[Duration, _between("1ms", "1h")]
+AnswerTime = Annotated[Duration, _between("10ms", "30s")]
+
+
+def _between(least: str, most: str) -> AfterValidator:
+    def run(text: str) -> str:
+        if not seconds(least) <= seconds(text) <= seconds(most):
+            raise ValueError(f"must be at least {least} and at most {most}")
+        return text
+
+    return AfterValidator(run)
+
+
+Window = Annotated[Duration, _between("1s", "1h")]
+PanicWindow = Annotated[Duration, _between("0s", "1h")]
+Every = Annotated[Duration, _between("1s", "1h")]
+Pause = Annotated[Duration, _between("0s", "24h")]
+Span = Annotated[Duration, _between("1s", "24h")]
+Latency = Annotated[Duration, _between("1ms", "1h")]
+AnswerTime = Annotated[Duration, _between("10ms", "30s")]
 
 
 class Rule(Part):
@@ -59,7 +104,7 @@ class UtilizationTrigger(_Named):
 
     type: Literal["cpu", "memory"]
     target: Percent = Field(description="80%: of resources.cpu (left out: a core per worker) or resources.memory.")
-    window: Duration = Field(default="15s", description="Use is averaged over this time.")
+    window: Window = Field(default="15s", description="Use is averaged over this time.")
 
 
 class LoadTrigger(_Named):
@@ -67,8 +112,8 @@ class LoadTrigger(_Named):
 
     type: Literal["concurrency", "rps"]
     target: Positive = Field(description="Per replica.")
-    window: Duration = Field(default="60s", description="Load is averaged over this time (the stable window).")
-    panic_window: Duration = Field(default="6s", description="The short window that notices bursts; 0s: no panic.")
+    window: Window = Field(default="1m", description="Load is averaged over this time (the stable window).")
+    panic_window: PanicWindow = Field(default="6s", description="The short window that notices bursts; 0s: no panic.")
     panic_threshold: float = Field(
         default=2.0, ge=1.1, le=100, description="How many times the ready replicas a burst must ask for."
     )
@@ -77,15 +122,15 @@ class LoadTrigger(_Named):
 class LatencyTrigger(_Named):
     type: Literal["latency"]
     quantile: Literal["average", "p50", "p75", "p95", "p99"] = Field(default="p95", description="Of each window.")
-    threshold: Duration = Field(description="Above it replicas are added.")
-    window: Duration = Field(default="1m", description="Length of one window of the query log.")
-    span: Duration | None = Field(default=None, description="How far back windows count; left out, one window.")
+    threshold: Latency = Field(description="Above it replicas are added.")
+    window: Window = Field(default="1m", description="Length of one window of the query log.")
+    span: Span | None = Field(default=None, description="How far back windows count; left out, one window.")
     pick: Literal["max", "latest"] = Field(default="max", description="Which of the span's windows counts.")
-    every: Duration = Field(default="15s", description="Between evaluations.")
+    every: Every = Field(default="15s", description="Between evaluations.")
     step: int = Field(default=1, ge=1, le=100, description="Replicas added at a time, and taken back.")
-    cooldown: Duration = Field(default="1m", description="From any change of the replicas until the next step.")
+    cooldown: Pause = Field(default="1m", description="From any change of the replicas until the next step.")
     down_threshold: Percent = Field(default="50%", description="Of the threshold: below it latency is well below.")
-    down_after: Duration = Field(default="5m", description="How long it must be well below before a step down.")
+    down_after: Pause = Field(default="5m", description="How long it must be well below before a step down.")
     min_queue_share: float = Field(
         default=0.2, ge=0, le=1, description="Least share of latency spent waiting: below it replicas would not help."
     )
@@ -93,13 +138,13 @@ class LatencyTrigger(_Named):
 
 
 class _External(_Named):
-    polling_interval: Duration = Field(default="15s", description="Between questions.")
-    timeout: Duration = Field(default="3s", description="For one answer.")
+    polling_interval: Every = Field(default="15s", description="Between questions.")
+    timeout: AnswerTime = Field(default="3s", description="For one answer.")
 
 
 class PrometheusTrigger(_External):
     type: Literal["prometheus"]
-    server_address: Text = Field(description="http://host:9090, a path prefix included.")
+    server_address: HttpUri = Field(description="http://host:9090, a path prefix included.")
     query: Text = Field(description="PromQL with one number as its result.")
     threshold: Positive
     activation_threshold: NotNegative = 0.0
@@ -112,7 +157,9 @@ class PrometheusTrigger(_External):
 
 class RabbitmqTrigger(_External):
     type: Literal["rabbitmq"]
-    host: Text | None = Field(default=None, description="amqp:// or http:// (management) URI, a virtual host in it.")
+    host: AmqpOrHttpUri | None = Field(
+        default=None, description="amqp:// or http:// (management) URI, a virtual host in it."
+    )
     host_from_env: EnvRef | None = None
     queue_name: Text
     mode: Literal["QueueLength", "MessageRate"] = Field(default="QueueLength", description="MessageRate needs http.")
@@ -123,7 +170,7 @@ class RabbitmqTrigger(_External):
 
 class RedisTrigger(_External):
     type: Literal["redis"]
-    address: Text | None = Field(default=None, description="host:port.")
+    address: Address | None = Field(default=None, description="host:port.")
     address_from_env: EnvRef | None = None
     username_from_env: EnvRef | None = None
     password_from_env: EnvRef | None = None
@@ -139,7 +186,7 @@ class RedisTrigger(_External):
 
 class PostgresqlTrigger(_External):
     type: Literal["postgresql"]
-    connection: Text | None = Field(default=None, description="postgresql://user@host:5432/database")
+    connection: PostgresqlUri | None = Field(default=None, description="postgresql://user@host:5432/database")
     connection_from_env: EnvRef | None = None
     query: Text = Field(description="One row with one number.")
     target_query_value: Positive
@@ -148,10 +195,10 @@ class PostgresqlTrigger(_External):
 
 class CronTrigger(_Named):
     type: Literal["cron"]
-    timezone: Text = "UTC"
-    start: Text = Field(description="Cron expression: from when.")
-    end: Text = Field(description="Cron expression: until when.")
-    desired_replicas: Count
+    timezone: TimeZone = "UTC"
+    start: Cron = Field(description="Cron expression: from when.")
+    end: Cron = Field(description="Cron expression: until when.")
+    desired_replicas: int = Field(ge=1, le=1000)
 
 
 class PythonTrigger(_Named):
@@ -159,8 +206,8 @@ class PythonTrigger(_Named):
 
     type: Literal["python"]
     entrypoint: EntryPoint = Field(default="scaling:decide", description="module:function in the bundle.")
-    every: Duration = Field(default="15s", description="Between calls.")
-    timeout: Duration = Field(default="1s", description="For one call; then its process is killed.")
+    every: Every = Field(default="15s", description="Between calls.")
+    timeout: AnswerTime = Field(default="1s", description="For one call; then its process is killed.")
     memory: Memory = Field(default="256Mi", description="Limit of its process.")
 
 
@@ -178,20 +225,12 @@ class Scaling(Part):
     )
     triggers: list[TriggerSpec] = Field(default=[], max_length=20, description="The largest wish of them wins.")
     behavior: Behavior = Behavior()
-    cooldown_period: Duration = Field(default="5m", description="Without an active trigger, until the last one goes.")
+    cooldown_period: Pause = Field(default="5m", description="Without an active trigger, until the last one goes.")
     fallback: Fallback | None = None
     shadow: bool = Field(default=False, description="true: decisions are recorded and not carried out.")
     warm_start: bool = Field(
         default=True, description="Keep a process that has loaded the model, to fork replicas from; false: spawn each."
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Scaling:
-        names = [trigger.name or trigger.type for trigger in self.triggers]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"two triggers are called {twice}; give one of them another name")
-        return self
 
     @property
     def elastic(self) -> bool:

@@ -17,9 +17,10 @@ from pydantic import Field, ValidationError, model_validator
 from headway.domain import replicas
 from headway.domain.quantities import byte_count, millicores, seconds, share
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
+from headway.domain.scaling_rules import check_scaling
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec_part import Part
-from headway.domain.spec_problems import check_range, check_weights, not_supported, refusal
+from headway.domain.spec_problems import check_weights, not_supported, refusal
 from headway.domain.spec_values import (
     BundlePath,
     Bytes,
@@ -304,9 +305,22 @@ def parse(data: object) -> ModelDeployment:
         doc = ModelDeployment.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:
         raise refusal(error, ModelDeployment) from None
-    check_range(doc.spec.scaling.min_replicas, doc.spec.scaling.max_replicas)
+    check_scaling(doc.spec.scaling, memory=doc.spec.resources.memory is not None)
     arms(doc)
     return doc
+
+
+def parse_scaling(data: object) -> Scaling:
+    """``spec.scaling`` alone, with the words and places of :func:`parse`. Whether replicas have the memory limit that
+    a memory trigger needs is left to whoever knows the versions."""
+    whole = {"metadata": {"name": "any"}, "spec": {"scaling": data}}
+    not_supported(whole)
+    try:
+        scaling = ModelDeployment.model_validate(whole, by_alias=True, by_name=False).spec.scaling
+    except ValidationError as error:
+        raise refusal(error, ModelDeployment) from None
+    check_scaling(scaling)
+    return scaling
 
 
 def default_document(name: str) -> ModelDeployment:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import get_args
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,40 +25,26 @@ _WORDS = {
     "dict_type": "must be a mapping",
     "invalid_key": "field names must be strings",
 }
-_LATER = {
-    ("scaling", "triggers"): "autoscaling triggers",
-    ("scaling", "behavior"): "autoscaling behaviour",
-    ("jobs",): "jobs",
-}
+_TAGLESS = "union_tag_not_found"
+_UNKNOWN_TAG = "union_tag_invalid"
 
 
 def not_supported(data: object) -> None:
-    """Raise :class:`Unsupported` for fields that later releases will know, rather than call them unknown."""
+    """Raise :class:`Unsupported` for what later releases will know, rather than call it unknown."""
     spec = data.get("spec") if isinstance(data, dict) else None
     if not isinstance(spec, dict):
         return
-    for path, what in _LATER.items():
-        within: object = spec
-        for key in path[:-1]:
-            within = within.get(key) if isinstance(within, dict) else None
-        if isinstance(within, dict) and path[-1] in within:
+    if "jobs" in spec:
+        raise Unsupported("jobs are not supported yet", where="spec.jobs", hint="leave the field out for now")
+    scaling = spec.get("scaling")
+    triggers = scaling.get("triggers") if isinstance(scaling, dict) else None
+    for position, trigger in enumerate(triggers if isinstance(triggers, list) else ()):
+        if isinstance(trigger, dict) and trigger.get("type") == "jobs":
             raise Unsupported(
-                f"{what} are not supported yet", where="spec." + ".".join(path), hint="leave the field out for now"
+                "the jobs trigger is not supported yet",
+                where=f"spec.scaling.triggers[{position}].type",
+                hint="leave the trigger out for now",
             )
-
-
-def check_range(least: int, most: int | None) -> None:
-    """Raise :class:`Unsupported` for a range of replicas, :class:`InvalidSpec` for one that is none."""
-    if most is None or most == least:
-        return
-    where = "spec.scaling.maxReplicas"
-    if most < least:
-        raise InvalidSpec(f"must not be below minReplicas ({least})", where=where)
-    raise Unsupported(
-        "a range of replicas is not supported yet",
-        where=where,
-        hint=f"set it to minReplicas ({least}) or leave it out",
-    )
 
 
 def check_weights(split: Sequence[tuple[str, int]]) -> None:
@@ -76,9 +63,15 @@ def refusal(error: ValidationError, root: type[BaseModel]) -> InvalidSpec:
     """One :class:`InvalidSpec` for everything pydantic found, the first problem in front."""
     problems: list[tuple[str, str]] = []
     for item in error.errors(include_url=False, include_input=False)[:MOST_PROBLEMS]:
-        path = _dotted(item["loc"])
+        # One walk through the types finds out which parts of the place are tags, not fields, and what is known there.
+        loc, holder = _walk(root, item["loc"])
+        path = _dotted(loc)
         if item["type"] == "extra_forbidden":
-            problems.append((path, f"unknown field; {_nearest(root, item['loc'])}"))
+            problems.append((path, f"unknown field; {_nearest(str(loc[-1]), _fields(holder))}"))
+        elif item["type"] == _TAGLESS:
+            problems.append((f"{path}.type", "this field is required"))
+        elif item["type"] == _UNKNOWN_TAG:
+            problems.append((f"{path}.type", _unknown_type(item["ctx"])))
         else:
             problems.append((path, _WORDS.get(item["type"]) or _plain(item["msg"])))
     where, message = problems[0]
@@ -100,29 +93,51 @@ def _dotted(loc: Sequence[int | str]) -> str:
     return text.lstrip(".") or "document"
 
 
-def _nearest(root: type[BaseModel], loc: Sequence[int | str]) -> str:
-    known = _fields_at(root, loc[:-1])
-    close = difflib.get_close_matches(str(loc[-1])[:100], known, n=1, cutoff=0.5)
+def _nearest(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.5)
     return f"did you mean {close[0]}?" if close else f"known fields: {', '.join(known)}"
 
 
-def _fields_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+def _unknown_type(context: Mapping[str, Any]) -> str:
+    known = re.findall(r"'([^']*)'", context["expected_tags"])
+    tag = str(context["tag"])[:40]
+    close = difflib.get_close_matches(tag, known, n=1, cutoff=0.6)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"unknown type {tag!r}; {meant}known types: {', '.join(known)}"
+
+
+def _fields(model: type[BaseModel] | None) -> list[str]:
+    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _walk(root: type[BaseModel], loc: Sequence[int | str]) -> tuple[list[int | str], type[BaseModel] | None]:
+    """``loc`` without the tags of unions in it, and the model that holds its last part."""
+    place: list[int | str] = []
+    holder: type[BaseModel] | None = root
+    models: list[type[BaseModel]] = [root]
     for part in loc:
         if isinstance(part, int):
+            place.append(part)
             continue
-        field = next(f for name, f in model.model_fields.items() if part in (f.alias, name))
-        inner = _model_in(field.annotation)
-        if inner is None:
-            return []
-        model = inner
-    return [field.alias or name for name, field in model.model_fields.items()]
+        tagged = [model for model in models if len(models) > 1 and part in _tags(model)]
+        if tagged:
+            models = tagged
+            continue
+        place.append(part)
+        holder = models[0] if models else None
+        field = (
+            next((f for name, f in holder.model_fields.items() if part in (f.alias, name)), None) if holder else None
+        )
+        models = _models_in(field.annotation) if field is not None else []
+    return place, holder
 
 
-def _model_in(annotation: object) -> type[BaseModel] | None:
+def _tags(model: type[BaseModel]) -> tuple[object, ...]:
+    field = model.model_fields.get("type")
+    return get_args(field.annotation) if field is not None else ()
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in get_args(annotation):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
+        return [annotation]
+    return [model for argument in get_args(annotation) for model in _models_in(argument)]
