@@ -15,7 +15,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from headway.adapters.local.environments import UvEnvironments
 from headway.adapters.querylog import DuckdbQueryLog, PartStore
 from headway.adapters.querylog.payloads import FilePayloadLog
 from headway.adapters.querylog.table_writer import DuckdbTableWriter
+from headway.adapters.signals import PostgresqlSource, PrometheusSource, RabbitmqSource, RedisSource
 from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
@@ -48,6 +49,7 @@ from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
 from headway.domain.query_log import Retention
 from headway.domain.tokens import Scope
 from headway.home import admin_token, control_file, home_lock
+from headway.ports.metric_source import MetricSource
 from headway.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,16 @@ def query_log_of(settings: Settings) -> DuckdbQueryLog:
     if place is not None and place.startswith("s3://"):
         return DuckdbQueryLog(root, PartStore.object_storage(place, root / "cache"))
     return DuckdbQueryLog(root, PartStore.directory(Path(place).expanduser() if place else root / "records"))
+
+
+def metric_sources(env: Mapping[str, str]) -> dict[str, MetricSource]:
+    """By type of trigger, what it is read with; ``env`` holds the variables that triggers name."""
+    return {
+        "prometheus": PrometheusSource(env),
+        "rabbitmq": RabbitmqSource(env),
+        "redis": RedisSource(env),
+        "postgresql": PostgresqlSource(env),
+    }
 
 
 class ControlPlane:
