@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from headway.cli.axes import Tick, clock_ticks, time_unit, value_ticks
 
 if TYPE_CHECKING:
-    from headway.api.schemas import WindowView
+    from headway.api.schemas_query_log import WindowView
     from headway.client.windows import Windows
 
 MOST_GROUPS: Final = 8

@@ -19,7 +19,7 @@ from headway.cli.output import count_text, moment
 from headway.cli.sparkline import mean, sparkline, squeeze
 
 if TYPE_CHECKING:
-    from headway.api.schemas import LossesView, WindowView
+    from headway.api.schemas_query_log import LossesView, WindowView
     from headway.client.windows import Windows
 
 GAP: Final = "  "

@@ -21,7 +21,7 @@ from headway.domain.names import check_model_name
 from headway.domain.query_log import GroupBy, LatencyField
 
 if TYPE_CHECKING:
-    from headway.api.schemas import LossesView, RecordPage, RecordView
+    from headway.api.schemas_query_log import LossesView, RecordPage, RecordView
     from headway.client.windows import Windows
 
 PANEL = "Look and call"

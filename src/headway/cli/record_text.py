@@ -18,7 +18,7 @@ from headway.cli.axes import figure
 from headway.cli.latency_text import GAP, printable
 
 if TYPE_CHECKING:
-    from headway.api.schemas import RecordView
+    from headway.api.schemas_query_log import RecordView
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from headway.api.schemas import RecordPage, RecordView
+from headway.api.schemas_query_log import RecordPage, RecordView
 from headway.client.connection import ANSWER_S, CONTROL, Connection
 from headway.client.rollout import RETRY_S, Time
 from headway.client.windows import Windows

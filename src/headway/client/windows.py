@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from headway.api.schemas import LatencyView, WindowView
+from headway.api.schemas_query_log import LatencyView, WindowView
 from headway.domain.errors import MissingExtra
 
 if TYPE_CHECKING:

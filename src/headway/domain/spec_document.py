@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import yaml
 
 from headway.domain.errors import HeadwayError, InvalidInput, InvalidSpec
 from headway.domain.spec import ModelDeployment, parse
+
+T = TypeVar("T")
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 50
@@ -46,10 +48,15 @@ def parse_document(text: str, source: str) -> ModelDeployment:
     Raises ``InvalidSpec`` (and ``InvalidTraffic``, ``Unsupported``) whose ``where`` begins with
     ``source:line:column``, both counted from 1.
     """
+    return read_as(parse, text, source)
+
+
+def read_as(build: Callable[[object], T], text: str, source: str) -> T:
+    """What ``build`` makes of the data in ``text``. The ``where`` of its refusals gets line and column in front."""
     reading = _Reading(source)
     data = _read(text, source, reading)
     try:
-        return parse(data)
+        return build(data)
     except InvalidInput as error:
         raise type(error)(
             error.message, where=_located(error.where, text, reading), hint=error.hint, details=error.details

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from headway.api import schemas
+from headway.api import schemas_query_log as schemas
 from headway.api.formats import Format
 from headway.api.routes import query_log as routes
 from headway.domain.errors import StorageFailed

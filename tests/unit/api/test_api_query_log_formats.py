@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from headway.api import schemas
+from headway.api import schemas_query_log as schemas
 from headway.api.formats import Format, wanted
 from headway.api.routes import query_log as routes
 from headway.control.query_log_follow import LOOK_S

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from headway.api.schemas import RecordView
+from headway.api.schemas_query_log import RecordView
 from headway.cli import latency_text, record_text
 from headway.client.windows import Windows
 from tests.unit.cli.wire import Terminal

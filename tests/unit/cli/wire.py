@@ -139,4 +139,11 @@ def model(name: str = "iris", **more: Any) -> dict[str, Any]:
 
 
 def change(**more: Any) -> dict[str, Any]:
-    return {"model": "iris", "target": [{"version": "v1", "weight": 100}], "replicas": 1, "cursor": 7, **more}
+    return {
+        "model": "iris",
+        "target": [{"version": "v1", "weight": 100}],
+        "replicas": 1,
+        "cursor": 7,
+        "note": None,
+        **more,
+    }

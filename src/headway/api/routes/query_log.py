@@ -27,7 +27,7 @@ from headway.api.query_log_tables import (
     window_columns,
     window_rows,
 )
-from headway.api.schemas import LatencyView, RecordPage
+from headway.api.schemas_query_log import LatencyView, RecordPage
 from headway.control.query_log import QueryLogService
 from headway.control.query_log_follow import Told
 from headway.domain import query_conditions as conditions
