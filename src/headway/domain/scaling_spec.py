@@ -49,24 +49,6 @@ Latency = Annotated[Duration, _between("1ms", "1h")]
 AnswerTime = Annotated[Duration, _between("10ms", "30s")]
 
 
-def _between(least: str, most: str) -> AfterValidator:
-    def run(text: str) -> str:
-        if not seconds(least) <= seconds(text) <= seconds(most):
-            raise ValueError(f"must be at least {least} and at most {most}")
-        return text
-
-    return AfterValidator(run)
-
-
-Window = Annotated[Duration, _between("1s", "1h")]
-PanicWindow = Annotated[Duration, _between("0s", "1h")]
-Every = Annotated[Duration, _between("1s", "1h")]
-Pause = Annotated[Duration, _between("0s", "24h")]
-Span = Annotated[Duration, _between("1s", "24h")]
-Latency = Annotated[Duration, _between("1ms", "1h")]
-AnswerTime = Annotated[Duration, _between("10ms", "30s")]
-
-
 class Rule(Part):
     type: Literal["Pods", "Percent"]
     value: int = Field(ge=1, le=1_000_000)

@@ -310,19 +310,6 @@ def parse(data: object) -> ModelDeployment:
     return doc
 
 
-def parse_scaling(data: object) -> Scaling:
-    """``spec.scaling`` alone, with the words and places of :func:`parse`. Whether replicas have the memory limit that
-    a memory trigger needs is left to whoever knows the versions."""
-    whole = {"metadata": {"name": "any"}, "spec": {"scaling": data}}
-    not_supported(whole)
-    try:
-        scaling = ModelDeployment.model_validate(whole, by_alias=True, by_name=False).spec.scaling
-    except ValidationError as error:
-        raise refusal(error, ModelDeployment) from None
-    check_scaling(scaling)
-    return scaling
-
-
 def default_document(name: str) -> ModelDeployment:
     """The document of a folder that brings none."""
     return parse({"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": {}})
