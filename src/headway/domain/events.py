@@ -50,6 +50,8 @@ class EventType(StrEnum):
     SCALING_SIGNAL_BACK = "scaling_signal_back.v1"
     SCALING_NOT_REPLICA_BOUND = "scaling_not_replica_bound.v1"
     SCALING_CONFIGURED = "scaling_configured.v1"
+    SCALING_RECORDS_FAILED = "scaling_records_failed.v1"
+    SCALING_RECORDS_BACK = "scaling_records_back.v1"
     TOKEN_CREATED = "token_created.v1"
     TOKEN_REVOKED = "token_revoked.v1"
     QUERY_LOG_INCOMPLETE = "query_log_incomplete.v1"
