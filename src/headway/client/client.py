@@ -32,6 +32,7 @@ from headway.client.discovery import discover
 from headway.client.progress import Progress
 from headway.client.query_log import QueryLogCalls
 from headway.client.rollout import Rollout, answering, follow, is_live, pages, shifted
+from headway.client.scaling import ScalingCalls
 from headway.client.wire import lines_of, view_of, views_of
 from headway.domain.errors import BundleNotFound, InvalidInput
 from headway.domain.names import check_model_name, check_token_name, check_version_name
@@ -47,7 +48,7 @@ _CHUNK: Final = 256 * 1024
 Told = Callable[[Progress], None]
 
 
-class Client(QueryLogCalls):
+class Client(QueryLogCalls, ScalingCalls):
     """One Headway, found by ``url``, ``HEADWAY_URL`` or what runs on this machine's home directory.
 
     ``token``: default ``HEADWAY_TOKEN``, else the home's own admin token (shown to this machine only). ``home``:
@@ -167,7 +168,7 @@ class Client(QueryLogCalls):
         return view_of(Change, self._connection.ask("POST", f"{_model(name)}/rollback"), CONTROL)
 
     def scale(self, name: str, n: int) -> Change:
-        """Wish for ``n`` replicas of each version in the split."""
+        """Wish for ``n`` replicas of each version in the split; where triggers scale it, they may change that again."""
         return view_of(Change, self._connection.ask("PUT", f"{_model(name)}/scale", body={"replicas": n}), CONTROL)
 
     def delete(self, name: str) -> int:

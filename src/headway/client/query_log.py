@@ -214,10 +214,11 @@ def _windows(
 
 
 def _span(since: Instant | None, until: Instant | None) -> dict[str, str | None]:
-    return {"since": _instant(since, "since"), "until": _instant(until, "until")}
+    return {"since": instant_text(since, "since"), "until": instant_text(until, "until")}
 
 
-def _instant(at: Instant | None, where: str) -> str | None:
+def instant_text(at: Instant | None, where: str) -> str | None:
+    """``at`` as the control API reads it. Raises ``InvalidInput`` for a ``datetime`` without a zone."""
     if isinstance(at, datetime):
         if at.tzinfo is None:
             raise InvalidInput(

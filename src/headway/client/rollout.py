@@ -19,7 +19,7 @@ from typing import Final
 from headway.api.schemas import ArmView, EventView, ModelView
 from headway.client.connection import CONTROL, Connection
 from headway.client.progress import Progress
-from headway.client.story import Story
+from headway.client.story import Story, wished
 from headway.client.wire import events_of, failure_of, view_of, views_of
 from headway.domain.errors import (
     Conflict,
@@ -237,7 +237,7 @@ def settled(view: ModelView) -> bool:
     """Whether the wished split is the live one, each of its versions has all its replicas, and the model says so."""
     if view.state != "ready" or not shifted(view):
         return False
-    return all(_ready(view, arm.version) >= view.replicas for arm in view.live)
+    return all(_ready(view, arm.version) >= wished(view, arm.version) for arm in view.live)
 
 
 def shifted(view: ModelView) -> bool:
@@ -247,7 +247,7 @@ def shifted(view: ModelView) -> bool:
 
 def answering(view: ModelView) -> bool:
     """Whether each version of the live split has a replica that is ready (or none is wished)."""
-    return all(_ready(view, arm.version) >= min(1, view.replicas) for arm in view.live)
+    return all(_ready(view, arm.version) >= min(1, wished(view, arm.version)) for arm in view.live)
 
 
 def is_live(view: ModelView, version: str) -> bool:

@@ -23,12 +23,12 @@ class Story:
         self._begun: set[Stage] = set()
         self._ended: set[Stage] = set()
         self._ready: set[str] = set()
-        self._replicas = 1
+        self._wishes: dict[str, int] = {}
         self._draining = ""
 
     def look(self, view: ModelView) -> None:
         """Take how things stand, for what no event tells: how many replicas are wished, and were ready before."""
-        self._replicas = view.replicas
+        self._wishes = {version: wished(view, version) for version in self._versions}
         self._ready = {r.name for r in view.replica_list if r.ready and r.version in self._versions}
 
     def tell(self, event: EventView) -> None:
@@ -68,7 +68,7 @@ class Story:
         elif event.type == EventType.VERSION_ENVIRONMENT_READY:
             self._end("environment", _environment(event.data), whole=True)
         elif event.type == EventType.VERSION_STARTING:
-            self._say("start", "running", f"starting {_count(self._replicas)} of {version}")
+            self._say("start", "running", f"starting {_count(self._wishes.get(version, 1))} of {version}")
         elif event.type == EventType.VERSION_LIVE:
             self._end("ready", self._counted())
 
@@ -93,7 +93,7 @@ class Story:
 
     @property
     def _wished(self) -> int:
-        return self._replicas * max(len(self._versions), 1)
+        return sum(self._wishes.values()) if self._wishes else 1
 
     def _end(self, stage: Stage, text: str, *, whole: bool = False) -> None:
         """``stage`` is done. ``whole``: also when it was never told to have begun."""
@@ -108,6 +108,12 @@ class Story:
         self._begun.add(stage)
         if self._progress is not None:
             self._progress(Progress(stage, state, text))
+
+
+def wished(view: ModelView, version: str) -> int:
+    """Wished replicas of ``version``."""
+    found = next((v.wished for v in view.versions if v.name == version), None)
+    return view.replicas if found is None else found
 
 
 def _count(replicas: int) -> str:
