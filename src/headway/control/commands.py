@@ -2,7 +2,7 @@
 
 A command only changes what is *wished* (``target``, ``replicas``, …) and wakes versions that are wished
 again; the reconciler does the rest. So a command is accepted or refused at once, and a crash after it
-loses nothing.
+loses nothing. What is about the number of replicas stands in :mod:`headway.control.counts`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from headway.control import counts
 from headway.domain.deployments import Deployment, Version
 from headway.domain.errors import Conflict, InvalidTraffic, ModelNotFound
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState, VersionState
 from headway.domain.names import version_name, version_number
 from headway.domain.routing_table import Arm, Shadow, Sticky
+from headway.domain.scaling_rules import check_scaling
+from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment, arms, version_digest
 from headway.routing import check_split, with_canary
 
@@ -37,11 +40,16 @@ class Outcome:
 class Wish:
     """The deployment-level part of a document."""
 
-    replicas: int | None
+    scaling: Scaling | None
     """None: the document does not say, what is stays."""
     traffic: tuple[Arm, ...] | None
     sticky: Sticky | None
     shadow: Shadow | None
+
+    @property
+    def replicas(self) -> int | None:
+        """A fixed number, or what the first version starts with; None: the document does not say."""
+        return counts.first_count(self.scaling) if self.scaling is not None else None
 
 
 def wish_of(doc: ModelDeployment) -> Wish:
@@ -53,7 +61,7 @@ def wish_of(doc: ModelDeployment) -> Wish:
         sticky = Sticky("header", header) if header else Sticky("cookie", cookie or "")
     shadow = Shadow(spec.shadow.version, spec.shadow.percent) if spec.shadow is not None else None
     stated = "scaling" in spec.model_fields_set
-    return Wish(spec.scaling.min_replicas if stated else None, arms(doc), sticky, shadow)
+    return Wish(spec.scaling if stated else None, arms(doc), sticky, shadow)
 
 
 def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary: int | None, now: float) -> Outcome:
@@ -84,14 +92,14 @@ def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary
         events.append(NewEvent(now, EventType.VERSION_CREATED, name, version.name, data=data))
 
     target = _target_of(deployment, version.name, wish, canary)
-    configured = replace(
-        deployment,
-        replicas=deployment.replicas if wish.replicas is None else wish.replicas,
-        sticky=wish.sticky,
-        shadow=wish.shadow,
-    )
-    if configured != deployment and current is not None:
+    configured = replace(deployment, sticky=wish.sticky, shadow=wish.shadow)
+    if wish.scaling is not None:
+        configured = counts.with_scaling(configured, wish.scaling)
+    counts.check_limit(configured, [version])
+    if current is not None and _settings(configured) != _settings(deployment):
         events.append(NewEvent(now, EventType.DEPLOYMENT_CONFIGURED, name, data=_settings(configured)))
+    if configured.scaling != deployment.scaling:
+        events.append(counts.configured(configured, now))
     outcome = _retarget(configured, target, now, events)
     unchanged = current is not None and not outcome.events
     return replace(outcome, version=version.name, unchanged=unchanged)
@@ -125,13 +133,68 @@ def rollback(current: Deployment, now: float) -> Outcome:
 
 
 def scale(current: Deployment, replicas: int, now: float) -> Outcome:
-    """Wish ``replicas`` replicas for each version in the split."""
+    """Wish ``replicas`` replicas for each version in the split.
+
+    Where triggers move the number, it is set once and they go on from there. Raises ``InvalidInput`` for a number
+    that they would not let stand.
+    """
     _refuse_deleting(current)
-    if current.replicas == replicas:
+    after, old = counts.set_all(current, replicas)
+    if after == current:
         return Outcome(current, (), unchanged=True)
-    data = {"old": current.replicas, "new": replicas, "reason": "asked for"}
+    data = {"old": old, "new": replicas, "reason": "asked for"}
     event = NewEvent(now, EventType.DEPLOYMENT_SCALED, current.name, data=data)
-    return Outcome(replace(current, replicas=replicas, generation=current.generation + 1), (event,))
+    return Outcome(replace(after, generation=current.generation + 1), (event,))
+
+
+def configure_scaling(current: Deployment, scaling: Scaling | None, now: float) -> Outcome:
+    """Let ``scaling`` move the number of replicas from now on; None: fix it at what it is, at least 1.
+
+    Without triggers ``scaling`` fixes it at ``minReplicas``. Counts that are outside the new bounds are brought to
+    them at once. Raises ``InvalidSpec`` for a policy that breaks a rule, or that a version of the split cannot follow.
+    """
+    _refuse_deleting(current)
+    if scaling is None:
+        after = counts.fixed(current)
+    else:
+        check_scaling(scaling)
+        after = counts.with_scaling(current, scaling)
+        split = {arm.version for arm in (*current.target, *current.live)}
+        counts.check_limit(after, [version for version in current.versions if version.name in split])
+    if after == current:
+        return Outcome(current, (), unchanged=True)
+    return Outcome(replace(after, generation=current.generation + 1), (counts.configured(after, now),))
+
+
+def set_wished(
+    current: Deployment,
+    version: str,
+    count: int,
+    summary: str,
+    now: float,
+    *,
+    binding: str = "",
+    based_on: int | None = None,
+) -> Outcome:
+    """Wish ``count`` replicas of ``version`` because the autoscaler decided so; ``binding``: what settled it.
+
+    The decision was made from an earlier state, so it is dropped (``unchanged``) when it has been overtaken: the
+    deployment is being deleted or not scaled by itself any more, the version has left the split, or its count is not
+    the one that the decision was ``based_on``. Bounds are those of now. A version that is about to get a larger share
+    of the traffic is not lowered: it was given as many as that share needs.
+    """
+    arms_now = {arm.version for arm in (*current.target, *current.live)}
+    old = current.wished(version)
+    overtaken = based_on is not None and based_on != old
+    if current.state is DeploymentState.DELETING or current.scaling is None or version not in arms_now or overtaken:
+        return Outcome(current, (), unchanged=True)
+    least, most = current.bounds
+    new = min(max(count, least), most)
+    if new == old or (new < old and version in counts.growing(current.live, current.target)):
+        return Outcome(current, (), unchanged=True)
+    data = {"old": old, "new": new, "binding": binding, "summary": summary}
+    event = NewEvent(now, EventType.SCALING_DECIDED, current.name, version, data=data)
+    return Outcome(replace(current.with_wished(version, new), generation=current.generation + 1), (event,))
 
 
 def delete(current: Deployment, now: float) -> Outcome:
@@ -194,6 +257,7 @@ def _retarget(
         version = result.version(name)
         if version.state in WAKEABLE:
             result = result.with_version(version.moved(VersionState.PENDING, now))
+    result = counts.started(result, target)
     if target != deployment.target:
         data: dict[str, Any] = {"old": weights_of(deployment.target), "new": weights_of(target)}
         events.append(NewEvent(now, EventType.TRAFFIC_REQUESTED, deployment.name, data=data))

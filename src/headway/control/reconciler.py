@@ -23,7 +23,7 @@ from functools import partial
 from headway.control import rollout
 from headway.control.book import Changed, DeploymentBook
 from headway.control.builds import EnvironmentBuilds
-from headway.control.replica_specs import replica_spec
+from headway.control.replica_specs import kept_warm, replica_spec
 from headway.domain.deployments import Deployment
 from headway.domain.errors import GatewayFailed, HeadwayError
 from headway.domain.events import EventType, NewEvent
@@ -84,6 +84,8 @@ class Reconciler:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._specs: dict[str, ReplicaSpec] = {}
+        self._warm: dict[tuple[str, str, str | None], ReplicaSpec] = {}
+        """By model, digest and interpreter."""
         self._leaving: dict[str, float] = {}
         """Replicas on their way out, since when (monotonic)."""
         self._released: set[str] = set()
@@ -283,7 +285,33 @@ class Reconciler:
         for deployment in self._book.all():
             with self._apart(deployment.name):
                 await self._ask_for_missing(deployment, by_model.get(deployment.name, []))
-        await self._runtime.apply(list(self._specs.values()))
+        await self._keep_warm()
+        await self._runtime.apply(list(self._specs.values()), list(self._warm.values()))
+
+    async def _keep_warm(self) -> None:
+        """One example of a replica for each version that is kept warm: it may have none at the moment.
+
+        The runtime also goes by what the specs of running replicas say, so these follow a changed policy.
+        """
+        warm: dict[tuple[str, str, str | None], ReplicaSpec] = {}
+        models = set()
+        for deployment in filter(kept_warm, self._book.all()):
+            models.add(deployment.name)
+            with self._apart(deployment.name):
+                for version in deployment.versions:
+                    mending = (deployment.name, version.name) in self._builds.mending
+                    if mending or not rollout.runs(deployment, version.name):
+                        continue
+                    key = (deployment.name, version.digest, version.python)
+                    if key not in self._warm:
+                        await self._bundles.path(version.bundle_digest)
+                        name = replica_name(deployment.name, version.name, "warm")
+                        self._warm[key] = self._spec(deployment, version.name, name)
+                    warm[key] = self._warm[key]
+        self._warm = warm
+        for replica_id, spec in self._specs.items():
+            if spec.warm != (spec.model in models):
+                self._specs[replica_id] = replace(spec, warm=spec.model in models)
 
     async def _ask_for_missing(self, deployment: Deployment, own: list[ReplicaStatus]) -> None:
         # Replicas asked for in an earlier round may not be observable yet: count what was asked for.
@@ -306,9 +334,13 @@ class Reconciler:
                 self._add_spec(deployment, replica.version, replica.replica_id)
 
     def _add_spec(self, deployment: Deployment, version: str, replica_id: str) -> None:
+        self._specs[replica_id] = self._spec(deployment, version, replica_id)
+
+    def _spec(self, deployment: Deployment, version: str, replica_id: str) -> ReplicaSpec:
         record = deployment.version(version)
-        spec = replica_spec(deployment.name, record, replica_id, str(self._bundles.place(record.bundle_digest)))
-        self._specs[replica_id] = spec if self._drain else replace(spec, termination_grace_s=0.0)
+        place = str(self._bundles.place(record.bundle_digest))
+        spec = replica_spec(deployment.name, record, replica_id, place, warm=kept_warm(deployment))
+        return spec if self._drain else replace(spec, termination_grace_s=0.0)
 
 
 def _coming(spec: ReplicaSpec) -> ReplicaStatus:

@@ -3,13 +3,13 @@ asks the runtime for exactly what already runs."""
 
 from __future__ import annotations
 
-from headway.domain.deployments import Version
+from headway.domain.deployments import Deployment, Version
 from headway.domain.errors import HeadwayError
 from headway.domain.replicas import ReplicaSpec
 from headway.domain.spec import VersionSpec
 
 
-def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str) -> ReplicaSpec:
+def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str, *, warm: bool = False) -> ReplicaSpec:
     """The spec of one replica of ``version``, whose environment must have been built."""
     if version.python is None:
         raise HeadwayError(f"{model} {version.name} has no environment yet")
@@ -36,4 +36,10 @@ def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str
         cpu_millicores=spec.cpu_millicores(),
         memory_bytes=spec.memory_bytes(),
         termination_grace_s=spec.termination_grace_s,
+        warm=warm,
     )
+
+
+def kept_warm(deployment: Deployment) -> bool:
+    """Whether replicas of ``deployment`` are to start from a process that has loaded the model."""
+    return deployment.scaling is not None and bool(deployment.scaling["warmStart"])

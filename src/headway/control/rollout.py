@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from headway.control import counts
 from headway.control.commands import weights_of
 from headway.domain.deployments import Deployment, Version
 from headway.domain.events import EventType, NewEvent
@@ -81,7 +82,7 @@ def advance(deployment: Deployment, replicas: Sequence[ReplicaStatus], now: floa
     shadow = result.shadow
     if shadow is not None and any(v.name == shadow.version for v in failed):
         result = replace(result, shadow=None, message=_failed_line(result.version(shadow.version)))
-    return result, events
+    return counts.forgotten(result, wanted(result)), events
 
 
 def _step(
@@ -104,7 +105,7 @@ def _step(
         if failure is not None:
             return version.moved(_V.FAILED, now, failure)
         in_split = any(arm.version == version.name for arm in (*deployment.target, *deployment.live))
-        if not in_split and ready_count(version.name, replicas) >= deployment.replicas:
+        if not in_split and ready_count(version.name, replicas) >= deployment.wished(version.name):
             return version.moved(_V.LIVE, now)  # a shadow: it has no share to wait for
     return version
 
@@ -145,7 +146,7 @@ def shift(
     for arm in deployment.target:
         if deployment.version(arm.version).state not in (_V.STARTING, _V.LIVE):
             return None
-        if ready_count(arm.version, replicas) < deployment.replicas:
+        if ready_count(arm.version, replicas) < deployment.wished(arm.version):
             return None
     before = {arm.version for arm in deployment.live}
     comes_in = any(arm.version not in before for arm in deployment.target)
@@ -174,7 +175,7 @@ def judge(
 
     ``fault``: what keeps the reconciler from looking after it, if anything does.
     """
-    state, message = _verdict(deployment, replicas)
+    state, message = _verdict(deployment, replicas, fault)
     if fault and state is not DeploymentState.READY:
         message = f"{message}; {fault}" if message else fault
     if (state, message) == (deployment.state, deployment.message):
@@ -186,7 +187,7 @@ def judge(
     return deployment.moved(state, message), [event]
 
 
-def _verdict(deployment: Deployment, replicas: Sequence[ReplicaStatus]) -> tuple[DeploymentState, str]:
+def _verdict(deployment: Deployment, replicas: Sequence[ReplicaStatus], fault: str = "") -> tuple[DeploymentState, str]:
     if deployment.state is DeploymentState.DELETING:
         return DeploymentState.DELETING, deployment.message
     if deployment.target != deployment.live:
@@ -194,20 +195,40 @@ def _verdict(deployment: Deployment, replicas: Sequence[ReplicaStatus]) -> tuple
         return DeploymentState.DEPLOYING, f"on the way to {coming}"
     if not deployment.live:
         return DeploymentState.FAILED, deployment.message or "no version serves"
-    short = []
+    short: list[str] = []
+    growing: list[str] = []
     for arm in deployment.live:
-        ready = ready_count(arm.version, replicas)
-        if ready < deployment.replicas:
+        ready, wished = ready_count(arm.version, replicas), deployment.wished(arm.version)
+        if ready < wished:
             reasons = {r.reason for r in replicas if r.version == arm.version and not r.ready and r.reason}
             why = f" ({', '.join(sorted(reasons))})" if reasons else ""
-            short.append(f"{arm.version}: {ready} of {deployment.replicas} replicas ready{why}")
+            comes = not fault and _only_grows(deployment, arm.version, replicas)
+            (growing if comes else short).append(f"{arm.version}: {ready} of {wished} replicas ready{why}")
     if short:
-        return DeploymentState.DEGRADED, "; ".join(short)
-    told = deployment.message if deployment.message.startswith(_FAILED_PREFIX) else ""
-    return DeploymentState.READY, told
+        return DeploymentState.DEGRADED, "; ".join([*short, *growing])
+    told = deployment.message.partition(_NOW)[0] if deployment.message.startswith(_FAILED_PREFIX) else ""
+    now = [f"scaling up, {'; '.join(growing)}"] if growing else []
+    asleep = [arm.version for arm in deployment.live if deployment.wished(arm.version) == 0]
+    if asleep and deployment.scaling is not None:
+        everything = len(asleep) == len(deployment.live)
+        now.append("scaled to zero" if everything else f"scaled to zero: {', '.join(asleep)}")
+    message = "; ".join(now)
+    return DeploymentState.READY, f"{told}{_NOW}{message}" if told and message else told or message
+
+
+def _only_grows(deployment: Deployment, version: str, replicas: Sequence[ReplicaStatus]) -> bool:
+    """Whether ``version`` lacks replicas only because the autoscaler wished for more a moment ago.
+
+    As many as it has to have at least are ready, and none of the others is in trouble.
+    """
+    own = [r for r in replicas if r.version == version and r.phase not in GONE]
+    starting = all(r.ready or (r.phase is ReplicaPhase.STARTING and r.failure is None) for r in own)
+    return deployment.scaling is not None and starting and ready_count(version, own) >= deployment.bounds[0]
 
 
 _FAILED_PREFIX = "last rollout failed: "
+_NOW = "; now: "
+"""Between what went wrong last, which stays until the next rollout, and how it is at the moment."""
 
 
 def _failed_line(version: Version) -> str:
@@ -226,7 +247,7 @@ def surplus(
         return [r for r in replicas if r.phase not in GONE and r.replica_id not in leaving]
     going: list[ReplicaStatus] = []
     for version, own in _by_version(replicas, leaving).items():
-        keep = deployment.replicas if _runs(deployment, version) else 0
+        keep = deployment.wished(version) if runs(deployment, version) else 0
         if len(own) > keep:
             ordered = sorted(own, key=lambda r: (r.ready, -(r.started_at or 0.0)))
             going.extend(ordered[: len(own) - keep])
@@ -238,14 +259,14 @@ def missing(deployment: Deployment, replicas: Sequence[ReplicaStatus], leaving: 
     own = _by_version(replicas, leaving)
     lacking = {}
     for version in deployment.versions:
-        if _runs(deployment, version.name):
-            count = deployment.replicas - len(own.get(version.name, []))
+        if runs(deployment, version.name):
+            count = deployment.wished(version.name) - len(own.get(version.name, []))
             if count > 0:
                 lacking[version.name] = count
     return lacking
 
 
-def _runs(deployment: Deployment, name: str) -> bool:
+def runs(deployment: Deployment, name: str) -> bool:
     known = next((v for v in deployment.versions if v.name == name), None)
     return known is not None and known.state in (_V.STARTING, _V.LIVE)
 

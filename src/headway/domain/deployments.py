@@ -59,7 +59,7 @@ class Deployment:
     message: str = ""
     """Why it is in this state, one line."""
     replicas: int = 1
-    """Wished replicas for each version in the split."""
+    """Wished replicas for each version in the split; where triggers move them, what the first version starts with."""
     versions: tuple[Version, ...] = ()
     """In order of creation; names are never used again."""
     target: tuple[Arm, ...] = ()
@@ -81,16 +81,37 @@ class Deployment:
         found: Mapping[str, Any] | None = self.extra.get("scaling")
         return found
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Fewest and most replicas of a version in the split; both are ``replicas`` where nothing moves them."""
+        scaling = self.scaling
+        if scaling is None:
+            return self.replicas, self.replicas
+        return scaling["minReplicas"], scaling["maxReplicas"]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Wished replicas by version, of those that have a count of their own; empty where nothing moves them."""
+        found: Mapping[str, int] = self.extra.get("scaled", {})
+        return found if self.scaling is not None else {}
+
     def wished(self, version: str) -> int:
-        """Wished replicas of ``version``: what the autoscaler said last, else ``replicas``."""
-        if self.scaling is None:
-            return self.replicas
-        count: int = self.extra.get("scaled", {}).get(version, self.replicas)
-        return count
+        """Wished replicas of ``version``: its own count, else ``replicas``."""
+        return self.counts.get(version, self.replicas)
 
     def with_wished(self, version: str, count: int) -> Deployment:
         """With ``count`` replicas wished of ``version`` alone."""
-        return replace(self, extra={**self.extra, "scaled": {**self.extra.get("scaled", {}), version: count}})
+        return self.with_counts({**self.counts, version: count})
+
+    def with_counts(self, counts: Mapping[str, int]) -> Deployment:
+        """With these counts, and no others."""
+        return self if counts == self.counts else replace(self, extra={**self.extra, "scaled": dict(counts)})
+
+    def with_scaling(self, scaling: Mapping[str, Any] | None, counts: Mapping[str, int], replicas: int) -> Deployment:
+        """With the policy ``scaling`` (as JSON; None: a fixed number) and these counts."""
+        rest = {key: value for key, value in self.extra.items() if key not in ("scaling", "scaled")}
+        moved = {} if scaling is None else {"scaling": scaling, "scaled": dict(counts)}
+        return replace(self, replicas=replicas, extra={**rest, **moved})
 
     def version(self, name: str) -> Version:
         """The version of that name, or :class:`VersionNotFound`."""
