@@ -30,6 +30,7 @@ from headway.server.metrics import Labels
 from headway.server.predictor import Predictor
 from headway.server.query_log import QueryLogWriter
 from headway.server.shadow import ShadowSender
+from headway.server.stats_page import StatsMeter, StatsPage
 from headway.server.telemetry import Telemetry
 
 log = logging.getLogger("headway.server")
@@ -72,6 +73,7 @@ class Application:
             model=config.model, version=config.version, replica_id=config.replica_id, compat=config.metrics_compat
         )
         self.predictor = Predictor(execution, config.options, self.telemetry, loop, query_log)
+        self.stats = StatsMeter(self.telemetry, self.predictor, None)
         self.health = Health(execution.model, self.telemetry, loop)
         self.telemetry.gauges += [
             ("headway_queue_depth", "Requests that wait.", lambda: self.predictor.waiting),
@@ -109,6 +111,7 @@ class Application:
             "/": (b"GET", about.about),
             "/openapi.json": (b"GET", about.openapi),
             "/metrics": (b"GET", self._metrics),
+            "/stats": (b"GET", self._stats),
             "/predict": (b"POST", rows),
             "/invocations": (b"POST", mlflow),
             "/api/v1.0/predictions": (b"POST", seldon),
@@ -166,8 +169,11 @@ class Application:
         except Exception as error:
             log.exception("a fault in the model server", exc_info=error)
             response = error_response(HeadwayError("internal error"), request)
+        if not logged:
+            self.telemetry.described(request, response.status)
+            return response
         self.telemetry.answered(request, response.status)
-        if logged and self._query_log is not None:
+        if self._query_log is not None:
             shed = Flag.SHED if response.status == Overloaded.status else 0
             self._query_log.answered(request, response.status, len(response.body), shed)
         return response
@@ -203,12 +209,21 @@ class Application:
 
         return endpoint
 
+    def count_on(self, page: StatsPage | None, place: int = 0) -> None:
+        """Tell what is counted on ``page`` too, from now on."""
+        self.stats = StatsMeter(self.telemetry, self.predictor, page, place)
+        self.stats.publish()
+        self.predictor.on_load = self.stats.publish
+
     def drain(self) -> None:
         """Not ready from here on."""
         self.health.draining = True
 
     def _metrics(self, request: Request) -> Response:
         return Response(200, self.telemetry.render(), PROMETHEUS)
+
+    def _stats(self, request: Request) -> Response:
+        return self.stats.tell(request)
 
     def _on_loop(self) -> float:
         return float(self.predictor.placement.on_loop)

@@ -84,6 +84,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """None: no payload is kept."""
     payload_dir: str | None = None
     """Folder for sampled payloads."""
+    stats_file: str | None = None
+    """Where the stats page is kept (:mod:`headway.domain.stats_page`); None: only ``GET /stats`` tells."""
     shadow_gateway: str | None = None
     """``unix:/path`` of the gateway, for copies of requests that carry ``x-headway-shadow``."""
 

@@ -97,5 +97,5 @@ class Health:
             self._timer = None
         askers, self._askers = self._askers, []
         for request in askers:
-            self._telemetry.answered(request, response.status)
+            self._telemetry.described(request, response.status)
             request.peer.settle(request, response)

@@ -34,6 +34,7 @@ from headway.server.protocol import HttpProtocol
 from headway.server.query_log import writer_of
 from headway.server.shadow import ShadowSender
 from headway.server.shared_metrics import SharedMetrics
+from headway.server.stats_page import page_of, page_of_worker
 from headway.server.worker_board import Phase, Seat
 
 log = logging.getLogger("headway.server")
@@ -77,6 +78,7 @@ class ModelServer:
         renderer = Renderer(version=config.version, replica_id=config.replica_id, now=time.time())
         shared = Shared(app.handle, renderer, max_body_bytes=config.options.max_body_bytes, unhandled=app.unhandled)
         server = await self._listen(loop, shared, opened)
+        self._count(app)
         metrics = self._take_seat(app)
         ticking = asyncio.create_task(self._tick(app, shared, server))
         try:
@@ -101,6 +103,7 @@ class ModelServer:
             if shadow is not None:
                 await shadow.stop()
             app.predictor.stop()
+            app.stats.close()
             if query_log is not None:
                 query_log.stop()
             if metrics is not None:
@@ -121,6 +124,13 @@ class ModelServer:
         if opened.family == socket.AF_UNIX:
             return await loop.create_unix_server(connection, sock=opened, backlog=BACKLOG)
         return await loop.create_server(connection, sock=opened, backlog=BACKLOG)
+
+    def _count(self, app: Application) -> None:
+        """Keep the stats page, or one worker's place of it."""
+        if self._seat is None:
+            app.count_on(page_of(self._config))
+        else:
+            app.count_on(page_of_worker(self._config, self._seat), self._seat.slot)
 
     def _take_seat(self, app: Application) -> SharedMetrics | None:
         """Count with the other workers, be ready when all are, and say that this one listens."""
@@ -143,6 +153,7 @@ class ModelServer:
             shared.renderer.set_date(time.time())
             for connection in tuple(shared.connections):
                 connection.check(shared.tick)
+            app.stats.publish()
             if metrics is not None and self._seat is not None:
                 if os.getppid() != self._seat.parent:  # where the kernel does not see to it
                     os._exit(0)

@@ -28,6 +28,7 @@ from headway.server.execution import Answer, Execution, Outcome, Ticket
 from headway.server.http import Response, error_response
 from headway.server.placement import Placement
 from headway.server.query_log import QueryLogWriter
+from headway.server.stats_page import Load
 from headway.server.telemetry import Telemetry
 
 SWEEP_S: Final = 0.025
@@ -107,6 +108,10 @@ class Predictor:
         """Mean service time of one request, batching included."""
         self.on_predicted: Callable[[Ticket, Response], None] | None = None
         """Told of every answer of the model, after it was given."""
+        self.on_load: Callable[[], None] = _nobody
+        """Told that there is work after a pause, then every :data:`SWEEP_S` until there is none."""
+        self._gone_ns = 0
+        """Time in the queue of those that left it without a prediction."""
 
     @property
     def in_flight(self) -> int:
@@ -146,6 +151,23 @@ class Predictor:
         if not self._sweep_due:
             self._sweep_due = True
             self._loop.call_later(SWEEP_S, self._sweep)
+            self.on_load()
+
+    def load(self, now_ns: int) -> Load:
+        """What is there now, for the stats page."""
+        began_ns = self._began_ns
+        in_flight = waiting = flown = waited = 0
+        for ticket in (*(t for t in self._queue if t.queue is not None), *self._alone):
+            if not ticket.answered:
+                waiting += 1
+                flown += now_ns - ticket.request.received_ns
+                waited += now_ns - ticket.queued_ns
+        for ticket in self._running:
+            waited += max(0, began_ns - ticket.queued_ns)
+            if not ticket.answered:
+                in_flight += 1
+                flown += now_ns - ticket.request.received_ns
+        return Load(in_flight + waiting, waiting, flown, waited + self._gone_ns)
 
     def _too_late(self) -> bool:
         """Whether a request that joined the queue now would miss the latency target."""
@@ -162,7 +184,10 @@ class Predictor:
     def forget(self, ticket: Ticket) -> None:
         """A waiting ticket's client is gone."""
         self._leave(ticket)
+        now_ns = perf_counter_ns()
+        self._gone_ns += now_ns - ticket.queued_ns
         self._telemetry.abandoned += 1
+        self._telemetry.abandoned_ns += now_ns - ticket.request.received_ns
         if self._query_log is not None:
             self._query_log.answered(ticket.request, CLIENT_CLOSED, 0)
 
@@ -308,6 +333,8 @@ class Predictor:
                 self.on_predicted(ticket, response)
 
     def _expire(self, ticket: Ticket) -> None:
+        if ticket.queue is not None:
+            self._gone_ns += perf_counter_ns() - ticket.queued_ns
         self._leave(ticket)
         ticket.answered = True
         self._telemetry.expired += 1
@@ -329,3 +356,8 @@ class Predictor:
         self._sweep_due = bool(self._queue or self._alone or self._running)
         if self._sweep_due:
             self._loop.call_later(SWEEP_S, self._sweep)
+        self.on_load()
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""

@@ -34,6 +34,15 @@ def proportional_bytes(pids: Iterable[int]) -> int:
     return total
 
 
+def start_ticks() -> int:
+    """When this process began (field 22 of its ``stat``), in ticks since boot; 0 where the kernel does not tell."""
+    try:
+        raw = Path("/proc/self/stat").read_bytes()
+    except OSError:
+        return 0
+    return int(raw[raw.rindex(b")") + 2 :].split()[19])
+
+
 def cpu_seconds(parent: int, children: Iterable[int]) -> float:
     """User and system time of ``parent``, of its ``children``, and of those it had and has waited for."""
     for _ in range(3):

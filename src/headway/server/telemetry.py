@@ -15,6 +15,16 @@ from headway.server.seldon_metrics import SeldonMetrics
 from headway.server.shared_metrics import SharedMetrics, Snapshot
 
 
+class Beside:
+    """Of what the histogram of durations counts, the part that is no prediction request: health, metrics, …"""
+
+    __slots__ = ("duration_ns", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.duration_ns = 0
+
+
 class Telemetry:
     """One per process. ``model`` and ``version`` are labels of every series.
 
@@ -33,8 +43,11 @@ class Telemetry:
         self.encode = Histogram.of_durations()
         self.batch_rows = Histogram.of_rows()
         self.batch_requests = Histogram.of_rows()
+        self.beside = Beside()
         self.expired = 0
         self.abandoned = 0
+        self.abandoned_ns = 0
+        """From their arrival until their clients went away, added up."""
         self.seldon: SeldonMetrics | None = None
         if compat == "seldon":
             self.seldon = SeldonMetrics(model=model, version=version, replica_id=replica_id, environ=os.environ)
@@ -67,6 +80,13 @@ class Telemetry:
         self.duration.observe(duration_ns)
         if self.seldon is not None:
             self.seldon.observe(request.route, status, duration_ns)
+
+    def described(self, request: Request, status: int) -> None:
+        """As :meth:`answered`, for a request that is no load: health, metrics, descriptions."""
+        before = self.duration.total
+        self.answered(request, status)
+        self.beside.requests += 1
+        self.beside.duration_ns += int(self.duration.total - before)
 
     def answered_all(self, requests: Sequence[Request], statuses: Sequence[int]) -> None:
         """As :meth:`answered`, for requests that are answered together."""

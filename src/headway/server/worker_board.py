@@ -16,6 +16,8 @@ from time import perf_counter_ns
 from typing import Final
 from zlib import crc32
 
+from headway.domain.stats_page import page_bytes
+
 MAX_WORKERS: Final = 64
 BUFFER_BYTES: Final = 2 * 1024 * 1024
 """Memory is taken only where something was written."""
@@ -60,8 +62,13 @@ class Board:
     def create(cls, workers: int) -> Board:
         """A fresh one, all zero. Raises ``OSError``."""
         fd = os.memfd_create("headway-workers")
-        os.ftruncate(fd, _HEAD_BYTES + workers * 2 * BUFFER_BYTES)
+        os.ftruncate(fd, _HEAD_BYTES + workers * 2 * BUFFER_BYTES + page_bytes(workers))
         return cls(fd, workers)
+
+    @property
+    def stats_at(self) -> int:
+        """Where in the mapping's file there is room for a stats page, should it have no file of its own."""
+        return _HEAD_BYTES + self.workers * 2 * BUFFER_BYTES
 
     # -- words -------------------------------------------------------------------------------------
 

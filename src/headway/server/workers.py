@@ -25,6 +25,7 @@ from headway.server.config import ServerConfig, read_config
 from headway.server.listening import bound_address, remove_socket, socket_inode
 from headway.server.log_file import CHECK_EVERY_S, RotatingLog, open_log
 from headway.server.process_usage import proportional_bytes
+from headway.server.stats_page import StatsPage, page_of
 from headway.server.worker_board import Board, Phase, StartMode
 from headway.server.worker_start import SIGNALS, SUPERVISE, Origin, SpawnStarter, Starter
 
@@ -96,6 +97,7 @@ class Workers:
         self._start_within_s = start_within_s
         """For a worker to listen; None: as long as it takes (whoever runs the replica has a startup probe)."""
         self._workers = [_Worker(slot) for slot in range(board.workers)]
+        self._stats = page_of(config, board.workers) or StatsPage.within(board.fd, board.stats_at, board.workers)
         self._serving = False
         self._stopping = False
         self._close_at: float | None = None
@@ -124,6 +126,7 @@ class Workers:
                     self._look()
             finally:
                 self._kill_all()
+                self._stats.close()
         return self._result
 
     # -- starting ------------------------------------------------------------------------------------
@@ -180,6 +183,7 @@ class Workers:
         now = monotonic()
         ready_at = worker.ready_at
         self._board.vacate(worker.slot)
+        self._stats.vacate(worker.slot)
         pid, worker.pid, worker.ready_at = worker.pid, 0, None
         if worker.report >= 0:
             os.close(worker.report)

@@ -82,12 +82,13 @@ class Launcher:
                 failure_file=str(folder.failure),
                 stack_file=str(folder.stack),
                 log_file=str(folder.log),
+                stats_file=str(folder.stats),
                 query_log_dir=self.query_log_dir,
                 shadow_gateway=self.shadow_gateway,
             )
         except (msgspec.ValidationError, TypeError) as error:
             raise InvalidSpec(str(error), where="spec.server") from error
-        for leftover in (folder.failure, folder.stack, Path(record.socket)):
+        for leftover in (folder.failure, folder.stack, folder.stats, Path(record.socket)):
             leftover.unlink(missing_ok=True)
         write_config(config, folder.config)
         return [spec.python, "-m", "headway.server", str(folder.config)]

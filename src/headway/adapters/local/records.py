@@ -1,7 +1,7 @@
 """What is written down of each replica, so that whoever comes next can take over.
 
 ``HOME/replicas/ID/`` (mode 0700) holds ``record.json`` (this module), ``server.json`` (the model server's
-orders), ``failure.json`` and ``stack.txt`` (its answers), ``log`` with ``log.1`` … (what it printed).
+orders), ``failure.json``, ``stack.txt`` and ``stats`` (its answers), ``log`` with ``log.1`` … (what it printed).
 
 A record is written *before* the process it speaks of is started and again right after, so a control plane
 that dies in between leaves a record without a pid, and the process is found by its environment instead
@@ -78,6 +78,10 @@ class ReplicaFolder:
     @property
     def stack(self) -> Path:
         return self.path / "stack.txt"
+
+    @property
+    def stats(self) -> Path:
+        return self.path / "stats"
 
     @property
     def log(self) -> Path:

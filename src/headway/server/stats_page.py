@@ -1,0 +1,231 @@
+"""The writer of the stats page, and ``GET /stats``, which tells the same.
+
+A request costs nothing here: what the page says is made up from what telemetry and queue know anyway, in the sweep
+that looks after deadlines while requests are in flight (every 25 ms), at the first arrival after a pause, and once a
+second. So the page is at most 25 ms behind, and an idle server writes once a second. Records go out by ``pwrite``: a
+file that somebody cuts short costs an error, where a mapping of it would end the process (SIGBUS).
+
+Several workers write into the slots of one page. A worker goes on from what its predecessor in the place had counted;
+what that one had in flight is cleared by the parent when it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import resource
+from pathlib import Path
+from time import perf_counter_ns, time_ns
+from typing import NamedTuple, Protocol
+
+from headway.domain.stats_page import MAX_WORKERS, Head, Page, Slot, empty_page, page_bytes, read_page, slot_record
+from headway.server.config import ServerConfig
+from headway.server.http import Request, Response, json_response
+from headway.server.process_usage import resident_bytes, start_ticks
+from headway.server.telemetry import Telemetry
+from headway.server.worker_board import Seat
+
+log = logging.getLogger("headway.server")
+
+
+class StatsPage:
+    """One page at ``offset`` of an open file. Used by one thread of each process."""
+
+    def __init__(self, fd: int, head: Head, *, offset: int = 0, path: Path | None = None, closes: bool = False) -> None:
+        self.head = head
+        self._fd = fd
+        self._offset = offset
+        self._path = path
+        self._closes = closes
+
+    @classmethod
+    def create(cls, path: Path, workers: int) -> StatsPage:
+        """A fresh page of this process in the place of whatever is at ``path``. Raises ``OSError``."""
+        head = Head(workers, os.getpid(), start_ticks(), time_ns())
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(fd, empty_page(head), 0)
+            os.replace(draft, path)
+        except OSError:
+            os.close(fd)
+            draft.unlink(missing_ok=True)
+            raise
+        return cls(fd, head, path=path, closes=True)
+
+    @classmethod
+    def within(cls, fd: int, offset: int, workers: int) -> StatsPage:
+        """A fresh page inside a larger file, which keeps its descriptor. Raises ``OSError``."""
+        head = Head(workers, os.getpid(), start_ticks(), time_ns())
+        os.pwrite(fd, empty_page(head), offset)
+        return cls(fd, head, offset=offset)
+
+    @classmethod
+    def open(cls, path: Path) -> StatsPage:
+        """The page of another process. Raises ``OSError`` when there is none."""
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            found = cls.found(fd)
+        except OSError:
+            os.close(fd)
+            raise
+        found._closes = True
+        return found
+
+    @classmethod
+    def found(cls, fd: int, offset: int = 0) -> StatsPage:
+        """The page that is in an open file, which keeps its descriptor. Raises ``OSError`` when there is none."""
+        page = read_page(os.pread(fd, page_bytes(MAX_WORKERS), offset))
+        if page is None:
+            raise OSError("not a stats page")
+        return cls(fd, page.head, offset=offset)
+
+    def read(self) -> Page | None:
+        """All slots; None when it cannot be read."""
+        try:
+            return read_page(os.pread(self._fd, page_bytes(self.head.workers), self._offset))
+        except OSError:
+            return None
+
+    def write(self, place: int, slot: Slot) -> None:
+        """Replace what the slot in ``place`` says. Raises ``OSError``."""
+        start, record = slot_record(place, slot)
+        os.pwrite(self._fd, record, self._offset + start)
+
+    def vacate(self, place: int) -> None:
+        """The parent: the worker of that place has ended. Its counts stay, what it had in flight does not."""
+        page = self.read()
+        if page is not None:
+            last = page.slots[place]
+            with contextlib.suppress(OSError):
+                self.write(place, last._replace(sequence=last.sequence + 1, pid=0, in_flight=0, waiting=0))
+
+    def close(self) -> None:
+        """Close it; the process that made it also takes the file away, if it is still this one. Once only."""
+        if self._path is not None and self.head.pid == os.getpid():
+            with contextlib.suppress(OSError):
+                if os.stat(self._path).st_ino == os.fstat(self._fd).st_ino:
+                    self._path.unlink()
+        if self._closes:
+            self._closes = False
+            os.close(self._fd)
+
+
+class Queue(Protocol):
+    """What the meter asks the predictor."""
+
+    def load(self, now_ns: int) -> Load:
+        """What is there now."""
+        ...
+
+
+class Load(NamedTuple):
+    """The requests that a process has taken and not answered."""
+
+    in_flight: int
+    waiting: int
+    """Those of them whose prediction has not begun."""
+    in_flight_ns: int
+    """Since each arrived, added up."""
+    queue_ns: int
+    """What they have waited so far, and those that had to leave without a prediction."""
+
+
+class StatsMeter:
+    """Counts for one process of a replica, in the slot ``place`` of ``page``; None: nobody reads a page."""
+
+    def __init__(self, telemetry: Telemetry, queue: Queue, page: StatsPage | None, place: int = 0) -> None:
+        self._telemetry = telemetry
+        self._queue = queue
+        self._page = page
+        self._place = place
+        self._pid = os.getpid()
+        self._own_head = Head(1, self._pid, 0, time_ns())
+        before = None if page is None else page.read()
+        self._base = self._last = Slot() if before is None else before.slots[place]
+
+    def measure(self, now_ns: int) -> Slot:
+        """This process and those before it in its place, as of now."""
+        telemetry, load, base, last = self._telemetry, self._queue.load(now_ns), self._base, self._last
+        duration, beside = telemetry.duration, telemetry.beside
+        flown = int(duration.total) - beside.duration_ns + telemetry.abandoned_ns + load.in_flight_ns
+        waited = int(telemetry.queue.total) + load.queue_ns
+        return Slot(
+            last.sequence + 1,
+            now_ns,
+            self._pid,
+            load.in_flight,
+            load.waiting,
+            # Never back: who left the queue by a rare way may have been counted a little more while it was there.
+            max(last.in_flight_ns, base.in_flight_ns + flown),
+            base.finished + sum(duration.counts) - beside.requests + telemetry.abandoned,
+            max(last.queue_ns, base.queue_ns + waited),
+        )
+
+    def publish(self) -> None:
+        """Write the page; when that fails it is said once and not tried again."""
+        page = self._page
+        if page is None:
+            return
+        slot = self.measure(perf_counter_ns())
+        try:
+            page.write(self._place, slot)
+        except OSError as error:
+            log.warning("the stats page cannot be written (%s); scaling will not see this process", error)
+            page.close()
+            self._page = None
+        self._last = slot
+
+    def tell(self, request: Request) -> Response:
+        """``GET /stats``: the whole replica."""
+        self.publish()
+        page = None if self._page is None else self._page.read()
+        now_ns = perf_counter_ns()
+        if page is None:
+            page = Page(self._own_head, (self.measure(now_ns),))
+        totals = page.totals(now_ns)
+        shared = self._telemetry.shared
+        if shared is None:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            cpu_s, memory_bytes = usage.ru_utime + usage.ru_stime, resident_bytes()
+        else:
+            cpu_s, memory_bytes = shared.cpu_seconds(), shared.memory_bytes
+        return json_response(
+            {
+                "at": now_ns / 1e9,
+                "epoch": page.head.epoch,
+                "workers": page.head.workers,
+                "cpu_s": cpu_s,
+                "memory_bytes": memory_bytes or None,
+                **totals._asdict(),
+            }
+        )
+
+    def close(self) -> None:
+        """Say the last, and close the page."""
+        self.publish()
+        page, self._page = self._page, None
+        if page is not None:
+            page.close()
+
+
+def page_of(config: ServerConfig, workers: int = 1) -> StatsPage | None:
+    """A fresh page where ``config`` wants one; None when it wants none, or (said in the log) there cannot be one."""
+    if config.stats_file is None:
+        return None
+    try:
+        return StatsPage.create(Path(config.stats_file), workers)
+    except OSError as error:
+        log.warning("no stats page (%s); scaling will not see this replica", error)
+        return None
+
+
+def page_of_worker(config: ServerConfig, seat: Seat) -> StatsPage | None:
+    """The page that the worker's parent made: the file of the config, or that on the board."""
+    with contextlib.suppress(OSError):
+        if config.stats_file is not None:
+            return StatsPage.open(Path(config.stats_file))
+    with contextlib.suppress(OSError):
+        return StatsPage.found(seat.board.fd, seat.board.stats_at)
+    return None
