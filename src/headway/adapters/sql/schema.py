@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from headway.domain.errors import StorageFailed, Unsupported
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest revision in ``migrations/versions``."""
 _RETRY_S = 0.05
 

@@ -28,6 +28,7 @@ sequences do not give that. Deleting rows elsewhere does not make a number come 
 
 EVENT_CURSOR: Final = "event_cursor"
 RESOURCE_VERSION: Final = "resource_version"
+DECISION_CURSOR: Final = "decision_cursor"
 
 deployments: Final = sa.Table(
     "deployments",
@@ -81,3 +82,22 @@ sa.Index(
     sqlite_where=tokens.c.revoked_at.is_(None),
     postgresql_where=tokens.c.revoked_at.is_(None),
 )
+
+decisions: Final = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("cursor", _KEY, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.Double(), nullable=False),
+    sa.Column("model", sa.String(63), nullable=False),
+    sa.Column("version", sa.String(20), nullable=False),
+    sa.Column("current", sa.Integer(), nullable=False),
+    sa.Column("desired", sa.Integer(), nullable=False),
+    sa.Column("binding", sa.String(80), nullable=False),
+    sa.Column("summary", sa.Text(), nullable=False),
+    sa.Column("shadow", sa.Boolean(), nullable=False),
+    sa.Column("document", sa.JSON(), nullable=False),
+    sa.Index("ix_decisions_model_version_at", "model", "version", "at", "cursor"),
+    sa.Index("ix_decisions_model_at", "model", "at", "cursor"),
+    sa.Index("ix_decisions_at", "at"),
+)
+"""Not tied to a deployment: a deleted model's decisions stay until they expire."""
