@@ -2,10 +2,10 @@
 
 Two model servers with the same scikit-learn model, one with the query log and one without, are pinned to one core
 and driven in turns by wrk on the other, 64 connections; short turns, so that a machine whose speed drifts is the same
-one within a pair. Each pair of neighbouring rounds gives a ratio; the median of
-them must be at least 0.97. Beside it stands the processor time per request without the log over that with it, which
-a neighbour on the same machine disturbs less: on a core of its own the two are the same. Then the one with the log takes the rest of a million requests: its resident memory
-at the end must be at most 1.05 times that after 100,000.
+one within a pair. Each pair of neighbouring rounds gives a ratio; the median of them must be at least 0.97. Beside it
+stands the processor time per request without the log over that with it, which a neighbour on the same machine
+disturbs less: on a core of its own the two are the same. Then the one with the log takes the rest of a million
+requests: its resident memory at the end must be at most 1.05 times that after 100,000.
 
 Exit 0 when both hold, 1 otherwise, 2 without wrk.
 

@@ -1,0 +1,338 @@
+"""A model heals itself under load nobody expected: three runs on a real Headway, each with its picture.
+
+``latency``: predictions take 0.2 s, one at a time, so a replica carries 5 requests/s. Users come in phases until one
+replica is far too few; a latency policy (p95 above 900 ms adds 2 replicas) brings latency back, and when users leave the
+replicas go. A real policy looks at half an hour every five minutes; here all its times are 60 times shorter.
+``cpu``: predictions burn 40 ms of processor time, a replica asks for 100m; 80 % and 1 to 12 replicas.
+``queue``: RQ jobs of two seconds on a real Redis; 5 to 30 replicas, one worker for each, by queued, started and
+scheduled jobs.
+
+    python benchmarks/self_healing.py [latency cpu queue] [--images docs/images]
+
+Exit 0 when every run healed as promised, 1 otherwise; 2 when redis-server is missing for ``queue``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from closed_loop import Crowd
+from installation import Installation
+from self_healing_plot import Curve, Panel, Picture, draw
+from self_healing_queue import Queue, missing
+
+from headway.client import Client
+
+NAME: Final = "healing"
+FACTOR: Final = 60
+SLEEPS: Final = """
+import time
+class Model:
+    def predict(self, X):
+        time.sleep(0.2)
+        return [1] * len(X)
+"""
+BURNS: Final = """
+import time
+class Model:
+    def predict(self, X):
+        until = time.thread_time() + 0.04
+        while time.thread_time() < until:
+            sum(range(1000))
+        return [1] * len(X)
+"""
+NOTHING: Final = """
+class Model:
+    def predict(self, X):
+        return [1] * len(X)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """So many users (or jobs a second) for so long."""
+
+    load: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run. ``spec`` is of the deployment."""
+
+    name: str
+    title: str
+    facts: str
+    code: str
+    spec: dict[str, Any]
+    phases: Sequence[Phase]
+    peak: int
+    """Place of the phase with the highest load."""
+
+
+@dataclass(slots=True)
+class Run:
+    """What was seen, by seconds from the beginning."""
+
+    began: float
+    replicas: list[tuple[float, float]] = field(default_factory=list)
+    wished: list[tuple[float, float]] = field(default_factory=list)
+    load: list[tuple[float, float]] = field(default_factory=list)
+    depth: list[tuple[float, float]] = field(default_factory=list)
+
+
+ONE_AT_A_TIME: Final = {"maxBatchSize": 1, "maxQueue": 1000, "timeout": "60s"}
+LATENCY: Final = Scenario(
+    "latency",
+    "Latency policy: p95 above 900 ms adds two replicas",
+    f"0.2 s a prediction, one at a time; window 30 m, every 5 m, cooldown 30 m, all {FACTOR} times shorter",
+    SLEEPS,
+    {
+        "server": ONE_AT_A_TIME,
+        "scaling": {
+            "minReplicas": 1,
+            "maxReplicas": 12,
+            "triggers": [
+                {
+                    "type": "latency", "quantile": "p95", "threshold": "900ms", "window": "10s", "span": "30s",
+                    "every": "5s", "step": 2, "cooldown": "30s", "downThreshold": "60%", "downAfter": "30s",
+                }
+            ],
+        },
+    },
+    (Phase(4, 40), Phase(12, 60), Phase(30, 170), Phase(3, 230)),
+    2,
+)  # fmt: skip
+CPU: Final = Scenario(
+    "cpu",
+    "Processor policy: 80 % of what a replica asks for",
+    "40 ms of processor time a prediction, 100m a replica; scale-down stabilization 30 s instead of 300 s",
+    BURNS,
+    {
+        "server": ONE_AT_A_TIME,
+        "resources": {"cpu": "100m"},
+        "scaling": {
+            "minReplicas": 1,
+            "maxReplicas": 12,
+            "triggers": [{"type": "cpu", "target": "80%"}],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 30}},
+        },
+    },
+    (Phase(2, 40), Phase(8, 60), Phase(16, 90), Phase(2, 90)),
+    2,
+)
+QUEUE: Final = Scenario(
+    "queue",
+    "RQ queue on Redis: one replica, and one worker, for each queued, started or scheduled job",
+    "jobs of 2 s; 5 to 30 replicas; scale-down stabilization 15 s instead of 300 s",
+    NOTHING,
+    {
+        "scaling": {
+            "minReplicas": 5,
+            "maxReplicas": 30,
+            "triggers": [
+                {
+                    "type": "redis", "addressFromEnv": "QUEUE_ADDRESS", "listName": "general", "library": "rq",
+                    "listLength": 1, "pollingInterval": "2s",
+                }
+            ],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 15}},
+        }
+    },
+    (Phase(1.5, 30), Phase(12, 60), Phase(1.5, 60)),
+    1,
+)  # fmt: skip
+
+
+def deploy(client: Client, folder: Path, scenario: Scenario) -> None:
+    folder.mkdir()
+    (folder / "model.py").write_text(scenario.code)
+    document = {
+        "apiVersion": "headway.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": NAME},
+        "spec": scenario.spec,
+    }
+    (folder / "headway.yaml").write_text(yaml.safe_dump(document))
+    client.deploy(folder)
+
+
+async def watch(client: Client, run: Run, load: Callable[[], float], depth: Callable[[], float] | None) -> None:
+    while True:
+        view = await asyncio.to_thread(client.scaling, NAME)
+        at = time.time() - run.began
+        run.replicas.append((at, sum(version.ready for version in view.versions)))
+        run.wished.append((at, sum(version.wished for version in view.versions)))
+        run.load.append((at, load()))
+        if depth is not None:
+            run.depth.append((at, await asyncio.to_thread(depth)))
+        await asyncio.sleep(1)
+
+
+async def with_users(client: Client, scenario: Scenario, url: str) -> tuple[Run, Crowd]:
+    crowd = Crowd(url, [[1.0]])
+    run = Run(time.time())
+    watching = asyncio.create_task(watch(client, run, lambda: crowd.users, None))
+    for phase in scenario.phases:
+        print(f"    {phase.load:g} users for {phase.seconds:g} s", flush=True)
+        await crowd.be(int(phase.load))
+        await asyncio.sleep(phase.seconds)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    await crowd.leave()
+    return run, crowd
+
+
+async def with_queue(client: Client, scenario: Scenario, queue: Queue) -> Run:
+    run = Run(time.time())
+    rate = 0.0
+    watching = asyncio.create_task(watch(client, run, lambda: rate, queue.depth))
+    loop = asyncio.get_running_loop()
+    for phase in scenario.phases:
+        rate = phase.load
+        print(f"    {rate:g} jobs/s for {phase.seconds:g} s", flush=True)
+        until, due = loop.time() + phase.seconds, loop.time()
+        while loop.time() < until:
+            if run.replicas:
+                queue.workers(int(run.replicas[-1][1]))
+            while due <= loop.time():
+                queue.submit()
+                due += 1 / rate
+            await asyncio.sleep(0.05)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+    return run
+
+
+def peak_span(scenario: Scenario) -> tuple[float, float]:
+    """Begin and end of the highest phase, in seconds from the beginning."""
+    begin = sum(phase.seconds for phase in scenario.phases[: scenario.peak])
+    return begin, begin + scenario.phases[scenario.peak].seconds
+
+
+def changes(client: Client, run: Run) -> list[tuple[float, int, int]]:
+    found = client.decisions(NAME, since=run.began, changed=True, last=1000)
+    return [(one.at - run.began, one.current, one.desired) for one in found]
+
+
+def latency_panel(client: Client, run: Run, level: tuple[float, str] | None) -> tuple[Panel, list[tuple[float, float]]]:
+    table = client.windows(NAME, window="5s", since=run.began)
+    points = [(one.start + 2.5 - run.began, one) for one in table.windows]
+    p95 = [(at, one.p95_ms / 1e3) for at, one in points if one.p95_ms is not None]
+    p50 = [(at, one.p50_ms / 1e3) for at, one in points if one.p50_ms is not None]
+    return Panel("seconds", (Curve("p50", p50), Curve("p95", p95)), level), p95
+
+
+def told(good: bool, text: str) -> bool:
+    print(f"    {text}: {'pass' if good else 'FALLS SHORT'}")
+    return good
+
+
+def heal_users(installation: Installation, root: Path, images: Path, scenario: Scenario) -> bool:
+    client = installation.client()
+    deploy(client, root / scenario.name, scenario)
+    url = f"http://127.0.0.1:{installation.data_port}/models/{NAME}/predict"
+    run, crowd = asyncio.run(with_users(client, scenario, url))
+    latency = scenario is LATENCY
+    panel, p95 = latency_panel(client, run, (0.9, "threshold") if latency else None)
+    decisions = changes(client, run)
+    panels = [
+        Panel("users", (Curve("users", run.load, step=True),)),
+        panel,
+        Panel("replicas", (Curve("ready", run.replicas, step=True), Curve("wished", run.wished, step=True))),
+    ]
+    draw(Picture(scenario.title, scenario.facts, panels, decisions), images / f"self-healing-{scenario.name}.png")
+    begin, end = peak_span(scenario)
+    statuses = crowd.answers.statuses()
+    print(f"    answers by status: {dict(statuses)}; {len(decisions)} decisions: {decisions}")
+    good = told(set(statuses) == {200}, "every request answered 200")
+    most = max(value for _, value in run.replicas)
+    last = run.replicas[-1][1]
+    if latency:
+        worst = max(value for at, value in p95 if begin - 60 <= at < end)
+        tail = [value for at, value in p95 if end - 60 <= at < end - 5]
+        good &= told(worst > 0.9, f"p95 had risen to {worst:.2f} s")
+        good &= told(max(tail) <= 0.9, f"p95 in the last minute of the peak at most {max(tail):.2f} s (900 ms)")
+        good &= told(most <= 12, f"{most:g} replicas at most")
+    else:
+        load = statistics.mean(
+            one.count / (one.end - one.start)
+            for one in client.windows(NAME, window="5s", since=run.began + end - 40, until=run.began + end).windows
+        )
+        need = load * 0.04 / 0.08
+        held = statistics.mean(value for at, value in run.wished if end - 20 <= at < end)
+        text = f"{held:.1f} replicas for {load:.1f} requests/s, which use 80 % of {need:.1f}"
+        good &= told(0.85 * need <= held <= 1.5 * need + 1, text)
+    good &= told(last <= 2, f"{last:g} replicas at the end")
+    client.delete(NAME)
+    return good
+
+
+def heal_queue(installation: Installation, root: Path, images: Path, queue: Queue) -> bool:
+    client = installation.client()
+    deploy(client, root / QUEUE.name, QUEUE)
+    try:
+        run = asyncio.run(with_queue(client, QUEUE, queue))
+    finally:
+        queue.workers(0)
+    decisions = changes(client, run)
+    panels = [
+        Panel("jobs/s", (Curve("submitted", run.load, step=True),)),
+        Panel("jobs", (Curve("queued, started, scheduled", run.depth, step=True),)),
+        Panel("replicas", (Curve("ready", run.replicas, step=True), Curve("wished", run.wished, step=True))),
+    ]
+    draw(Picture(QUEUE.title, QUEUE.facts, panels, decisions), images / "self-healing-queue.png")
+    begin, end = peak_span(QUEUE)
+    print(f"    {len(decisions)} decisions: {decisions}")
+    settled = [value for at, value in run.depth if end - 20 <= at < end]
+    most = max(value for _, value in run.wished)
+    good = told(24 <= most <= 30, f"{most:g} replicas at most (24 are busy at 12 jobs/s of 2 s)")
+    good &= told(max(settled) <= 60, f"{max(settled):g} jobs at most in the last 20 s of the peak")
+    good &= told(run.wished[-1][1] <= 8, f"{run.wished[-1][1]:g} replicas at the end (5 at least)")
+    client.delete(NAME)
+    return good
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenarios", nargs="*", default=["latency", "cpu", "queue"], metavar="SCENARIO")
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    given = parser.parse_args()
+    unknown = set(given.scenarios) - {"latency", "cpu", "queue"}
+    if unknown:
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are latency, cpu and queue")
+    if "queue" in given.scenarios and missing():
+        print(missing(), file=sys.stderr)
+        return 2
+    good = True
+    with tempfile.TemporaryDirectory(prefix="headway-bench-") as folder, Queue(Path(folder)) as queue:
+        home = Path(folder) / "home"
+        home.mkdir()
+        installation = Installation(home, None)
+        installation.env["QUEUE_ADDRESS"] = queue.address
+        installation.up()
+        try:
+            for scenario in (LATENCY, CPU):
+                if scenario.name in given.scenarios:
+                    print(f"{scenario.title}\n    {scenario.facts}", flush=True)
+                    good &= heal_users(installation, Path(folder), given.images, scenario)
+            if "queue" in given.scenarios:
+                print(f"{QUEUE.title}\n    {QUEUE.facts}", flush=True)
+                good &= heal_queue(installation, Path(folder), given.images, queue)
+        finally:
+            installation.down()
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
