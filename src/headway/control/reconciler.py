@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -96,6 +96,11 @@ class Reconciler:
         self._faults: dict[str, str] = {}
         """What keeps a deployment from being looked after, by model; the others are not affected."""
         book.on_change(self.wake)
+
+    @property
+    def leaving(self) -> Collection[str]:
+        """Ids of replicas on their way out; they may still be ready, for what is on its way to them."""
+        return self._leaving.keys()
 
     def wake(self) -> None:
         """Ask for a round soon."""
