@@ -15,6 +15,12 @@ import pytest
 from hypothesis import settings
 
 from tests.leaks import LeakCheck, environment, make_scratch, remove_scratch
+from tests.services.fixtures import (  # noqa: F401 - fixtures
+    postgresql_service,
+    prometheus_service,
+    rabbitmq_service,
+    redis_service,
+)
 from tests.waiting import PortPicker
 
 KEPT_VARIABLES = {"HEADWAY_HAPROXY", "HEADWAY_REQUIRE_SERVICES"}

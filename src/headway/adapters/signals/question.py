@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -97,6 +100,9 @@ def reason(error: BaseException) -> str:
         link = link.exceptions[0] if isinstance(link, BaseExceptionGroup) else link.__cause__ or link.__context__
     for link in reversed(seen):
         if isinstance(link, OSError) and link.strerror:
+            # What a library put in place of the system's own words says less: "Connect call failed".
+            if link.errno and not isinstance(link, ssl.SSLError | socket.gaierror):
+                return os.strerror(link.errno)
             return link.strerror
     return next((f"{type(one).__name__}: {one}" for one in seen if str(one)), type(error).__name__)
 
