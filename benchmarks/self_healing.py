@@ -1,8 +1,8 @@
 """A model heals itself under load nobody expected: three runs on a real Headway, each with its picture.
 
 ``latency``: predictions take 0.2 s, one at a time, so a replica carries 5 requests/s. Users come in phases until one
-replica is far too few; a latency policy (p95 above 900 ms adds 2 replicas) brings latency back, and when users leave the
-replicas go. A real policy looks at half an hour every five minutes; here all its times are 60 times shorter.
+replica is far too few; a latency policy (p95 above 900 ms adds 2 replicas) brings latency back, and when users leave
+the replicas go. A real policy looks at half an hour every five minutes; here all its times are 60 times shorter.
 ``cpu``: predictions burn 40 ms of processor time, a replica asks for 100m; 80 % and 1 to 12 replicas.
 ``queue``: RQ jobs of two seconds on a real Redis; 5 to 30 replicas, one worker for each, by queued, started and
 scheduled jobs.
@@ -292,7 +292,7 @@ def heal_queue(installation: Installation, root: Path, images: Path, queue: Queu
         Panel("replicas", (Curve("ready", run.replicas, step=True), Curve("wished", run.wished, step=True))),
     ]
     draw(Picture(QUEUE.title, QUEUE.facts, panels, decisions), images / "self-healing-queue.png")
-    begin, end = peak_span(QUEUE)
+    _, end = peak_span(QUEUE)
     print(f"    {len(decisions)} decisions: {decisions}")
     settled = [value for at, value in run.depth if end - 20 <= at < end]
     most = max(value for _, value in run.wished)
