@@ -44,6 +44,7 @@ class LatencyReading:
 
     windows: tuple[LatencyWindow, ...]
     age_s: float | None
+    """Since the end of the newest window; 0 for one that is still open."""
     error: str = ""
 
 

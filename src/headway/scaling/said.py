@@ -1,0 +1,29 @@
+"""What a trigger answers to ``decide``: its proposal, and whether it saw anything that keeps the last replica."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from headway.scaling.decision import Proposal, Status
+
+ROUNDING = 1e-9
+"""A count is rounded up, but not for what floating point adds: 1.1 x 10 is 11, not 12."""
+
+
+class Said(NamedTuple):
+    """One trigger's answer."""
+
+    proposal: Proposal
+    active: bool = False
+    """Whether there is work: it calls the first replica and keeps the last one."""
+
+
+def up(replicas: float) -> int:
+    """The whole number of replicas that is enough; never negative, at most a billion."""
+    return max(0, ceil(min(replicas, 1e9) - ROUNDING))
+
+
+def no_data(trigger: str, target: float | None, note: str, age_s: float | None = None) -> Said:
+    """It cannot tell."""
+    return Said(Proposal(trigger, Status.NO_DATA, None, None, target, age_s, note))
