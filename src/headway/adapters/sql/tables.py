@@ -98,6 +98,6 @@ decisions: Final = sa.Table(
     sa.Column("document", sa.JSON(), nullable=False),
     sa.Index("ix_decisions_model_version_at", "model", "version", "at", "cursor"),
     sa.Index("ix_decisions_model_at", "model", "at", "cursor"),
-    sa.Index("ix_decisions_at", "at"),
+    sa.Index("ix_decisions_at", "at", "model", "version"),
 )
 """Not tied to a deployment: a deleted model's decisions stay until they expire."""

@@ -30,7 +30,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_decisions_model_version_at", "decisions", ["model", "version", "at", "cursor"])
     op.create_index("ix_decisions_model_at", "decisions", ["model", "at", "cursor"])
-    op.create_index("ix_decisions_at", "decisions", ["at"])
+    op.create_index("ix_decisions_at", "decisions", ["at", "model", "version"])
 
 
 def downgrade() -> None:
