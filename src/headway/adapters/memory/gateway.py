@@ -31,6 +31,8 @@ class MemoryProxy:
     """Replicas with a request on its way to them."""
     refuse: str | None = None
     """Why the next tables are refused; None: they are taken."""
+    held: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Requests that wait for a first replica, by (model, version)."""
 
     def replicas(self) -> frozenset[str]:
         """Every replica in the table in force."""
@@ -79,7 +81,7 @@ class MemoryGateway:
 
     def held(self) -> Mapping[tuple[str, str], int]:
         """See the port."""
-        return {}
+        return {key: count for key, count in self.proxy.held.items() if count}
 
     def status(self) -> GatewayStatus:
         running = self._started and self.proxy.pid is not None
