@@ -1,7 +1,7 @@
 """``python -m headway.server CONFIG.json``: see :mod:`headway.server.boot`.
 
 What follows the config on the command lines of workers and of their parent is between those processes
-(:mod:`headway.server.worker_start`).
+(:mod:`headway.server.worker_start`); ``--template`` makes it a template (:mod:`headway.server.template`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from headway.server.template_wire import TEMPLATE
 from headway.server.worker_start import SUPERVISE, WORKER
 
 EXIT_WITHIN_S = 3.0
@@ -35,6 +36,10 @@ def _run(arguments: list[str]) -> int:
             from headway.server.worker_boot import boot_worker
 
             return boot_worker(Path(config).absolute(), numbers)
+        case [config, option] if option == TEMPLATE:
+            from headway.server.template import boot_template
+
+            return boot_template(Path(config).absolute())
         case [config, option, listening] if option == SUPERVISE:
             # Without the model server's own modules: this process only waits.
             from headway.server.workers import supervise_spawned

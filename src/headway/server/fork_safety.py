@@ -38,6 +38,15 @@ def obstacle(known: Collection[int]) -> str | None:
     return None
 
 
+def has_children() -> bool:
+    """Whether this process has processes of its own, running or not waited for."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def connections() -> set[int]:
     """The descriptors of this process that are sockets or event queues."""
     found = set()

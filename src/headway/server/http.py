@@ -8,6 +8,7 @@ application, which returns a :class:`Response`, or None and calls ``request.peer
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -35,6 +36,15 @@ _MLFLOW_CODES: Final = {
 _encode = msgspec.json.Encoder().encode
 _run = secrets.token_hex(5).encode()
 _serial = itertools.count(1)
+
+
+def _new_run() -> None:
+    """A forked process goes on counting where its parent was: its request ids need a beginning of their own."""
+    global _run
+    _run = secrets.token_hex(5).encode()
+
+
+os.register_at_fork(after_in_child=_new_run)
 
 
 class Peer(Protocol):

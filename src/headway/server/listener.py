@@ -53,10 +53,17 @@ _NOT_READY: Final = {
 class ModelServer:
     """Serves one model until it is told to stop; ``seat`` is this process's among several workers."""
 
-    def __init__(self, config: ServerConfig, execution: Execution, seat: Seat | None = None) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        execution: Execution,
+        seat: Seat | None = None,
+        listens: Callable[[], None] | None = None,
+    ) -> None:
         self._config = config if seat is None else _share_of(config)
         self._execution = execution
         self._seat = seat
+        self._listens = listens
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -80,6 +87,8 @@ class ModelServer:
         server = await self._listen(loop, shared, opened)
         self._count(app)
         metrics = self._take_seat(app)
+        if self._listens is not None:
+            self._listens()
         ticking = asyncio.create_task(self._tick(app, shared, server))
         try:
             await self._stop.wait()
@@ -163,8 +172,11 @@ class ModelServer:
                     server.count()
 
 
-def serve(config: ServerConfig, execution: Execution) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed."""
+def serve(config: ServerConfig, execution: Execution, listens: Callable[[], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return; the socket file is removed.
+
+    ``listens`` is called once requests are answered.
+    """
 
     async def main(server: ModelServer) -> None:
         opened = open_socket(config.listen)
@@ -176,7 +188,7 @@ def serve(config: ServerConfig, execution: Execution) -> None:
         finally:
             remove_socket(address, inode)
 
-    _run(ModelServer(config, execution), main)
+    _run(ModelServer(config, execution, listens=listens), main)
 
 
 def serve_seat(config: ServerConfig, execution: Execution, opened: socket.socket, seat: Seat) -> None:

@@ -113,6 +113,11 @@ def open_log(config: ServerConfig) -> RotatingLog | None:
     name_log("headway")
     log.setLevel(logging.INFO)
     log.propagate = False
+    return redirect_log(config)
+
+
+def redirect_log(config: ServerConfig) -> RotatingLog | None:
+    """The same for a process whose own log speaks already: a forked one has its parent's, and gets this one instead."""
     rotating = None
     if config.log_file is not None:
         rotating = RotatingLog(Path(config.log_file), max_bytes=config.log_max_bytes, files=config.log_files)

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,19 @@ def serve_with_workers(config: ServerConfig, origin: Origin, log_file: RotatingL
     before = connections()
     model = load(config, stages)
     stages.append("serve")
+    return serve_loaded(config, model, origin, log_file, stages, before)
+
+
+def serve_loaded(
+    config: ServerConfig,
+    model: LoadedModel,
+    origin: Origin,
+    log_file: RotatingLog | None,
+    stages: list[str],
+    before: Collection[int] | None = None,
+) -> int:
+    """The same from a model that is loaded already. ``before`` are sockets that it has not opened (None: all)."""
+    before = connections() if before is None else before
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # who finds the socket may tell us to stop: then we drain
     opened = open_socket(config.listen)
     if log_file is not None:

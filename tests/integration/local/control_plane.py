@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from headway.adapters.local import supervisor
+from headway.adapters.local import starts
 from headway.adapters.local.process import ReplicaProcess
 from tests.integration.local.hand import LocalHand
 
@@ -45,5 +45,5 @@ if __name__ == "__main__":
     arguments = sys.argv[1:]
     if "--before-pid" in arguments:
         arguments.remove("--before-pid")
-        supervisor.ReplicaProcess = DiesAfterSpawn  # type: ignore[attr-defined]
+        starts.ReplicaProcess = DiesAfterSpawn  # type: ignore[attr-defined]
     asyncio.run(main(Path(arguments[0]), arguments[1:]))

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import select
+import shutil
 import signal
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from headway.adapters.local.process import require_pidfd
 from headway.adapters.local.records import GONE, ReplicaFolders, ReplicaRecord
 from headway.domain.errors import HeadwayError
 from headway.domain.lifecycle import ReplicaPhase
+from headway.server.template_wire import key_of
 
 DEFAULT_GRACE_S = 30.0
 KILL_WAIT_S = 5.0
@@ -65,6 +67,13 @@ def leader_of(record: ReplicaRecord, found: Iterable[FoundProcess]) -> FoundProc
             return None
         return next((p for p in own if (p.pid, p.start_ticks) == (record.pid, record.start_ticks)), None)
     return own[0] if own and record.phase is ReplicaPhase.STARTING else None
+
+
+def without_templates(found: Iterable[FoundProcess]) -> tuple[list[FoundProcess], list[FoundProcess]]:
+    """The processes of replicas, and those of templates (and of what loading started there)."""
+    processes = list(found)
+    templates = [p for p in processes if key_of(p.replica_id) is not None]
+    return [p for p in processes if p not in templates], templates
 
 
 def strays(found: Iterable[FoundProcess], adopted: Collection[int]) -> list[FoundProcess]:
@@ -159,4 +168,5 @@ async def stop_strays(home: Path, grace_s: float | None = None) -> list[str]:
         Path(record.socket).unlink(missing_ok=True)
         if record.phase not in GONE:
             folder.save(replace(record.without_process(), phase=ReplicaPhase.STOPPED, reason=None))
-    return sorted({p.replica_id for p in found})
+    shutil.rmtree(home / "templates", ignore_errors=True)
+    return sorted({p.replica_id for p in without_templates(found)[0]})

@@ -97,6 +97,7 @@ class Prober:
         self._spread = spread
         self._started = started or ready
         self._begin = clock.monotonic() - age_s
+        self._now = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled, or until a verdict is in after which the process has to go."""
@@ -106,6 +107,10 @@ class Prober:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_readiness())
                 group.create_task(self._watch_liveness())
+
+    def ask_now(self) -> None:
+        """It serves its socket, so somebody says: no need to wait for the next question."""
+        self._now.set()
 
     async def _watch_startup(self) -> None:
         probe = self._probes.startup
@@ -127,7 +132,7 @@ class Prober:
                     self._on_change()
                 if verdict is not None:
                     return
-            await self._until(min(due, self._clock.monotonic() + self._early_pause()))
+            await self._until_news(min(due, self._clock.monotonic() + self._early_pause()))
 
     async def _watch_readiness(self) -> None:
         probe = self._probes.readiness
@@ -161,6 +166,18 @@ class Prober:
     def _early_pause(self) -> float:
         age = self._clock.monotonic() - self._begin
         return max(EARLY_S, min(EARLY_LONGEST_S, EARLY_SHARE * age))
+
+    async def _until_news(self, moment: float) -> None:
+        """As :meth:`_until`, but no longer than until :meth:`ask_now`."""
+        pause = asyncio.ensure_future(self._until(moment))
+        news = asyncio.ensure_future(self._now.wait())
+        try:
+            await asyncio.wait({pause, news}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            pause.cancel()
+            news.cancel()
+            await asyncio.gather(pause, news, return_exceptions=True)
+            self._now.clear()
 
     async def _until(self, moment: float) -> None:
         await self._clock.sleep(max(0.0, moment - self._clock.monotonic()))

@@ -3,7 +3,8 @@
 Replicas outlive the control plane, so one that this control plane started and one that it adopted must look
 the same. Both are held by a pidfd (pidfd_open(2)): it becomes readable when the process ends, whoever its
 parent is, and a signal sent through it can never meet a later process that got the same pid. Only the exit
-status differs: the kernel gives it to the parent alone, so for an adopted process it is unknown.
+status differs: the kernel gives it to the parent alone. For an adopted process it is unknown, unless its parent
+is a template, which can be asked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,10 @@ class Exit:
         return "ended, its exit status is not known" if self.code is None else f"exited with code {self.code}"
 
 
+AskExit = Callable[[int], Awaitable[Exit]]
+"""Asks the parent of a process that has ended how it ended."""
+
+
 def signal_name(number: int) -> str:
     """``SIGKILL`` for 9; the number itself for real-time signals."""
     try:
@@ -58,12 +63,16 @@ def require_pidfd() -> None:
 class ReplicaProcess:
     """A running (or just ended) session leader. ``exit`` is set, and ``on_exit`` called, when it ends."""
 
-    def __init__(self, pid: int, start_ticks: int, pidfd: int, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, pid: int, start_ticks: int, pidfd: int, on_exit: Callable[[], None], ask: AskExit | None = None
+    ) -> None:
         self.pid = pid
         self.start_ticks = start_ticks
         self.exit: Exit | None = None
         self._pidfd = pidfd
         self._on_exit = on_exit
+        self._ask = ask
+        self._asking: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(pidfd, self._ended_now)
@@ -99,8 +108,14 @@ class ReplicaProcess:
         return cls(child.pid, found.start_ticks, pidfd, on_exit)
 
     @classmethod
-    def adopt(cls, pid: int, start_ticks: int, on_exit: Callable[[], None]) -> ReplicaProcess | None:
-        """The process of that identity; None when it is gone. Raises ``OSError`` when that cannot be told."""
+    def adopt(
+        cls, pid: int, start_ticks: int | None, on_exit: Callable[[], None], ask: AskExit | None = None
+    ) -> ReplicaProcess | None:
+        """The process of that identity; None when it is gone. Raises ``OSError`` when that cannot be told.
+
+        ``start_ticks`` None: ``pid`` is known to be the right one, since whoever could take it off the list of
+        processes has not yet done so. ``ask`` is asked how it ended, should it be no child of ours.
+        """
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -110,21 +125,27 @@ class ReplicaProcess:
                 return None
             raise
         found = procfs.stat(pid)  # read after opening: now the pid cannot change hands unnoticed
-        if found is None or found.dead or found.start_ticks != start_ticks:
+        if found is None or (start_ticks is not None and (found.dead or found.start_ticks != start_ticks)):
             os.close(pidfd)
             return None
-        return cls(pid, start_ticks, pidfd, on_exit)
+        return cls(pid, found.start_ticks, pidfd, on_exit, ask)
+
+    def watch(self, on_exit: Callable[[], None]) -> None:
+        """From now on ``on_exit`` is called when it ends; at once when it has."""
+        self._on_exit = on_exit
+        if self.exit is not None:
+            on_exit()
 
     def send(self, number: signal.Signals) -> None:
         """Signal the leader alone; nothing when it has ended."""
-        if self.exit is None:
+        if self.exit is None and self._asking is None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def kill(self) -> None:
         """SIGKILL to the leader and its whole process group."""
         self.send(signal.SIGKILL)
-        if self.exit is None:
+        if self.exit is None and self._asking is None:
             self._kill_group()
 
     async def wait(self) -> Exit:
@@ -134,6 +155,8 @@ class ReplicaProcess:
 
     def close(self) -> None:
         """Stop watching; the process itself is left alone. A second call does nothing."""
+        if self._asking is not None:
+            self._asking.cancel()
         if self._pidfd >= 0:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -146,16 +169,29 @@ class ReplicaProcess:
     def _ended_now(self) -> None:
         # What is left of the group goes first: until the leader is reaped its group id cannot be taken by others.
         self._kill_group()
-        self.exit = self._reap()
+        known = self._reap()
         self.close()
+        if known is not None or self._ask is None:
+            self._tell_end(known or Exit())
+        else:
+            self._asking = self._loop.create_task(self._ask_end(self._ask), name=f"end of process {self.pid}")
+
+    async def _ask_end(self, ask: AskExit) -> None:
+        exit_ = await ask(self.pid)
+        self._asking = None
+        self._tell_end(exit_)
+
+    def _tell_end(self, exit_: Exit) -> None:
+        self.exit = exit_
         self._ended.set()
         self._on_exit()
 
-    def _reap(self) -> Exit:
+    def _reap(self) -> Exit | None:
+        """None: somebody else's child."""
         try:
             result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
         except ChildProcessError:
-            return Exit()  # somebody else's child: adopted
+            return None
         if result is None:
             return Exit()
         if result.si_code == os.CLD_EXITED:

@@ -10,8 +10,10 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,28 @@ def stat(pid: int) -> ProcessStat | None:
     # The name, in parentheses, may hold spaces and parentheses itself: fields count from the last one.
     fields = raw[raw.rindex(b")") + 2 :].split()
     return ProcessStat(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+class ProcessUse(NamedTuple):
+    """What a process has used so far, and whose it is."""
+
+    session: int
+    start_ticks: int
+    own_ticks: int
+    """Processor time, user and system."""
+    waited_ticks: int
+    """That of its children which have ended and which it has waited for, theirs included."""
+    resident_bytes: int
+
+
+def use(pid: int) -> ProcessUse | None:
+    """None when it has ended. One that has and is not waited for (a zombie) still tells."""
+    raw = _read(f"/proc/{pid}/stat")
+    if not raw:
+        return None
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    own, waited = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+    return ProcessUse(int(fields[3]), int(fields[19]), own, waited, int(fields[21]) * PAGE_BYTES)
 
 
 def pids() -> list[int]:

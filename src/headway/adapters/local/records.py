@@ -48,13 +48,15 @@ class ReplicaRecord:
     crash_score: float = 0.0
     reason: str | None = None
     failure: Failure | None = None
+    forked: bool = False
+    """The present process was forked from a template, and shares its memory."""
     log_inode: int = 0
     log_offset: int = 0
     """Where in the log the present process began."""
 
     def without_process(self) -> ReplicaRecord:
         """The same with nothing running."""
-        return replace(self, pid=None, start_ticks=None, boot_id=None, started_at=None, ready_at=None)
+        return replace(self, pid=None, start_ticks=None, boot_id=None, started_at=None, ready_at=None, forked=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,39 +15,25 @@ import logging
 import signal
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from headway.adapters.local import backoff, failures, logs, procfs
 from headway.adapters.local.adoption import FoundProcess, end_processes, scan
 from headway.adapters.local.failures import Crash
-from headway.adapters.local.launch import Launcher
-from headway.adapters.local.memory_limit import MemoryWatch, prefer_as_victim, set_data_limit
 from headway.adapters.local.probes import Prober, SocketProbe
 from headway.adapters.local.process import Exit, ReplicaProcess, kill_with_stack
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
-from headway.adapters.local.start_slots import StartSlots
+from headway.adapters.local.starts import Surroundings, start
 from headway.adapters.local.state import SERVING, ReplicaState
+from headway.adapters.local.template_process import ForkedStart
 from headway.domain.errors import HeadwayError
 from headway.domain.lifecycle import REPLICA_TRANSITIONS, ReplicaPhase, check
-from headway.domain.replicas import Failure, ReplicaSpec, ReplicaStatus, ReplicaTransition
-from headway.ports.clock import Clock
+from headway.domain.replicas import Failure, ReplicaSpec, ReplicaStatus
 
 log = logging.getLogger(__name__)
 
 _P = ReplicaPhase
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all supervisors of a runtime share."""
-
-    clock: Clock
-    launcher: Launcher
-    memory: MemoryWatch
-    slots: StartSlots
-    emit: Callable[[ReplicaTransition], None]
-    backoff_reset_s: float
 
 
 class ReplicaSupervisor:
@@ -59,6 +45,7 @@ class ReplicaSupervisor:
         self._around = around
         self._clock = around.clock
         self._process: ReplicaProcess | None = None
+        self._forked: ForkedStart | None = None
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -109,7 +96,8 @@ class ReplicaSupervisor:
         if self.phase is _P.STOPPING:
             self._stop.set()
         if found is not None:
-            self._process = ReplicaProcess.adopt(found.pid, found.start_ticks, self._wake.set)
+            template = self._around.templates.parent(found.parent)
+            self._process = ReplicaProcess.adopt(found.pid, found.start_ticks, self._wake.set, template)
         if self._process is None:
             self._adopt_gone()
             return
@@ -178,7 +166,7 @@ class ReplicaSupervisor:
                 if not await self._turn_to_start():
                     return
                 try:
-                    crash = self._start_process()
+                    crash = await self._start_process()
                 finally:
                     self._tell_start()
             crash = crash or await self._watch()
@@ -200,6 +188,9 @@ class ReplicaSupervisor:
                 restarts=self._state.record.restarts + 1,
                 reason=None,
             )
+        template = self._around.templates.of(self.spec)
+        if template is not None and not self._urgent and not await self._unless_stopped(template.settled()):
+            return False
         if not self._urgent:
             taking = asyncio.ensure_future(self._around.slots.take())
             if not await self._unless_stopped(taking):
@@ -207,7 +198,7 @@ class ReplicaSupervisor:
             self._give_back_slot = taking.result()
         return True
 
-    def _start_process(self) -> Crash | None:
+    async def _start_process(self) -> Crash | None:
         """A crash when no process came to be. Raises :class:`InvalidSpec`: then no later start can succeed."""
         try:
             argv = self._around.launcher.write_orders(self._folder, self._state.record)
@@ -216,21 +207,13 @@ class ReplicaSupervisor:
             # Saved without a pid first: whoever finds this record looks for the process by its environment.
             self._state.record = replace(self._state.record.without_process(), log_inode=inode, log_offset=offset)
             self._folder.save(self._state.record)
-            self._process = ReplicaProcess.spawn(
-                argv,
-                env=self._around.launcher.environment(self.spec),
-                cwd=self._folder.path,
-                log=self._folder.log,
-                on_exit=self._wake.set,
-            )
+            started = await start(self._around, self._folder, self._state.record, argv, self._wake.set)
         except OSError as error:
             return failures.of_spawn(error, self.spec)
-        pid = self._process.pid
-        prefer_as_victim(pid)
-        if self.spec.memory_bytes is not None:
-            set_data_limit(pid, self.spec.memory_bytes)
+        self._process, self._forked = started.process, started.forked
         self._state.change(
-            pid=pid,
+            pid=self._process.pid,
+            forked=self._forked is not None,
             start_ticks=self._process.start_ticks,
             boot_id=procfs.boot_id(),
             started_at=self._clock.now(),
@@ -253,11 +236,18 @@ class ReplicaSupervisor:
         )
         probing = asyncio.create_task(prober.run(), name=f"probes of {self.spec.replica_id}")
         probing.add_done_callback(lambda _: self._wake.set())
-        self._around.memory.add(process.pid, self.spec.memory_bytes, self._over_memory)
+        self._around.memory.add(process.pid, self.spec.memory_bytes, self._over_memory, shares=state.record.forked)
+        forked = self._forked
+        if forked is not None:
+            forked.begin(prober.ask_now, self._wake.set, hurry=self.spec.workers == 1)
         try:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if forked is not None and await forked.failed():
+                    self._let_go()  # and once more, by itself
+                    self._state.lose_process()
+                    return None
                 if process.exit is not None:
                     return failures.of_exit(process.exit, self._folder, state.record, serving=state.was_ready)
                 if self.stopping:
@@ -382,6 +372,9 @@ class ReplicaSupervisor:
     def _let_go(self) -> None:
         self._give_back_slot()
         self._over_bytes = None
+        if self._forked is not None:
+            self._forked.close()
+            self._forked = None
         if self._process is not None:
             self._process.close()
             self._process = None
