@@ -67,10 +67,12 @@ def replay(document: Mapping[str, Any]) -> Decision:
     Equal to ``decision_of(document)`` unless the rules have changed since. Raises ``InvalidInput`` for a document that
     is none.
     """
-    policy: Policy = _part(document, "policy", Policy)
-    samples: Samples = _part(document, "samples", Samples)
-    state: State = _part(document, "state", State)
-    return decide(policy, samples, state, decision_of(document).at)[0]
+    return _again(document)[0]
+
+
+def state_after(document: Mapping[str, Any]) -> State:
+    """What the decision left to the next one, so that a loop can go on from a record. Raises as :func:`replay`."""
+    return _again(document)[1]
 
 
 def decision_of(document: Mapping[str, Any]) -> Decision:
@@ -101,6 +103,13 @@ def interesting(decision: Decision, last: Decision | None) -> bool:
     if age_s < 0.0 or age_s >= QUIET_S:
         return True
     return age_s >= _REBOUND_S and (differs or decision.binding != last.binding)
+
+
+def _again(document: Mapping[str, Any]) -> tuple[Decision, State]:
+    policy: Policy = _part(document, "policy", Policy)
+    samples: Samples = _part(document, "samples", Samples)
+    state: State = _part(document, "state", State)
+    return decide(policy, samples, state, decision_of(document).at)
 
 
 def _part(document: Mapping[str, Any], name: str, wanted: Any) -> Any:
