@@ -1,9 +1,9 @@
 """From a threefold step in load to a new replica that serves.
 
 A replica predicts one request at a time, 0.1 s each. 6 requests/s come, then, from one moment to the next, 18. The
-concurrency policy has its defaults (a stable window of 60 s, a panic window of 6 s). Measured, by the generator's clock:
-from the first request of the step to the first answer that a replica gives that was not there before. At most 3 s in
-every round.
+concurrency policy has its defaults (a stable window of 60 s, a panic window of 6 s). Measured, by the generator's
+clock: from the first request of the step to the first answer that a replica gives that was not there before. At most
+3 s in every round.
 
     python benchmarks/reaction.py [--rounds 5]
 
