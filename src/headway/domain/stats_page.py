@@ -21,10 +21,12 @@ MAX_WORKERS: Final = 64
 _MAGIC: Final = b"HWST"
 _HEAD: Final = struct.Struct("<4sHHIIQQ")
 _SLOT: Final = struct.Struct("<QQIIIIQQQ")
+_SEQUENCE: Final = struct.Struct("<Q")
 _CRC: Final = struct.Struct("<I")
 _HEAD_BYTES: Final = 64
 _HALF_BYTES: Final = 64
 _SLOT_BYTES: Final = 2 * _HALF_BYTES
+_UNWRITTEN: Final = bytes(_SLOT_BYTES)
 
 assert _HEAD.size + _CRC.size <= _HEAD_BYTES
 assert _SLOT.size + _CRC.size <= _HALF_BYTES
@@ -138,14 +140,15 @@ def read_page(data: bytes) -> Page | None:
 
 
 def _newest(data: bytes, start: int) -> Slot | None:
-    newest: Slot | None = None
-    written = False
-    for half in (start, start + _HALF_BYTES):
-        sequence, at_ns, pid, in_flight, waiting, _, in_flight_ns, finished, queue_ns = _SLOT.unpack_from(data, half)
-        (crc,) = _CRC.unpack_from(data, half + _SLOT.size)
-        if sequence == 0 and crc == 0:
-            continue
-        written = True
-        if crc == crc32(data[half : half + _SLOT.size]) and (newest is None or sequence > newest.sequence):
-            newest = Slot(sequence, at_ns, pid, in_flight, waiting, in_flight_ns, finished, queue_ns)
-    return newest if written else Slot()
+    one, other = start, start + _HALF_BYTES
+    if data[one : one + _SLOT_BYTES] == _UNWRITTEN:
+        return Slot()
+    if _SEQUENCE.unpack_from(data, one)[0] < _SEQUENCE.unpack_from(data, other)[0]:
+        one, other = other, one
+    for half in (one, other):
+        packed = data[half : half + _SLOT.size]
+        if _CRC.unpack_from(data, half + _SLOT.size)[0] == crc32(packed):
+            sequence, at_ns, pid, in_flight, waiting, _, in_flight_ns, finished, queue_ns = _SLOT.unpack(packed)
+            if sequence:
+                return Slot(sequence, at_ns, pid, in_flight, waiting, in_flight_ns, finished, queue_ns)
+    return None

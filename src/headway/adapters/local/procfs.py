@@ -79,10 +79,17 @@ class ProcessUse(NamedTuple):
 
 def use(pid: int) -> ProcessUse | None:
     """None when it has ended. One that has and is not waited for (a zombie) still tells."""
-    raw = _read(f"/proc/{pid}/stat")
-    if not raw:
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return None
-    fields = raw[raw.rindex(b")") + 2 :].split()
+    try:
+        raw = os.read(fd, 1024)  # it is one line of at most 52 numbers: asked for every second, so read once
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    fields = raw[raw.rindex(b")") + 2 :].split(None, 22)
     own, waited = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
     return ProcessUse(int(fields[3]), int(fields[19]), own, waited, int(fields[21]) * PAGE_BYTES)
 
