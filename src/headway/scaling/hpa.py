@@ -11,7 +11,7 @@ ready, and a wish to grow never is below the present count, a wish to shrink nev
 
 from __future__ import annotations
 
-from math import isfinite
+from math import inf
 
 from headway.scaling.decision import Proposal, Status
 from headway.scaling.policy import ReplicaTrigger, Signal
@@ -72,10 +72,10 @@ def propose(
     for ready, ready_for_s, value, _burst, age in reading.replicas:
         if not ready or ready_for_s < settled_s:
             unready += 1
-        elif value is None or not isfinite(value) or (age is not None and age > oldest):
+        elif value is None or not 0.0 <= value < inf or (age is not None and age > oldest):
             missing += 1
         else:
-            total += max(value, 0.0)
+            total += value
             measured += 1
             if age is not None and (age_s is None or age > age_s):
                 age_s = age

@@ -9,7 +9,7 @@ stable window after the last time it was over the threshold. Source: Knative ser
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
+from math import inf
 
 from headway.scaling.policy import ReplicaTrigger
 from headway.scaling.said import Said, up
@@ -19,10 +19,9 @@ from headway.scaling.samples import PerReplica
 def burst_wish(trigger: ReplicaTrigger, reading: PerReplica) -> int | None:
     """Replicas that the load over the panic window asks for; None when it was not measured."""
     total, measured = 0.0, 0
-    for replica in reading.replicas:
-        burst = replica.burst
-        if replica.ready and burst is not None and isfinite(burst):
-            total += max(burst, 0.0)
+    for ready, _, _, burst, _ in reading.replicas:
+        if ready and burst is not None and 0.0 <= burst < inf:
+            total += burst
             measured += 1
     return up(total / trigger.target) if measured else None
 

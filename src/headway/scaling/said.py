@@ -21,7 +21,9 @@ class Said(NamedTuple):
 
 def up(replicas: float) -> int:
     """The whole number of replicas that is enough; never negative, at most a billion."""
-    return max(0, ceil(min(replicas, 1e9) - ROUNDING))
+    if replicas <= 0.0:
+        return 0
+    return ceil(replicas - ROUNDING) if replicas < 1e9 else 1_000_000_000
 
 
 def no_data(trigger: str, target: float | None, note: str, age_s: float | None = None) -> Said:
