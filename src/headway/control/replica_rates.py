@@ -4,12 +4,17 @@ A rate is the difference of two measurements of the same process life over the t
 replica has a ring of measurements, at most one per sixtieth of the window, whose first is the newest one that is at
 least the window's length old: adding and asking cost the same however long the window, and 62 measurements are all
 that is kept of a window of an hour.
+
+All replicas of a version share one interval, that of the one measured longest: what a younger one did is divided by it
+too. So their sum is the version's own average over the window (as Knative computes it). Each over its own time, the sum
+would be too high after every step up: with 8 requests in flight, at 1 replica for 8 s and at 4 for 2 s, the old one
+would say 6.8 and the three new ones 2 each.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from headway.domain.lifecycle import ReplicaPhase
@@ -61,8 +66,11 @@ class ReplicaHistory:
             while len(ring) > 1 and ring[1].at <= oldest:
                 ring.popleft()
 
-    def rate(self, counter: str, window_s: float) -> float | None:
-        """Growth of ``counter`` per second over the window, or since ready when that is shorter; None: not known."""
+    def grown(self, counter: str, window_s: float) -> tuple[float, float, float] | None:
+        """By how much ``counter`` has grown in the window, or since ready when that is shorter; from when, to when.
+
+        None: not known.
+        """
         latest, ring = self.latest, self._rings.get(window_s)
         if latest is None or not ring:
             return None
@@ -72,9 +80,8 @@ class ReplicaHistory:
         for point in ring:  # the first one, unless the counter was not known then
             first: float | None = getattr(point, counter)
             if first is not None:
-                elapsed = latest.at - point.at
-                grown = last - first
-                return grown / elapsed if elapsed >= LEAST_INTERVAL_S and grown >= 0 else None
+                known = latest.at - point.at >= LEAST_INTERVAL_S and last >= first
+                return (last - first, point.at, latest.at) if known else None
         return None
 
     def _rewindow(self, windows: frozenset[float]) -> None:
@@ -125,7 +132,7 @@ class ReplicaRates:
             self._histories = {key: value for key, value in self._histories.items() if key in replica_ids}
 
     def utilization(
-        self, replicas: Iterable[ReplicaStatus], window_s: float, monotonic: float, cores: float
+        self, replicas: Sequence[ReplicaStatus], window_s: float, monotonic: float, cores: float
     ) -> PerReplica:
         """Processor time used, as a share of ``cores``."""
         return self._rates(replicas, "cpu_s", window_s, None, monotonic, 1 / cores)
@@ -148,48 +155,61 @@ class ReplicaRates:
         return PerReplica(tuple(readings))
 
     def concurrency(
-        self, replicas: Iterable[ReplicaStatus], window_s: float, panic_s: float | None, monotonic: float
+        self, replicas: Sequence[ReplicaStatus], window_s: float, panic_s: float | None, monotonic: float
     ) -> PerReplica:
         """Requests in flight, averaged over each window: the growth of request-seconds per second."""
         return self._rates(replicas, "in_flight_s", window_s, panic_s, monotonic, 1.0)
 
     def throughput(
-        self, replicas: Iterable[ReplicaStatus], window_s: float, panic_s: float | None, monotonic: float
+        self, replicas: Sequence[ReplicaStatus], window_s: float, panic_s: float | None, monotonic: float
     ) -> PerReplica:
         """Requests finished per second."""
         return self._rates(replicas, "finished", window_s, panic_s, monotonic, 1.0)
 
     def _rates(
         self,
-        replicas: Iterable[ReplicaStatus],
+        replicas: Sequence[ReplicaStatus],
         counter: str,
         window_s: float,
         burst_s: float | None,
         monotonic: float,
         factor: float,
     ) -> PerReplica:
+        values = self._averages(replicas, counter, window_s, monotonic)
+        bursts = self._averages(replicas, counter, burst_s, monotonic) if burst_s is not None else {}
         readings = []
         for replica in replicas:
-            history = self._histories.get(replica.replica_id)
+            replica_id = replica.replica_id
+            history = self._histories.get(replica_id)
             if history is None:
                 readings.append(_NOT_READY)
                 continue
-            value = burst = age_s = None
-            if history.latest is not None:
-                age_s = max(0.0, monotonic - history.latest.at)
-                if age_s <= STALE_S:
-                    value = history.rate(counter, window_s)
-                    burst = history.rate(counter, burst_s) if burst_s is not None else None
+            value, burst, latest = values.get(replica_id), bursts.get(replica_id), history.latest
             readings.append(
                 ReplicaReading(
                     True,
                     max(0.0, monotonic - history.ready_since),
                     None if value is None else value * factor,
                     None if burst is None else burst * factor,
-                    age_s,
+                    None if latest is None else max(0.0, monotonic - latest.at),
                 )
             )
         return PerReplica(tuple(readings))
+
+    def _averages(
+        self, replicas: Sequence[ReplicaStatus], counter: str, window_s: float, monotonic: float
+    ) -> dict[str, float]:
+        """Growth per second of each replica that is known, over the interval that all of them share."""
+        grown: dict[str, tuple[float, float, float]] = {}
+        for replica in replicas:
+            history = self._histories.get(replica.replica_id)
+            found = history.grown(counter, window_s) if history is not None else None
+            if found is not None and monotonic - found[2] <= STALE_S:
+                grown[replica.replica_id] = found
+        if not grown:
+            return {}
+        began_at = min(since for _, since, _ in grown.values())
+        return {replica_id: growth / (until - began_at) for replica_id, (growth, _, until) in grown.items()}
 
 
 _NOT_READY: Final = ReplicaReading(False, 0.0, None)

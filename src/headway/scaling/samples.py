@@ -14,7 +14,8 @@ class ReplicaReading(NamedTuple):
     ready_for_s: float
     """Since it became ready; 0 while it is not."""
     value: float | None
-    """The signal over the trigger's window, or over the time since it is ready when that is shorter."""
+    """The signal over the trigger's window, or over the time since the first of the version's replicas is ready when
+    that is shorter: one interval for all of them, so that their sum is the version's average over it."""
     burst: float | None = None
     """The same over the panic window."""
     age_s: float | None = None
