@@ -1,4 +1,5 @@
-# `make` alone lists the targets. Everything lives in .venv and .demo; the machine is left as it was.
+# `make` alone lists the targets. Everything lives in .venv and .demo; the machine is left as it was, save that as
+# root `make setup` and `make test` install Debian packages that are missing (scripts/setup.sh, scripts/services.sh).
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -38,6 +39,7 @@ demo-down: $(STAMP) ## Stop what `make demo` left running
 
 .PHONY: test
 test: $(STAMP) ## Run the tests (ARGS="tests/unit -k spec" for some of them)
+	@scripts/services.sh
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 .PHONY: check

@@ -180,6 +180,9 @@ def rabbitmq_service(require_service: Require, free_port: PortPicker) -> Iterato
         f"management.tcp.port = {service.http_port}\n"
         f"default_user = headway\ndefault_pass = {PASSWORD}\n"
         "collect_statistics_interval = 200\n"
+        "management.sample_retention_policies.global.minute = 1\n"
+        "management.sample_retention_policies.basic.minute = 1\n"
+        "management.sample_retention_policies.detailed.minute = 1\n"
         "log.console = true\nlog.console.level = warning\nlog.file = false\n"
         "disk_free_limit.absolute = 1MB\n"
     )

@@ -24,7 +24,10 @@ async def fill(service: RabbitmqService, queue: str, number: int) -> None:
     connection = await aio_pika.connect(amqp(service))
     async with connection:
         channel = await connection.channel()
-        await (await channel.declare_queue(queue, durable=True)).purge()
+        declared = await channel.declare_queue(queue, durable=True)
+        if declared.declaration_result.message_count == number:
+            return
+        await declared.purge()
         for _ in range(number):
             await channel.default_exchange.publish(aio_pika.Message(b"job"), queue)
 
