@@ -36,8 +36,8 @@ class Start:
     process: ReplicaProcess
     forked: ForkedStart | None
     """None: it is no fork."""
-    unfit: str | None
-    """Why not, where it was to be one."""
+    cold: bool
+    """It is news that replicas of this version cannot be forks."""
 
 
 async def start(
@@ -54,7 +54,7 @@ async def start(
         made = await template.fork(folder.config, spec.replica_id, on_exit)
         if not isinstance(made, ForkedStart):
             _note(folder, template.unfit or str(made))
-    unfit = template.unfit if template is not None else None
+    cold = template is not None and template.tell_unfit()
     if not isinstance(made, ForkedStart | ReplicaProcess):
         env = around.launcher.environment(spec)
         made = ReplicaProcess.spawn(argv, env=env, cwd=folder.path, log=folder.log, on_exit=on_exit)
@@ -62,7 +62,7 @@ async def start(
     prefer_as_victim(process.pid)
     if spec.memory_bytes is not None:
         set_data_limit(process.pid, spec.memory_bytes)
-    return Start(process, made if isinstance(made, ForkedStart) else None, unfit)
+    return Start(process, made if isinstance(made, ForkedStart) else None, cold)
 
 
 def _note(folder: ReplicaFolder, reason: str) -> None:

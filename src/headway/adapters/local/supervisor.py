@@ -26,6 +26,7 @@ from headway.adapters.local.process import Exit, ReplicaProcess, kill_with_stack
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.adapters.local.starts import Surroundings, start
 from headway.adapters.local.state import SERVING, ReplicaState
+from headway.adapters.local.template_failure import LoadFailure
 from headway.adapters.local.template_process import ForkedStart
 from headway.domain.errors import HeadwayError
 from headway.domain.lifecycle import REPLICA_TRANSITIONS, ReplicaPhase, check
@@ -46,6 +47,8 @@ class ReplicaSupervisor:
         self._clock = around.clock
         self._process: ReplicaProcess | None = None
         self._forked: ForkedStart | None = None
+        self._load_failure: LoadFailure | None = None
+        """Of the template that it waited for."""
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -189,8 +192,11 @@ class ReplicaSupervisor:
                 reason=None,
             )
         template = self._around.templates.of(self.spec)
-        if template is not None and not self._urgent and not await self._unless_stopped(template.settled()):
-            return False
+        if template is not None and not self._urgent:
+            settling = asyncio.ensure_future(template.settled())
+            if not await self._unless_stopped(settling):
+                return False
+            self._load_failure = settling.result()
         if not self._urgent:
             taking = asyncio.ensure_future(self._around.slots.take())
             if not await self._unless_stopped(taking):
@@ -207,6 +213,9 @@ class ReplicaSupervisor:
             # Saved without a pid first: whoever finds this record looks for the process by its environment.
             self._state.record = replace(self._state.record.without_process(), log_inode=inode, log_offset=offset)
             self._folder.save(self._state.record)
+            failed, self._load_failure = self._load_failure, None
+            if failed is not None:
+                return failed.crash_of(self._folder, self._state.record)
             started = await start(self._around, self._folder, self._state.record, argv, self._wake.set)
         except OSError as error:
             return failures.of_spawn(error, self.spec)
@@ -214,6 +223,7 @@ class ReplicaSupervisor:
         self._state.change(
             pid=self._process.pid,
             forked=self._forked is not None,
+            reason="StartedCold" if started.cold else None,
             start_ticks=self._process.start_ticks,
             boot_id=procfs.boot_id(),
             started_at=self._clock.now(),

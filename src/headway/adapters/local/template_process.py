@@ -25,6 +25,7 @@ from headway.adapters.local.memory_limit import MemoryWatch, prefer_as_victim, s
 from headway.adapters.local.process import Exit, ReplicaProcess, kill_with_stack
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.adapters.local.start_slots import StartSlots
+from headway.adapters.local.template_failure import LoadFailure
 from headway.adapters.local.template_link import TemplateLink
 from headway.domain.errors import HeadwayError
 from headway.domain.replicas import ReplicaSpec
@@ -131,8 +132,11 @@ class TemplateProcess:
         self._process: ReplicaProcess | None = None
         self._link: TemplateLink | None = None
         self._settled = asyncio.Event()
+        self._failure: LoadFailure | None = None
+        """Of the first load."""
+        self._told = False
         self._stir = asyncio.Event()
-        self._over = False
+        self._over_bytes: int | None = None
         self._becomes = False
         """It cannot be forked, but can be the next replica itself."""
         self._task: asyncio.Task[None] | None = None
@@ -147,9 +151,26 @@ class TemplateProcess:
             self._process = ReplicaProcess.adopt(found.pid, found.start_ticks, self._stir.set)
         self._task = asyncio.create_task(self._run(), name=f"template {self.key}")
 
-    async def settled(self) -> None:
-        """Until its first load has ended, however it has."""
+    async def settled(self) -> LoadFailure | None:
+        """Wait until its first load has ended; how it failed, should somebody have had to wait for that."""
+        if self._settled.is_set():
+            return None
         await self._settled.wait()
+        return self._failure
+
+    def want(self, spec: ReplicaSpec) -> None:
+        """It is wished for, to fork replicas like ``spec`` from; what has ended for good begins anew."""
+        adopted, self.spec = self.spec is None, spec
+        if self._task is None or (self._task.done() and self._fit()):
+            self.begin()
+        elif adopted and self._process is not None and self._process.exit is None:
+            self._watch_memory(self._process)
+
+    def tell_unfit(self) -> bool:
+        """Whether it is news that it is unfit: True once."""
+        news = self.unfit is not None and not self._told
+        self._told = self._told or news
+        return news
 
     async def fork(
         self, config: Path, replica_id: str, on_exit: Callable[[], None]
@@ -216,6 +237,8 @@ class TemplateProcess:
         try:
             while self._fit():
                 began = self._around.clock.monotonic()
+                if self._process is None and self.spec is None:
+                    return  # it was adopted, has ended, and nobody has asked for it
                 try:
                     problem = await self._live()
                 except (HeadwayError, OSError) as error:
@@ -245,12 +268,16 @@ class TemplateProcess:
                 self._spawn()
             process = self._process
             assert process is not None
-            limit = self.spec.memory_bytes if self.spec is not None else None
-            self._around.memory.add(process.pid, limit, self._over_memory, shares=True)
+            self._watch_memory(process)
             loading = asyncio.create_task(self._load(process), name=f"load of template {self.key}")
             try:
                 await self._either(loading)
-                if not loading.done() or not loading.result():
+                loaded = loading.done() and loading.result()
+                if loaded is not True:
+                    await self._end(process)
+                    failure = LoadFailure(self._folder, process.exit or Exit(), self._over_bytes, loaded is None)
+                    if not self._settled.is_set():
+                        self._failure = failure
                     return self._problem(process, "did not load the model in time")
             finally:
                 loading.cancel()
@@ -258,7 +285,7 @@ class TemplateProcess:
         finally:
             give_back()
         self._settled.set()
-        while process.exit is None and self._link is not None and not self._link.closed and not self._over:
+        while process.exit is None and self._link is not None and not self._link.closed and self._over_bytes is None:
             await self._stir.wait()
             self._stir.clear()
             if self._process is None or (self.unfit is not None and not self._becomes):
@@ -269,12 +296,12 @@ class TemplateProcess:
         return self._problem(process, "does not answer")
 
     def _problem(self, process: ReplicaProcess, otherwise: str) -> str:
-        if self._over:
+        if self._over_bytes is not None:
             return "was above the memory limit"
         return f"the process {process.exit}" if process.exit is not None else otherwise
 
-    async def _load(self, process: ReplicaProcess) -> bool:
-        """Connect and wait until it has loaded; False when it took too long."""
+    async def _load(self, process: ReplicaProcess) -> bool | None:
+        """Connect and wait until it has loaded; None when it took too long, False when it has ended."""
         spec = self.spec
         limit = ADOPTED_WITHIN_S
         if spec is not None:  # what the replica's own load would be given
@@ -282,15 +309,15 @@ class TemplateProcess:
             limit = startup.initial_delay_s + startup.failure_threshold * startup.period_s
         try:
             async with asyncio.timeout(limit):
-                while True:
+                while process.exit is None:
                     with contextlib.suppress(OSError):
                         self._link = await TemplateLink.connect(self._socket, self._stir.set)
                         break
                     await self._around.clock.sleep(CONNECT_EVERY_S)
-                hello = await self._link.hello()
+                hello = await self._link.hello() if self._link is not None else None
         except TimeoutError:
             await kill_with_stack(process, self._folder.stack, self._around.clock)
-            return False
+            return None
         if hello is None:
             await process.wait()
             return False
@@ -300,14 +327,14 @@ class TemplateProcess:
             self.renounce(hello.obstacle)
         return True
 
-    async def _either(self, loading: asyncio.Task[bool]) -> None:
+    async def _either(self, loading: asyncio.Task[bool | None]) -> None:
         """Until the load or the process has ended."""
         while not loading.done():
             stir = asyncio.ensure_future(self._stir.wait())
             await asyncio.wait({loading, stir}, return_when=asyncio.FIRST_COMPLETED)
             stir.cancel()
             self._stir.clear()
-            if self._over or (self._process is not None and self._process.exit is not None):
+            if self._over_bytes is not None:
                 return
 
     def _spawn(self) -> None:
@@ -324,16 +351,23 @@ class TemplateProcess:
             set_data_limit(self._process.pid, self.spec.memory_bytes)
 
     def _over_memory(self, used_bytes: int) -> None:
-        self._over = True
+        self._over_bytes = used_bytes
         self._stir.set()
 
+    def _watch_memory(self, process: ReplicaProcess) -> None:
+        limit = self.spec.memory_bytes if self.spec is not None else None
+        self._around.memory.add(process.pid, limit, self._over_memory, shares=True)
+
     async def _end_process(self) -> None:
-        process = self._process
-        if process is not None and process.exit is None:
+        if self._process is not None:
+            await self._end(self._process)
+        self._let_go()
+        self._over_bytes = None
+
+    async def _end(self, process: ReplicaProcess) -> None:
+        if process.exit is None:
             process.kill()
             await process.wait()
-        self._let_go()
-        self._over = False
 
     def _let_go(self) -> None:
         if self._link is not None:

@@ -63,11 +63,15 @@ class Templates:
         self._ending: set[ReplicaProcess] = set()
 
     def adopt(self, found: Iterable[FoundProcess]) -> None:
-        """Take over the template processes that an earlier runtime has left."""
+        """Take over the template processes that an earlier runtime has left, and clear away what is left of others."""
         for process in found:
             key = template_wire.key_of(process.replica_id)
             if key is not None and process.leads and key not in self._all:
                 self._template(key).begin(process)
+        if self._folder.is_dir():
+            for folder in self._folder.iterdir():
+                if folder.name not in self._all:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def keep(self, specs: Iterable[ReplicaSpec]) -> None:
         """From now on there is a template for each version of ``specs``, and before long for no other."""
@@ -77,13 +81,7 @@ class Templates:
             waiting = self._ends.pop(key, None)
             if waiting is not None:
                 waiting.cancel()
-            template = self._all.get(key)
-            if template is not None:
-                template.spec = spec
-            else:
-                template = self._template(key)
-                template.spec = spec
-                template.begin()
+            (self._all.get(key) or self._template(key)).want(spec)
         for key in self._all.keys() - wished.keys() - self._ends.keys():
             self._ends[key] = asyncio.create_task(self._stop_later(key), name=f"end of template {key}")
 
