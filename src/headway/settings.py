@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     payload_max_size: Annotated[str, _checked(_check_size)] = Field(
         default="1Gi", description="How much room sampled payloads may take; beyond it the oldest go."
     )
+    decisions_retention: Annotated[str, _checked(_check_retention)] = Field(
+        default="30d", description="How long scaling decisions are kept; the newest thousand of a version stay."
+    )
 
     @property
     def home_path(self) -> Path:
@@ -103,6 +106,11 @@ class Settings(BaseSettings):
     def query_log_max_age_s(self) -> float | None:
         """``query_log_retention`` in seconds; None: no limit."""
         return None if self.query_log_retention == UNLIMITED else span_seconds(self.query_log_retention)
+
+    @property
+    def decisions_max_age_s(self) -> float | None:
+        """``decisions_retention`` in seconds; None: no limit."""
+        return None if self.decisions_retention == UNLIMITED else span_seconds(self.decisions_retention)
 
     @property
     def query_log_max_bytes(self) -> int | None:

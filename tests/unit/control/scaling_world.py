@@ -12,13 +12,7 @@ from headway.adapters.memory.metric_source import MemoryMetricSource
 from headway.adapters.memory.query_log import MemoryQueryLog
 from headway.adapters.memory.replica_stats import MemoryReplicaStats
 from headway.adapters.memory.scaling_function import MemoryScalingFunctions
-from headway.control.autoscaler import Autoscaler
-from headway.control.function_signals import FunctionSignals
-from headway.control.latency_signals import LatencySignals
-from headway.control.outside_signals import OutsideSignals
-from headway.control.scaling_recorder import ScalingRecorder
-from headway.control.scaling_signals import ScalingSignals
-from headway.control.signal_watch import SignalWatch
+from headway.control.scaling_service import autoscaler
 from headway.domain.decisions import DecisionRecord
 from headway.domain.events import Event
 from headway.domain.query_log import Arm, QueryRecord
@@ -54,25 +48,21 @@ class ScalingWorld(World):
         self.stats.follow(self._measure)
         self.source = MemoryMetricSource()
         self.functions = MemoryScalingFunctions()
-        self.scaler_recorder = ScalingRecorder(self.decisions, self.log, self.clock, 30 * 86_400.0)
-        signal_watch = SignalWatch(self.clock, self.scaler_recorder.tell)
         kinds = ("prometheus", "redis", "rabbitmq", "postgresql")
-        self.autoscaler = Autoscaler(
+        self.autoscaler = autoscaler(
             book=self.book,
             runtime=self.runtime,
             gateway=self.gateway,
+            bundles=self.bundles,
             stats=self.stats,
-            signals=ScalingSignals(
-                latency=LatencySignals(self.query_log, self.clock, signal_watch),
-                outside=OutsideSignals(dict.fromkeys(kinds, self.source), self.clock, signal_watch),
-                functions=FunctionSignals(self.functions, self.bundles, self.query_log, self.clock, signal_watch),
-                watch=signal_watch,
-                clock=self.clock,
-            ),
-            recorder=self.scaler_recorder,
+            query_log=self.query_log,
+            sources=dict.fromkeys(kinds, self.source),
+            functions=self.functions,
             decisions=self.decisions,
+            events=self.log,
             clock=self.clock,
             leaving=lambda: self.reconciler.leaving,
+            max_age_s=30 * 86_400.0,
         )
         await self.autoscaler.start()
         await self.clock.settle()

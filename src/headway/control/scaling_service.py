@@ -1,0 +1,66 @@
+"""What belongs together to scale: the loop, its signals, the watch over them, the recorder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from headway.control.autoscaler import TICK_S, Autoscaler
+from headway.control.book import DeploymentBook
+from headway.control.function_signals import FunctionSignals
+from headway.control.latency_signals import LatencySignals
+from headway.control.outside_signals import OutsideSignals
+from headway.control.scaling_recorder import ScalingRecorder
+from headway.control.scaling_signals import ScalingSignals
+from headway.control.signal_watch import SignalWatch
+from headway.ports.bundle_store import BundleStore
+from headway.ports.clock import Clock
+from headway.ports.decision_log import DecisionLog
+from headway.ports.event_log import EventLog
+from headway.ports.gateway import Gateway
+from headway.ports.metric_source import MetricSource
+from headway.ports.query_log import QueryLog
+from headway.ports.replica_stats import ReplicaStats
+from headway.ports.runtime import Runtime
+from headway.ports.scaling_function import ScalingFunctions
+
+
+def autoscaler(
+    *,
+    book: DeploymentBook,
+    runtime: Runtime,
+    gateway: Gateway,
+    bundles: BundleStore,
+    stats: ReplicaStats,
+    query_log: QueryLog,
+    sources: Mapping[str, MetricSource],
+    functions: ScalingFunctions,
+    decisions: DecisionLog,
+    events: EventLog,
+    clock: Clock,
+    leaving: Callable[[], Collection[str]],
+    max_age_s: float | None,
+    tick_s: float = TICK_S,
+) -> Autoscaler:
+    """The autoscaler on these ports. ``sources`` are by trigger type; decisions are kept for ``max_age_s`` (None:
+    for ever). It closes sources and functions when it stops."""
+    recorder = ScalingRecorder(decisions, events, clock, max_age_s)
+    watch = SignalWatch(clock, recorder.tell)
+    signals = ScalingSignals(
+        latency=LatencySignals(query_log, clock, watch),
+        outside=OutsideSignals(sources, clock, watch),
+        functions=FunctionSignals(functions, bundles, query_log, clock, watch),
+        watch=watch,
+        clock=clock,
+    )
+    return Autoscaler(
+        book=book,
+        runtime=runtime,
+        gateway=gateway,
+        stats=stats,
+        signals=signals,
+        recorder=recorder,
+        decisions=decisions,
+        clock=clock,
+        leaving=leaving,
+        tick_s=tick_s,
+    )
