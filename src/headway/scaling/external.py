@@ -16,7 +16,7 @@ from cronsim import CronSim
 
 from headway.scaling.decision import Proposal, Status
 from headway.scaling.policy import CronTrigger, ExternalTrigger, Fallback, FallbackBehavior, FunctionTrigger
-from headway.scaling.said import Said, no_data, up
+from headway.scaling.said import Said, no_data, up, within
 from headway.scaling.samples import LatencyReading, PerReplica, Reading, Samples
 
 _Given = PerReplica | LatencyReading | Reading | None
@@ -60,7 +60,7 @@ def propose_external(
 def _for_value(trigger: ExternalTrigger, value: float, samples: Samples, tolerance: tuple[float, float]) -> int:
     current = samples.current
     ratio = value / (trigger.target * current) if trigger.average else value / trigger.target
-    if 1.0 - tolerance[1] <= ratio <= 1.0 + tolerance[0]:
+    if within(ratio, tolerance):
         return current
     if trigger.average:
         return up(value / trigger.target)

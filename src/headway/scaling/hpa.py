@@ -15,7 +15,7 @@ from math import inf
 
 from headway.scaling.decision import Proposal, Status
 from headway.scaling.policy import ReplicaTrigger, Signal
-from headway.scaling.said import Said, no_data, up
+from headway.scaling.said import Said, no_data, up, within
 from headway.scaling.samples import LatencyReading, PerReplica, Reading, Samples
 
 _OLDEST_S = 5.0
@@ -32,20 +32,19 @@ def replicas_for(
     tolerance: tuple[float, float] = (0.1, 0.1),
 ) -> int:
     """The HPA algorithm for ``total`` over ``measured`` (at least one) replicas; tolerance as (up, down)."""
-    most, least = 1.0 + tolerance[0], 1.0 - tolerance[1]
     ratio = total / (measured * target)
     counted = measured
     if missing or (unready and ratio > 1.0):
         first = ratio
         counted += missing
-        if first < 1.0:
+        if first <= 1.0:
             total += missing * target
-        elif first > 1.0:
+        else:
             counted += unready
         ratio = total / (counted * target)
         if first < 1.0 < ratio or ratio < 1.0 < first:
             return current
-    if least <= ratio <= most:
+    if within(ratio, tolerance):
         return current
     wish = up(ratio * counted)
     return max(wish, current) if ratio > 1.0 else min(wish, current)

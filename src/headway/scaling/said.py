@@ -26,6 +26,11 @@ def up(replicas: float) -> int:
     return ceil(replicas - ROUNDING) if replicas < 1e9 else 1_000_000_000
 
 
+def within(ratio: float, tolerance: tuple[float, float]) -> bool:
+    """Whether a ratio of 1 is meant, with tolerance as (up, down)."""
+    return 1.0 - tolerance[1] - ROUNDING <= ratio <= 1.0 + tolerance[0] + ROUNDING
+
+
 def no_data(trigger: str, target: float | None, note: str, age_s: float | None = None) -> Said:
     """It cannot tell."""
     return Said(Proposal(trigger, Status.NO_DATA, None, None, target, age_s, note))
