@@ -154,7 +154,7 @@ class LocalReplicaStats:
             if self._credit_s <= 0:
                 return
             followed.weight = sum(procfs.proportional_bytes(pid) for pid in followed.pids)
-            followed.resident_then = followed.resident
+            followed.resident_then = sum(seen.resident_bytes for pid in followed.pids if (seen := procfs.use(pid)))
             followed.weighed_at = self._clock.monotonic()
             self._credit_s -= max(1e-5, followed.weighed_at - began)
 
