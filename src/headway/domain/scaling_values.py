@@ -82,10 +82,7 @@ def _alternatives(schemes: tuple[str, ...]) -> str:
 
 def _address(text: str) -> str:
     if "@" in text or "://" in text:
-        raise ValueError(
-            "must be host:port; a user and a password are named by usernameFromEnv and passwordFromEnv, "
-            "and a whole URI by addressFromEnv"
-        )
+        raise ValueError("must be host:port; usernameFromEnv and passwordFromEnv tell who asks")
     found = _ADDRESS.fullmatch(text)
     if found is None or not 1 <= int(found["port"]) <= 65535:
         raise ValueError("must be host:port, for example localhost:6379")
