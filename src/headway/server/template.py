@@ -28,6 +28,7 @@ import msgspec
 
 from headway.server import template_mark
 from headway.server.config import ServerConfig, read_config
+from headway.server.failures import log_traceback
 from headway.server.fork_safety import connections, has_children, obstacle
 from headway.server.listener import loop_factory
 from headway.server.listening import open_socket, remove_socket, socket_inode
@@ -252,6 +253,8 @@ class Template:
             try:
                 self._forget(reading)
                 code = be_replica(birth)
+            except BaseException as error:
+                log_traceback(error, "a forked process could not become a replica")
             finally:
                 os._exit(code)  # not up through the template's frames, nor through its exit handlers
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -63,7 +63,8 @@ def be_replica(birth: Birth) -> int:
             raise
         os.environ[template_mark.VARIABLE] = config.replica_id  # the record has its pid: it is found by that
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.write(birth.report, NAMED)
+    if not birth.same:
+        os.write(birth.report, NAMED)
     log_file = redirect_log(config)
     _tell_origin(birth)
     _renew_randomness()
