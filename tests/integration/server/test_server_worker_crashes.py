@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from headway.domain.stats_page import Slot, read_page
 from tests.integration.server.crew import CONST, PID, THREAD, Crew, ask, rows
 from tests.waiting import wait_until
 
@@ -71,6 +72,37 @@ def test_counts_of_the_dead_stay(scratch: Path) -> None:
             assert crew.metric(name) == 100
         wait_until(lambda: crew.metric("headway_workers") == 2)
         assert crew.metric(name) == 100
+
+
+def test_what_a_dead_worker_had_in_flight_is_in_flight_no_more(scratch: Path) -> None:
+    page = scratch / "stats"
+
+    def slots() -> dict[int, Slot]:
+        found = read_page(page.read_bytes())
+        assert found is not None
+        assert found.head.pid == crew.process.pid
+        return {slot.pid: slot for slot in found.slots}
+
+    with Crew(scratch, PID, stats_file=str(page)) as crew:
+        made = crew.each()
+        victim, other = made
+        wait_until(lambda: slots().keys() == {victim, other} and all(s.in_flight == 0 for s in slots().values()))
+        before = slots()
+        made[victim].sendall(rows(b"[[-3]]"))  # SIGSTOP
+        wait_until(lambda: slots()[victim].in_flight == 1)
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: len(crew.pids()) == 2 and victim not in slots() and 0 not in slots())
+        (successor,) = slots().keys() - {other}
+        after = slots()[successor]
+        assert (after.in_flight, after.finished) == (0, before[victim].finished)
+        assert after.in_flight_ns >= before[victim].in_flight_ns
+        with crew.client() as client:
+            told = client.get("/stats").json()
+        assert (told["workers"], told["in_flight"]) == (2, 0)
+        assert told["finished"] == sum(slot.finished for slot in before.values())
+        crew.terminate()
+        crew.exit_code()
+        assert not page.exists()
 
 
 def test_when_all_keep_dying_the_replica_ends_as_they_did(scratch: Path) -> None:
