@@ -3,8 +3,11 @@ asks the runtime for exactly what already runs."""
 
 from __future__ import annotations
 
+import secrets
+
 from headway.domain.deployments import Deployment, Version
 from headway.domain.errors import HeadwayError
+from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
 from headway.domain.replicas import ReplicaSpec
 from headway.domain.spec import VersionSpec
 
@@ -43,3 +46,8 @@ def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str
 def kept_warm(deployment: Deployment) -> bool:
     """Whether replicas of ``deployment`` are to start from a process that has loaded the model."""
     return deployment.scaling is not None and bool(deployment.scaling["warmStart"])
+
+
+def replica_suffix() -> str:
+    """Five random characters; the space of 14 million makes a repeat among a model's replicas unlikely."""
+    return "".join(secrets.choice(REPLICA_SUFFIX_ALPHABET) for _ in range(REPLICA_SUFFIX_LENGTH))
