@@ -12,7 +12,6 @@ import contextlib
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,14 +22,15 @@ import uvloop
 
 from headway import __version__
 from headway.adapters.haproxy import HaproxyGateway
-from headway.adapters.local import LocalRuntime, SystemClock, run_dir_for, stop_strays
+from headway.adapters.local import LocalReplicaStats, LocalRuntime, SystemClock, run_dir_for, stop_strays
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.environments import UvEnvironments
+from headway.adapters.memory.scaling_function import MemoryScalingFunctions
 from headway.adapters.querylog import DuckdbQueryLog, PartStore
 from headway.adapters.querylog.payloads import FilePayloadLog
 from headway.adapters.querylog.table_writer import DuckdbTableWriter
 from headway.adapters.signals import PostgresqlSource, PrometheusSource, RabbitmqSource, RedisSource
-from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
+from headway.adapters.sql import SqlDatabase, SqlDecisionLog, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.api.server import create_server
@@ -40,12 +40,13 @@ from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogKeeper, QueryLogService
 from headway.control.reconciler import Reconciler
 from headway.control.recorder import GatewayWatch, TransitionRecorder
+from headway.control.replica_specs import replica_suffix
+from headway.control.scaling_service import autoscaler
 from headway.control.service import ControlService
 from headway.control.tokens import TokenService
 from headway.domain import tokens as token_rules
 from headway.domain.errors import AlreadyRunning, HeadwayError, InsecureListener
 from headway.domain.events import EventType, NewEvent
-from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
 from headway.domain.query_log import Retention
 from headway.domain.tokens import Scope
 from headway.home import admin_token, control_file, home_lock
@@ -109,6 +110,7 @@ class ControlPlane:
         self.clock = SystemClock()
         self.database = SqlDatabase(home / "headway.db")
         self.events = SqlEventLog(self.database)
+        self.decisions = SqlDecisionLog(self.database)
         self.bundles = LocalBundleStore(home / "bundles")
         self.book = DeploymentBook(SqlDeploymentStore(self.database))
         self.gateway = gateway_of(settings, safeguards)
@@ -158,6 +160,21 @@ class ControlPlane:
             payloads=payloads,
             payload_retention=replace(retention, max_bytes=settings.payload_max_bytes),
         )
+        self.autoscaler = autoscaler(
+            book=self.book,
+            runtime=self.runtime,
+            gateway=self.gateway,
+            bundles=self.bundles,
+            stats=LocalReplicaStats(home, self.clock, self.runtime.processes_of),
+            query_log=self.query_log,
+            sources=metric_sources(os.environ),
+            functions=MemoryScalingFunctions(),
+            decisions=self.decisions,
+            events=self.events,
+            clock=self.clock,
+            leaving=lambda: self.reconciler.leaving,
+            max_age_s=settings.decisions_max_age_s,
+        )
         self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
         self.payload_service = PayloadService(payloads, self.clock, self._deployed)
 
@@ -177,6 +194,7 @@ class ControlPlane:
         await self.watch.start()
         self.builds.mend()
         await self.reconciler.start()
+        await self.autoscaler.start()
 
     async def stop(self) -> None:
         """Answer what is in flight, then stop everything: routes, gateway, replicas.
@@ -185,6 +203,7 @@ class ControlPlane:
         """
         stopped = NewEvent(self.clock.now(), EventType.CONTROL_STOPPED, data={"pid": os.getpid()})
         steps: list[Callable[[], Awaitable[object]]] = [
+            self.autoscaler.stop,
             self.reconciler.stop,
             lambda: self.gateway.stop(stop_gateway=True),
             self.watch.look,
@@ -204,6 +223,7 @@ class ControlPlane:
 
     async def abandon(self) -> None:
         """After a failure of our own: let go of gateway and replicas, which serve on, for the next one to adopt."""
+        await self.autoscaler.stop()
         await self.reconciler.stop()
         await self.watch.stop()
         await self.gateway.stop(stop_gateway=False)
@@ -231,11 +251,6 @@ class ControlPlane:
                 where="--control-host",
                 hint=how.format(scope="deploy"),
             )
-
-
-def replica_suffix() -> str:
-    """Five random characters; the space of 14 million makes a repeat among a model's replicas unlikely."""
-    return "".join(secrets.choice(REPLICA_SUFFIX_ALPHABET) for _ in range(REPLICA_SUFFIX_LENGTH))
 
 
 def bind(host: str, port: int) -> socket.socket:
