@@ -99,6 +99,8 @@ class LatencyState:
     """Where a fruitless step began, until the count is back there."""
     wish: int | None = None
     """Of the last evaluation, until the next one."""
+    count: int = 0
+    """Replicas wished when it was made."""
     status: Status = Status.WAITING
     value_s: float | None = None
     note: str = ""

@@ -63,8 +63,19 @@ def propose(
     found = False
     if state.evaluated_at is None or now - state.evaluated_at >= trigger.every_s:
         state, found = _evaluate(trigger, reading, samples, state, changed_at, now)
-    proposal = Proposal(name, state.status, state.wish, state.value_s, threshold, reading.age_s, state.note)
+    status, wish, note = state.status, _standing(state, samples.current), state.note
+    if status is not Status.WAITING and wish != state.wish:
+        status, note = Status.WAITING, f"somebody else has changed the count since: {note}"
+    proposal = Proposal(name, status, wish, state.value_s, threshold, reading.age_s, note)
     return LatencySaid(proposal, state, active, found)
+
+
+def _standing(state: LatencyState, current: int) -> int | None:
+    """The last evaluation's wish now. A hold means the present count; so does a wish whose count others have changed."""
+    if state.wish is None or state.status is Status.WAITING:
+        return current
+    low, high = (state.count, state.wish) if state.count < state.wish else (state.wish, state.count)
+    return state.wish if low <= current <= high else current
 
 
 def _lost(trigger: LatencyTrigger, reading: object) -> str:
@@ -96,6 +107,7 @@ def _evaluate(
     state = replace(
         state,
         evaluated_at=now,
+        count=current,
         value_s=value,
         below_since=_since(state.below_since, well_below, now),
         fruitless_at=state.fruitless_at if above else None,

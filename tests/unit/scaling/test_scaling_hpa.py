@@ -52,8 +52,9 @@ def test_the_hpa_algorithm(
 
 
 def test_rounding_up_does_not_add_what_floating_point_adds() -> None:
-    assert math.ceil(1.1 * 10) == 11 and math.ceil(0.11 / 0.1 * 10) == 12
-    assert replicas_for(0.11 * 10, 10, 0, 0, 0.1, 10, (0.0, 0.0)) == 11
+    total = 0.1 + 0.2 + 0.3
+    assert math.ceil(total / 0.2) == 4
+    assert replicas_for(total, 1, 0, 0, 0.2, 1) == 3
 
 
 @pytest.mark.parametrize(("up", "down", "load", "wanted"), [
