@@ -36,6 +36,7 @@ from headway.api.schemas import InfoView
 from headway.api.server import create_server
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
+from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogKeeper, QueryLogService
 from headway.control.reconciler import Reconciler
@@ -175,6 +176,7 @@ class ControlPlane:
             leaving=lambda: self.reconciler.leaving,
             max_age_s=settings.decisions_max_age_s,
         )
+        self.decision_service = DecisionService(self.decisions, self.autoscaler.latest, self.clock, self._deployed)
         self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
         self.payload_service = PayloadService(payloads, self.clock, self._deployed)
 
@@ -286,6 +288,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         runtime=plane.runtime,
         tokens=plane.tokens,
         gateway=plane.gateway,
+        decisions=plane.decision_service,
         info=lambda: _info(plane, started_at),
         shutdown=stopping.set,
         clock=plane.clock,

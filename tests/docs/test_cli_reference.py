@@ -109,7 +109,7 @@ def can_be_null(annotation: Any) -> bool:
 def test_every_shape_that_is_mentioned_is_described() -> None:
     mentioned = set(
         re.findall(
-            r"`([A-Z]\w+(?:View|Answer|Change|Created|Summary|Line|Range|Page|Scaling|Explanation)|Urls|Change)`",
+            r"`([A-Z]\w+(?:View|Answer|Change|Created|Summary|Line|Range|Page|Scaling)|Urls|Change|Explanation)`",
             section("JSON"),
         )
     )

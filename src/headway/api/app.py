@@ -22,8 +22,10 @@ from headway.api.routes import bundles as bundle_routes
 from headway.api.routes import events, installation, logs, models, rollouts
 from headway.api.routes import payloads as payload_routes
 from headway.api.routes import query_log as query_log_routes
+from headway.api.routes import scaling as scaling_routes
 from headway.api.routes import tokens as token_routes
 from headway.api.schemas import InfoView
+from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
@@ -45,6 +47,7 @@ def create_app(
     runtime: Runtime,
     tokens: TokenService,
     gateway: Gateway,
+    decisions: DecisionService,
     query_log: QueryLogService,
     payloads: PayloadService,
     table_writer: TableWriter,
@@ -68,6 +71,7 @@ def create_app(
         runtime=runtime,
         tokens=tokens,
         gateway=gateway,
+        decisions=decisions,
         info=info,
         shutdown=shutdown,
         clock=clock,
@@ -95,7 +99,7 @@ def create_app(
     api.router.route_class = JsonRoute
     add_error_answers(api)
     query_log_resources = (query_log_routes, payload_routes)
-    for resource in (models, rollouts, logs, *query_log_resources, bundle_routes, events, token_routes):
+    for resource in (models, rollouts, scaling_routes, logs, *query_log_resources, bundle_routes, events, token_routes):
         resource.add_routes(api.router, parts)
     installation.add_routes(api.router, parts, api)
     described: dict[str, Any] = {}

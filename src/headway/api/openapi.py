@@ -24,6 +24,7 @@ Publishes models, moves traffic between their versions and tells what happens.
 TAGS = [
     {"name": "models", "description": "What is deployed."},
     {"name": "rollouts", "description": "Deploying versions and moving traffic between them."},
+    {"name": "scaling", "description": "By which signals replicas come and go, and why they did."},
     {"name": "logs", "description": "What replicas print."},
     {"name": "query log", "description": "Every request, and latency over windows."},
     {"name": "bundles", "description": "The files of versions, by digest."},

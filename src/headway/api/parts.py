@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from headway.api.ports import ControlService
 from headway.api.schemas import InfoView
+from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
@@ -35,6 +36,7 @@ class Parts:
     closing: asyncio.Event
     """Set when the listener is about to stop: answers that go on for long end."""
     max_bundle_bytes: int
+    decisions: DecisionService
     query_log: QueryLogService
     payloads: PayloadService
     tables: TableWriter

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from headway.domain.deployments import Deployment
 from headway.domain.replicas import ReplicaStatus
+from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment
 
 
@@ -56,6 +57,10 @@ class Views(Protocol):
         """Raises ``ModelNotFound``."""
         ...
 
+    def find(self, name: str) -> Snapshot | None:
+        """As :meth:`get`, None when there is no such model."""
+        ...
+
     def list(self) -> Sequence[Snapshot]:
         """Every model, by name."""
         ...
@@ -77,6 +82,10 @@ class ControlService(Views, Protocol):
     async def rollback(self, name: str) -> Accepted: ...
 
     async def scale(self, name: str, replicas: int) -> Accepted: ...
+
+    async def set_scaling(self, name: str, scaling: Scaling | None) -> Accepted:
+        """None: a fixed number of replicas."""
+        ...
 
     async def delete(self, name: str) -> int:
         """The cursor to follow from."""

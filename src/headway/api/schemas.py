@@ -216,6 +216,8 @@ class Change(View):
     target: list[ArmView]
     replicas: int
     cursor: int
+    scaling: ScalingRange | None = None
+    """None: the number of replicas is fixed."""
     note: str | None = None
     """What else one should know, in a sentence."""
 

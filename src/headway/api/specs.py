@@ -17,7 +17,7 @@ def spec_document(deployment: Deployment) -> dict[str, Any]:
     """
     newest = _newest(deployment)
     level = dict(newest.spec) if newest is not None else {}
-    spec: dict[str, Any] = {**level, "scaling": {"minReplicas": deployment.replicas}}
+    spec: dict[str, Any] = {**level, "scaling": _scaling(deployment)}
     spec["model"] = {"path": ".", **level.get("model", {})}
     split = deployment.target or deployment.live
     if len(split) > 1:
@@ -27,6 +27,10 @@ def spec_document(deployment: Deployment) -> dict[str, Any]:
     if deployment.shadow is not None:
         spec["shadow"] = {"version": deployment.shadow.version, "percent": deployment.shadow.percent}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": deployment.name}, "spec": spec}
+
+
+def _scaling(deployment: Deployment) -> dict[str, Any]:
+    return {"minReplicas": deployment.replicas} if deployment.scaling is None else dict(deployment.scaling)
 
 
 def _newest(deployment: Deployment) -> Version | None:

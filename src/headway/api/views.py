@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from headway.api.ports import Snapshot
+from headway.api.scaling_views import scaling_range
 from headway.api.schemas import (
     ArmView,
     EventView,
@@ -59,8 +60,8 @@ def failure_view(failure: Failure | None) -> FailureView | None:
     )
 
 
-def version_view(version: Version, live: Sequence[Arm]) -> VersionView:
-    """A version with its share of the ``live`` split."""
+def version_view(version: Version, deployment: Deployment) -> VersionView:
+    """A version with its share of the live split."""
     return VersionView(
         name=version.name,
         digest=version.digest,
@@ -71,9 +72,16 @@ def version_view(version: Version, live: Sequence[Arm]) -> VersionView:
         lock_digest=version.lock_digest,
         python=version.python,
         failure=failure_view(version.failure),
-        weight=next((arm.weight for arm in live if arm.version == version.name), None),
+        weight=next((arm.weight for arm in deployment.live if arm.version == version.name), None),
+        wished=_wished(version, deployment),
         spec=version.spec,
     )
+
+
+def _wished(version: Version, deployment: Deployment) -> int | None:
+    shadow = deployment.shadow.version if deployment.shadow is not None else None
+    runs = version.name == shadow or any(a.version == version.name for a in (*deployment.live, *deployment.target))
+    return deployment.wished(version.name) if runs else None
 
 
 def replica_view(replica: ReplicaStatus) -> ReplicaView:
@@ -104,6 +112,7 @@ def model_view(snapshot: Snapshot, gateway_url: str) -> ModelView:
         created_at=deployment.created_at,
         generation=deployment.generation,
         replicas=deployment.replicas,
+        scaling=scaling_range(deployment),
         ready_replicas=sum(r.ready for r in snapshot.replicas),
         target=arm_views(deployment.target),
         live=arm_views(deployment.live),
@@ -111,7 +120,7 @@ def model_view(snapshot: Snapshot, gateway_url: str) -> ModelView:
         sticky=StickyView(kind=sticky.kind, name=sticky.name) if sticky else None,
         shadow=ShadowView(version=shadow.version, percent=shadow.percent) if shadow else None,
         urls=urls(deployment, gateway_url),
-        versions=[version_view(v, deployment.live) for v in deployment.versions],
+        versions=[version_view(v, deployment) for v in deployment.versions],
         replica_list=[replica_view(r) for r in snapshot.replicas],
     )
 
@@ -125,6 +134,8 @@ def model_summary(snapshot: Snapshot, gateway_url: str) -> ModelSummary:
         message=deployment.message,
         live=arm_views(deployment.live),
         replicas=deployment.replicas,
+        scaling=scaling_range(deployment),
+        wished=sum(deployment.wished(arm.version) for arm in deployment.live),
         ready_replicas=sum(r.ready for r in snapshot.replicas),
         created_at=deployment.created_at,
         url=urls(deployment, gateway_url).production,

@@ -9,7 +9,20 @@ from collections.abc import Sequence
 
 import typer
 
-from headway.cli import events, lifecycle, models, output, payloads, publish, query_log, reference, tokens, traffic
+from headway.cli import (
+    autoscale,
+    events,
+    explain,
+    lifecycle,
+    models,
+    output,
+    payloads,
+    publish,
+    query_log,
+    reference,
+    tokens,
+    traffic,
+)
 from headway.domain.errors import HeadwayError, InvalidInput, StorageFailed
 
 ABORTED = 1
@@ -22,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (lifecycle, publish, models, query_log, payloads, events, traffic, tokens, reference):
+for room in (lifecycle, publish, models, query_log, payloads, events, traffic, autoscale, explain, tokens, reference):
     room.register(app)
 
 

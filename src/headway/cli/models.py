@@ -19,6 +19,7 @@ from headway.cli.output import (
     log_lines,
     moment,
     out,
+    range_text,
     say,
     size,
     split_text,
@@ -28,7 +29,7 @@ from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
-    from headway.api.schemas import FailureView, ModelView
+    from headway.api.schemas import FailureView, ModelSummary, ModelView
 
 PANEL = "Look and call"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
@@ -52,11 +53,29 @@ def list_models(output: OutputOption = Format.TEXT) -> None:
     if is_json():
         emit_json(found)
         return
-    rows = [
-        (m.name, m.state, split_text(m.live), f"{m.ready_replicas}/{m.replicas * max(len(m.live), 1)}", m.url)
-        for m in found
-    ]
+    rows = [(m.name, _state(m, _summed(m)), split_text(m.live), _ready(m), m.url) for m in found]
     table(("model", "state", "traffic", "ready", "url"), rows, empty="no models yet: headway deploy DIR")
+
+
+def _state(model: ModelSummary | ModelView, wished: int) -> str:
+    """A model that has scaled itself to zero is as it should be, but one may want to know."""
+    at_zero = model.scaling is not None and wished == 0 and model.ready_replicas == 0
+    return "at zero" if at_zero and model.state == "ready" else model.state
+
+
+def _summed(model: ModelSummary) -> int:
+    return model.replicas * max(len(model.live), 1) if model.wished is None else model.wished
+
+
+def _wished(view: ModelView) -> int:
+    counts = {version.name: version.wished for version in view.versions}
+    return sum(view.replicas if (count := counts.get(arm.version)) is None else count for arm in view.live)
+
+
+def _ready(model: ModelSummary) -> str:
+    """``2/2``; where triggers scale it ``2/2 (1-12)``, the bounds of each version."""
+    bounds = "" if model.scaling is None else f" ({range_text(model.scaling)})"
+    return f"{model.ready_replicas}/{_summed(model)}{bounds}"
 
 
 def status(name: Name, output: OutputOption = Format.TEXT) -> None:
@@ -73,7 +92,7 @@ def status(name: Name, output: OutputOption = Format.TEXT) -> None:
 
 def _print_status(view: ModelView) -> None:
     colour = _COLOURS.get(view.state, "white")
-    say(f"[bold]{view.name}[/]  [{colour}]{view.state}[/]  {escape(view.message)}".rstrip())
+    say(f"[bold]{view.name}[/]  [{colour}]{_state(view, _wished(view))}[/]  {escape(view.message)}".rstrip())
     say(f"  traffic   {split_text(view.live)}")
     if view.target != view.live:
         say(f"  wished    {split_text(view.target)}")
@@ -81,7 +100,7 @@ def _print_status(view: ModelView) -> None:
         say(f"  shadow    {view.shadow.version} gets a copy of {view.shadow.percent} %")
     if view.sticky is not None:
         say(f"  sticky    by {view.sticky.kind} {escape(view.sticky.name)}")
-    say(f"  replicas  {view.ready_replicas} ready, {view.replicas} wished of each version in the split")
+    say(f"  replicas  {_replicas(view)}")
     say(f"  url       {view.urls.production}")
     for version, url in view.urls.pinned.items():
         say(f"            {url}  (always {version})")
@@ -100,6 +119,17 @@ def _print_status(view: ModelView) -> None:
             _print_failure(name, failure)
 
 
+def _replicas(view: ModelView) -> str:
+    bounds = view.scaling
+    if bounds is None:
+        return f"{view.ready_replicas} ready, {view.replicas} wished of each version in the split"
+    if _state(view, _wished(view)) == "at zero":
+        return f"scaled to zero: the next request starts one (headway explain {view.name} tells why)"
+    told = f"{view.ready_replicas} ready, {_wished(view)} wished; scaled between {bounds.min_replicas} and "
+    shadow = " in shadow mode" if bounds.shadow else ""
+    return f"{told}{bounds.max_replicas} of each version{shadow} (headway autoscale {view.name})"
+
+
 def _print_failure(name: str, failure: FailureView) -> None:
     where = f" ({failure.where})" if failure.where else ""
     out.print()
@@ -115,10 +145,23 @@ def _print_failure(name: str, failure: FailureView) -> None:
 
 def _print_versions(view: ModelView) -> None:
     rows = [
-        (v.name, v.state, _share(v.weight), moment(v.created_at), v.digest[:12], _failure(v.failure))
+        (
+            v.name,
+            v.state,
+            _share(v.weight),
+            _of_version(view, v.name, v.wished),
+            moment(v.created_at),
+            v.digest[:12],
+            _failure(v.failure),
+        )
         for v in view.versions
     ]
-    table(("version", "state", "traffic", "created", "digest", "failure"), rows, empty="no versions")
+    table(("version", "state", "traffic", "ready", "created", "digest", "failure"), rows, empty="no versions")
+
+
+def _of_version(view: ModelView, version: str, wished: int | None) -> str:
+    ready = sum(r.ready for r in view.replica_list if r.version == version)
+    return f"{ready}/{wished}" if wished is not None else str(ready) if ready else "-"
 
 
 def _share(weight: int | None) -> str:

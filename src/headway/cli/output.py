@@ -119,6 +119,11 @@ def split_text(arms: Iterable[Any]) -> str:
     return ", ".join(f"{arm.version} {arm.weight} %" for arm in arms) or "-"
 
 
+def range_text(bounds: Any) -> str:
+    """``1-12``: between how many replicas a version is scaled."""
+    return f"{bounds.min_replicas}-{bounds.max_replicas}"
+
+
 def count_text(count: int, noun: str) -> str:
     """``1 replica``, ``2 replicas``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

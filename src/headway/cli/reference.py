@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def schema(output: OutputOption = Format.TEXT) -> None:
-    """Print the JSON Schema of headway.yaml, for editors and validators."""
+    """Print the JSON Schema of headway.yaml, for editors and checks."""
     from headway.domain.spec import json_schema
 
     emit_json(json_schema())

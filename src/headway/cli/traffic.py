@@ -6,9 +6,20 @@ import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from headway.cli.completion import model_names
-from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, say, split_text
+from headway.cli.output import (
+    Format,
+    OutputOption,
+    count_text,
+    emit_json,
+    is_json,
+    note,
+    range_text,
+    say,
+    split_text,
+)
 from headway.cli.progress import LiveProgress
 from headway.domain.errors import InvalidTraffic
 from headway.domain.names import check_model_name, check_version_name
@@ -112,13 +123,20 @@ def scale(
 
 def _finish(client: Client, change: Change, no_wait: bool, timeout: float) -> None:
     if not no_wait:
-        with LiveProgress(
-            f"{change.model}: towards {split_text(change.target)}, {count_text(change.replicas, 'replica')} each",
-            brief=True,
-        ) as progress:
+        with LiveProgress(f"{change.model}: towards {_wish(change)}", brief=True) as progress:
             client.wait_until(change.model, cursor=change.cursor, timeout_s=timeout, progress=progress.update)
     if is_json():
         emit_json(change)
     else:
         done = "asked for" if no_wait else "now"
-        say(f"{change.model}: {done} {split_text(change.target)}, {count_text(change.replicas, 'replica')} each")
+        say(f"{change.model}: {done} {_wish(change)}")
+        if change.note:
+            note(f"note: {escape(change.note)}")
+
+
+def _wish(change: Change) -> str:
+    """``v1 90 %, v2 10 %, 2 replicas each``; where triggers move their number, its bounds."""
+    bounds = change.scaling
+    if bounds is None:
+        return f"{split_text(change.target)}, {count_text(change.replicas, 'replica')} each"
+    return f"{split_text(change.target)}, {range_text(bounds)} replicas each"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from headway.api.schemas_scaling import DecisionPage, DecisionView, ExplainView, ScalingChange, ScalingView
 from headway.client.connection import CONTROL, Connection
-from headway.client.query_log import Instant, instant_text
+from headway.client.query_log import GIVE_UP_S, Instant, instant_text
+from headway.client.rollout import Time
 from headway.client.wire import view_of
-from headway.domain.errors import MissingExtra
+from headway.domain.errors import ControlUnreachable, DeadlineExceeded, MissingExtra
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class ScalingCalls:
     def scaling(self, name: str) -> ScalingView:
         """How a model is scaled, of each version the wished and ready replicas, its latest decision and signals."""
         return view_of(ScalingView, self._connection.ask("GET", _place(name, "scaling")), CONTROL)
+
+    def follow_scaling(self, name: str, *, every_s: float = 1.0) -> Iterator[ScalingView]:
+        """As :meth:`scaling`, again and again, for ever; it outlives restarts of the control plane.
+
+        Raises ``ControlUnreachable`` when nothing has answered for a minute, at once when nothing ever did.
+        """
+        return _follow(self._connection, lambda: self.scaling(name), every_s)
 
     def set_scaling(self, name: str, document: Mapping[str, Any] | None) -> ScalingChange:
         """Scale by ``document``, which is what ``spec.scaling`` would say; None: a fixed number, as many as there are.
@@ -90,6 +98,23 @@ class ScalingCalls:
         """
         params = {"at": instant_text(at, "at"), "version": _version(version), "changed": changed or None}
         return view_of(ExplainView, self._connection.ask("GET", _place(name, "explain"), params=params), CONTROL)
+
+
+def _follow(
+    connection: Connection, look: Callable[[], ScalingView], every_s: float, time: Time | None = None
+) -> Iterator[ScalingView]:
+    clock, answered_at = time or Time(), None
+    while True:
+        try:
+            view = look()
+        except (ControlUnreachable, DeadlineExceeded):
+            if answered_at is None or clock.now() - answered_at > GIVE_UP_S:
+                raise
+            connection.find_again()
+        else:
+            answered_at = clock.now()
+            yield view
+        clock.pause(every_s)
 
 
 def _place(name: str, what: str) -> str:

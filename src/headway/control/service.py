@@ -8,10 +8,11 @@ from typing import Any
 
 from headway.control import commands
 from headway.control.book import Changed, DeploymentBook
-from headway.control.commands import Outcome, existing, wish_of
+from headway.control.commands import Outcome, existing
 from headway.domain.deployments import Deployment
 from headway.domain.names import check_model_name
 from headway.domain.replicas import ReplicaStatus
+from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment, version_digest
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
@@ -81,6 +82,10 @@ class ControlService:
         """See :func:`headway.control.commands.scale`."""
         return await self._change(name, lambda d, now: commands.scale(d, replicas, now))
 
+    async def set_scaling(self, name: str, scaling: Scaling | None) -> Accepted:
+        """See :func:`headway.control.commands.configure_scaling`; None: a fixed number of replicas."""
+        return await self._change(name, lambda d, now: commands.configure_scaling(d, scaling, now))
+
     async def delete(self, name: str) -> int:
         """See :func:`headway.control.commands.delete`; the cursor to follow from."""
         return (await self._change(name, commands.delete)).cursor
@@ -88,9 +93,12 @@ class ControlService:
     def get(self, name: str) -> Snapshot:
         """One model. Raises ``ModelNotFound``."""
         check_model_name(name)
-        deployment = self._book.get(name)
-        replicas = tuple(r for r in self._runtime.observe() if r.model == name)
-        return Snapshot(deployment, replicas)
+        return self._snapshot(self._book.get(name))
+
+    def find(self, name: str) -> Snapshot | None:
+        """One model; None when there is none of that name."""
+        deployment = self._book.find(name)
+        return None if deployment is None else self._snapshot(deployment)
 
     def list(self) -> list[Snapshot]:
         """Every model, by name."""
@@ -116,9 +124,7 @@ class ControlService:
             changes.append(("bundle", base.bundle_digest if base else None, bundle))
         changes.extend(_differences("spec", base.spec if base else {}, level))
         after = outcome.deployment
-        wish = wish_of(spec)
-        if wish.replicas is not None and wish.replicas != current.replicas:
-            changes.append(("spec.scaling.minReplicas", current.replicas, wish.replicas))
+        changes.extend(_differences("spec.scaling", _scaling(current), _scaling(after)))
         for field in ("sticky", "shadow"):
             old, new = getattr(current, field), getattr(after, field)
             if old != new:
@@ -127,6 +133,9 @@ class ControlService:
             old_split, new_split = commands.weights_of(current.target), commands.weights_of(after.target)
             changes.append(("spec.traffic", old_split, new_split))
         return Diff(True, known is None, tuple(changes))
+
+    def _snapshot(self, deployment: Deployment) -> Snapshot:
+        return Snapshot(deployment, tuple(r for r in self._runtime.observe() if r.model == deployment.name))
 
     async def _change(self, name: str, step: Callable[[Deployment, float], Outcome]) -> Accepted:
         check_model_name(name)
@@ -146,6 +155,10 @@ class ControlService:
         saved, _ = await self._book.change(name, run)
         outcome = taken[0]
         return Accepted(saved or outcome.deployment, outcome.version, outcome.unchanged, cursor)
+
+
+def _scaling(deployment: Deployment) -> dict[str, Any]:
+    return {"minReplicas": deployment.replicas} if deployment.scaling is None else dict(deployment.scaling)
 
 
 def _differences(path: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:

@@ -14,6 +14,7 @@ import httpx
 from fastapi import FastAPI
 
 from headway.adapters.memory.clock import ManualClock
+from headway.adapters.memory.decision_log import MemoryDecisionLog
 from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.gateway import MemoryGateway
 from headway.adapters.memory.payload_log import MemoryPayloadLog
@@ -22,6 +23,7 @@ from headway.adapters.memory.stores import MemoryDeploymentStore, MemoryTokenSto
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.control.book import DeploymentBook
+from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.service import ControlService
@@ -72,7 +74,7 @@ class PrintingReplicas:
 
     async def stop(self, *, stop_replicas: bool) -> None: ...
 
-    async def apply(self, desired: Sequence[ReplicaSpec]) -> None: ...
+    async def apply(self, desired: Sequence[ReplicaSpec], warm: Sequence[ReplicaSpec] = ()) -> None: ...
 
     def observe(self) -> tuple[ReplicaStatus, ...]:
         return tuple(self.statuses.values())
@@ -160,6 +162,9 @@ class World:
     questions: QueryLogService
     payload_log: MemoryPayloadLog
     payloads: PayloadService
+    decision_log: MemoryDecisionLog
+    decided: dict[str, dict[str, Any]]
+    """What the autoscaler decided last, by version."""
     shutdowns: list[str] = field(default_factory=list)
 
     def client(self, token: str | None = ADMIN, *, base_url: str = "http://localhost:8421") -> httpx.AsyncClient:
@@ -200,6 +205,8 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
     questions = QueryLogService(query_log, clock, lambda name: book.find(name) is not None)
     payload_log = MemoryPayloadLog()
     payloads = PayloadService(payload_log, clock, lambda name: book.find(name) is not None)
+    decision_log, decided = MemoryDecisionLog(), dict[str, dict[str, Any]]()
+    decisions = DecisionService(decision_log, lambda name: decided, clock, lambda name: book.find(name) is not None)
     closing = asyncio.Event()
     shutdowns: list[str] = []
     info = InfoView(
@@ -224,6 +231,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         runtime=runtime,
         tokens=tokens,
         gateway=gateway,
+        decisions=decisions,
         info=lambda: info,
         shutdown=lambda: shutdowns.append("asked"),
         clock=clock,
@@ -248,6 +256,8 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         questions=questions,
         payload_log=payload_log,
         payloads=payloads,
+        decision_log=decision_log,
+        decided=decided,
         shutdowns=shutdowns,
     )
 

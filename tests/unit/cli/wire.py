@@ -144,6 +144,7 @@ def change(**more: Any) -> dict[str, Any]:
         "target": [{"version": "v1", "weight": 100}],
         "replicas": 1,
         "cursor": 7,
+        "scaling": None,
         "note": None,
         **more,
     }

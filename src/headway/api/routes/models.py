@@ -61,7 +61,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
     async def list_versions(model: ModelName) -> Response:
         """Every version, oldest first; failed ones with the reason."""
         deployment = service.get(model).deployment
-        return answer([version_view(version, deployment.live) for version in deployment.versions])
+        return answer([version_view(version, deployment) for version in deployment.versions])
 
     @api.get(
         "/v1/models/{model}/spec",

@@ -12,6 +12,7 @@ from headway.api.answers import answer
 from headway.api.openapi import refusals, taking_json
 from headway.api.parts import Parts
 from headway.api.ports import Accepted
+from headway.api.scaling_views import scaling_range
 from headway.api.schemas import (
     Change,
     DeployAnswer,
@@ -24,6 +25,7 @@ from headway.api.schemas import (
     TrafficBody,
 )
 from headway.api.views import arm_views, urls, urls_with
+from headway.domain.deployments import Deployment
 from headway.domain.errors import InvalidSpec
 from headway.domain.names import check_digest, check_version_name
 from headway.domain.spec import ModelDeployment, parse
@@ -36,13 +38,15 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
     """What changes a model."""
     service, gateway = parts.service, parts.gateway
 
-    def changed(accepted: Accepted) -> Response:
+    def changed(accepted: Accepted, note: str | None = None) -> Response:
         deployment = accepted.deployment
         view = Change(
             model=deployment.name,
             target=arm_views(deployment.target),
             replicas=deployment.replicas,
             cursor=accepted.cursor,
+            scaling=scaling_range(deployment),
+            note=note,
         )
         return answer(view, 202)
 
@@ -162,8 +166,21 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         model: ModelName,
         body: Annotated[ScaleBody, Body(openapi_examples={"three": {"value": {"replicas": 3}}})],
     ) -> Response:
-        """Wish for a number of replicas of each version in the split."""
-        return changed(await service.scale(model, body.replicas))
+        """Wish for a number of replicas of each version in the split.
+
+        Where triggers scale the model, they may change it again; the answer's `note` says so.
+        """
+        accepted = await service.scale(model, body.replicas)
+        return changed(accepted, _elastic_note(accepted.deployment))
+
+
+def _elastic_note(deployment: Deployment) -> str | None:
+    bounds = scaling_range(deployment)
+    if bounds is None:
+        return None
+    if bounds.shadow:
+        return "the autoscaler is in shadow mode: it leaves this number as it is"
+    return f"the autoscaler may change it again, between {bounds.min_replicas} and {bounds.max_replicas}"
 
 
 def _parse_for(model: str, body: DeployBody | DiffBody) -> ModelDeployment:

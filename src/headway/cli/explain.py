@@ -1,0 +1,166 @@
+"""``headway explain``: why a model has as many replicas as it has, or had at some time."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from headway.cli.completion import model_names
+from headway.cli.latency_text import printable
+from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out
+from headway.cli.scaling_text import cut, moved
+from headway.cli.times import clock, instant, length, local
+from headway.domain.errors import InvalidInput
+from headway.domain.names import check_model_name, check_version_name
+
+if TYPE_CHECKING:
+    from headway.api.schemas_scaling import DecisionView, Explanation
+    from headway.client import Client
+
+PANEL = "Traffic and replicas"
+MOST = 1000
+SHOWN_SINCE = 5
+"""Later changes that are told one by one."""
+HISTORY_S = 3600.0
+GAP = "  "
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command(rich_help_panel=PANEL)(explain)
+
+
+def explain(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)],
+    at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When: -10m, 09:30 or 2026-05-01T12:00 (local time); default: now."),
+    ] = None,
+    version: Annotated[str | None, typer.Option(metavar="VERSION", help="Only decisions about this version.")] = None,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only decisions that changed the number of replicas.")
+    ] = False,
+    history: Annotated[bool, typer.Option("--history", help="List decisions, a line each.")] = False,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --history: from then on; default: an hour ago.")
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("-n", "--limit", metavar="COUNT", min=1, max=MOST, help="With --history: the newest so many."),
+    ] = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Tell why a model has as many replicas as it has.
+
+    What was seen and how old it was, what each trigger wished, what held it back, what settled it, and what would have
+    led elsewhere; then what has happened since. With --at, of the decision that was in force at that time.
+    """
+    from headway.client import Client
+
+    check_model_name(name)
+    if version is not None:
+        check_version_name(version, where="--version")
+    now = time.time()
+    if history:
+        if at is not None:
+            raise InvalidInput("--at is for one decision, --history for many", where="--at", hint="use --since")
+        begin = now - HISTORY_S if since is None else instant(since, now, where="--since")
+        with Client() as client:
+            found = client.decisions(name, version=version, since=begin, changed=changed, last=limit or MOST)
+        _print_history(name, found, begin)
+        return
+    for given, option in ((since, "--since"), (limit, "--limit")):
+        if given is not None:
+            raise InvalidInput(f"{option} goes with --history", where=option)
+    moment = None if at is None else instant(at, now, where="--at")
+    with Client() as client:
+        _print(client, name, moment, version, changed)
+
+
+def _print(client: Client, name: str, at: float | None, version: str | None, changed: bool) -> None:
+    view = client.explain(name, at, version=version, changed=changed)
+    if is_json():
+        emit_json(view)
+        return
+    if not view.decisions:
+        _print_none(client, name, at, changed)
+    for number, decision in enumerate(view.decisions):
+        if number:
+            out.print()
+        since = client.decisions(name, version=decision.version, since=decision.at, changed=True, last=MOST)
+        later = [one for one in since if one.cursor > decision.cursor]
+        for line in story(name, decision, later, at, time.time(), out.width if out.is_terminal else None):
+            out.print(line)
+
+
+def _print_none(client: Client, name: str, at: float | None, changed: bool) -> None:
+    standing = client.scaling(name)
+    if standing.scaling is None and not changed and at is None:
+        replicas = count_text(standing.replicas, "replica")
+        out.print(f"{name} has a fixed number of replicas, {replicas} of each version: nothing is decided")
+        note(f"hint: headway autoscale {name} --max 12 --cpu 80% lets the load decide")
+        return
+    when = "" if at is None else f" by {local(at)}"
+    out.print(f"no decision about {name} {'changed its replicas' if changed else 'was recorded'}{when}")
+
+
+def story(
+    name: str, decision: Explanation, later: Sequence[DecisionView], at: float | None, now: float, width: int | None
+) -> Iterator[Text]:
+    """Lines of one decision; ``later``: what changed after it; ``width``: what lines are wrapped to."""
+    ago = f"{length(now - decision.at)} ago" if at is None else f"{length(at - decision.at)} before {local(at)}"
+    shadow = ", in shadow: not carried out" if decision.shadow else ""
+    head = f"{moved(decision.current, decision.desired)}, settled by {printable(decision.binding)}{shadow}"
+    yield Text(f"{name} {decision.version}: {head}", "bold")
+    yield Text(f"{local(decision.at)}, {ago}", "dim")
+    for line in decision.lines:
+        yield from _wrapped(printable(line), width)
+    if not later:
+        yield Text("nothing has changed since")
+        return
+    yield Text("since then")
+    rows = [_row(one) for one in later[:SHOWN_SINCE]]
+    yield from cut([Text(f"  {line}") for line in _columns(rows)], width)
+    if len(later) > SHOWN_SINCE:
+        more = count_text(len(later) - SHOWN_SINCE, "more change")
+        yield Text(f"  and {more}: headway explain {name} --history --changed", "dim")
+
+
+def _wrapped(line: str, width: int | None) -> Iterator[Text]:
+    """With the indent the line has, two columns further in."""
+    indent = "  " + " " * (len(line) - len(line.lstrip()))
+    if width is None:
+        yield Text(f"  {line}")
+        return
+    wrapped = textwrap.wrap(line.strip(), max(width, 40), initial_indent=indent, subsequent_indent=f"{indent}  ")
+    yield from (Text(one) for one in wrapped)
+
+
+def _print_history(name: str, found: Sequence[DecisionView], begin: float) -> None:
+    if is_json():
+        emit_json(list(found))
+        return
+    if not found:
+        out.print(f"no decision about {name} was recorded since {local(begin)}")
+        return
+    rows = [(local(one.at), one.version, *_row(one)[1:]) for one in found]
+    heads = ("time", "version", "replicas", "settled by", "summary")
+    lines = [Text(line) for line in _columns([heads, *rows])]
+    lines[0].stylize("bold")
+    for line in cut(lines, out.width if out.is_terminal else None):
+        out.print(line)
+
+
+def _row(one: DecisionView) -> tuple[str, ...]:
+    replicas = moved(one.current, one.desired) + (" (shadow)" if one.shadow and one.changed else "")
+    return clock(one.at), replicas, printable(one.binding), printable(one.summary)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

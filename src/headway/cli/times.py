@@ -1,0 +1,62 @@
+"""Instants and lengths of time for people: in the time zone of this machine, which is named."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+from headway.domain.errors import InvalidInput
+from headway.domain.quantities import span_seconds
+
+_EPOCH = re.compile(r"\d{9,11}(?:\.\d{1,9})?", re.ASCII)
+HINT: Final = "write for example -10m, 2h, 09:30, 2026-05-01T12:00 (local time) or 2026-05-01T12:00Z"
+
+
+def local(at: float) -> str:
+    """``2026-05-01 14:00:00 CEST``."""
+    return f"{_zoned(at):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def clock(at: float) -> str:
+    """``14:00:00``."""
+    return f"{_zoned(at):%H:%M:%S}"
+
+
+def length(seconds: float) -> str:
+    """How long, as one says it: ``0.4 s``, ``12 s``, ``3 min``, ``2.5 h``, ``4 d``."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0.0):.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
+
+
+def instant(text: str, now: float, *, where: str) -> float:
+    """Seconds since the epoch of a time as people write it.
+
+    So long ago (``-10m``, ``2h``), ISO 8601 (local time unless it names a zone), a time of today (``09:30``), seconds
+    since the epoch, ``now``. Raises ``InvalidInput`` at ``where``.
+    """
+    said = text.strip()
+    if said == "now":
+        return now
+    if _EPOCH.fullmatch(said):
+        return float(said)
+    try:
+        return now - span_seconds(said.removeprefix("-"))
+    except ValueError:
+        pass
+    if re.fullmatch(r"\d\d?:\d\d(:\d\d)?", said):
+        said = f"{_zoned(now):%Y-%m-%d}T{said.zfill(5)}"
+    try:
+        # A time without a zone is local: ``timestamp`` takes it so.
+        return datetime.fromisoformat(said).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise InvalidInput(f"{text[:60]!r} is not a time", where=where, hint=HINT) from None
+
+
+def _zoned(at: float) -> datetime:
+    return datetime.fromtimestamp(at).astimezone()
