@@ -93,6 +93,10 @@ class LatencyState:
     """Latency when the step was taken."""
     before_requests: int = 0
     """In the busiest window then."""
+    short_at: float | None = None
+    """When so many replicas last were too few for so many requests in a window."""
+    short_count: int = 0
+    short_requests: int = 0
     fruitless_at: float | None = None
     """When a step was last found not to help; no further one until latency has been below the threshold."""
     revert_to: int | None = None

@@ -26,6 +26,13 @@ _GROWTH_SHARE = 0.5
 """A step from 2 to 4 doubles the replicas. When requests grew by more than half of that meanwhile, latency that did not
 fall proves nothing: either the load outgrew the step, or a queue is being worked off at the new, higher rate."""
 
+_REMEMBERED = 12.0
+"""For this many times ``down_after_s`` it is remembered how many replicas were too few for how many requests."""
+
+_ROOM = 0.9
+"""A step down has to leave so few requests per replica, beside those that were too many: else it would only be the
+first half of a swing."""
+
 
 class LatencySaid(NamedTuple):
     """One latency trigger's answer."""
@@ -132,6 +139,9 @@ def _evaluate(
     if cooling_s > 0.0:
         return _wish(state, Status.WAITING, current, f"{seen}; {idle}; cooldown for {cooling_s:.0f} s more"), False
     fewer = max(0, current - trigger.step)
+    if _too_few(trigger, state, fewer, reading, now):
+        note = f"{seen}; {state.short_count} replicas were too few for {state.short_requests} requests in a window"
+        return _wish(state, Status.WAITING, current, note), False
     if state.below_since is not None and now - state.below_since >= trigger.down_after_s:
         note = f"{seen}; well below for {now - state.below_since:.0f} s: a step down"
         return _wish(state, Status.OK, fewer, note), False
@@ -151,6 +161,14 @@ def _no_reason(trigger: LatencyTrigger, worst: LatencyWindow | None, state: Late
     return ""
 
 
+def _too_few(trigger: LatencyTrigger, state: LatencyState, fewer: int, reading: LatencyReading, now: float) -> bool:
+    """Whether what is known of the last time that replicas were too few says the same of ``fewer``."""
+    if state.short_at is None or now - state.short_at > _REMEMBERED * trigger.down_after_s:
+        return False
+    most = max(window.requests for window in reading.windows)
+    return most > _ROOM * state.short_requests * fewer / state.short_count
+
+
 def _step(
     trigger: LatencyTrigger,
     reading: LatencyReading,
@@ -167,6 +185,7 @@ def _step(
     latest = _pick(trigger, fresh)
     if latest is None or latest.value_s is None or latest.value_s <= trigger.threshold_s:
         return _wish(state, Status.WAITING, current, f"{seen}, but not since the last change")
+    requests = max(window.requests for window in fresh)
     state = replace(
         state,
         step_at=now,
@@ -174,7 +193,10 @@ def _step(
         step_to=current + trigger.step,
         ready_at=None,
         before_s=latest.value_s,
-        before_requests=max(window.requests for window in fresh),
+        before_requests=requests,
+        short_at=now,
+        short_count=current,
+        short_requests=requests,
     )
     return _wish(state, Status.OK, current + trigger.step, f"{seen}: a step up")
 
@@ -210,7 +232,7 @@ def _judge(
     requests = max(window.requests for window in fresh)
     if state.before_requests and requests / state.before_requests - 1.0 > _GROWTH_SHARE * share:
         return done, None
-    back = replace(done, fruitless_at=now, revert_to=state.step_from, idle_since=now)
+    back = replace(done, fruitless_at=now, revert_to=state.step_from, idle_since=now, short_at=None)
     note = (
         f"not replica-bound: {state.step_from} to {current} replicas took {trigger.statistic} from {_text(before)} to "
         f"{_text(after)}, so the step is taken back"

@@ -43,6 +43,7 @@ def _latency(memory: LatencyState, by: float) -> LatencyState:
         idle_since=_instant(memory.idle_since, by),
         step_at=_instant(memory.step_at, by),
         ready_at=_instant(memory.ready_at, by),
+        short_at=_instant(memory.short_at, by),
         fruitless_at=_instant(memory.fruitless_at, by),
     )
 
