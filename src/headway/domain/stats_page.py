@@ -1,4 +1,4 @@
-"""The stats page: a small file in which a model server keeps what it counts, for whoever watches its replica.
+"""The stats page: a bit of shared memory in which a model server keeps what it counts, for whoever watches its replica.
 
 One head and a slot per worker process. A slot has two halves; its writer fills them in turn, so that one whole record
 is there at any moment, also when it was killed while writing. A record carries a sequence number (the larger of the

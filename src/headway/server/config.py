@@ -85,7 +85,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     payload_dir: str | None = None
     """Folder for sampled payloads."""
     stats_file: str | None = None
-    """Where the stats page is kept (:mod:`headway.domain.stats_page`); None: only ``GET /stats`` tells."""
+    """Where the stats page is to be found (:mod:`headway.domain.stats_page`); None: only ``GET /stats`` tells."""
     shadow_gateway: str | None = None
     """``unix:/path`` of the gateway, for copies of requests that carry ``x-headway-shadow``."""
 

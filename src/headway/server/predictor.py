@@ -151,7 +151,7 @@ class Predictor:
         if not self._sweep_due:
             self._sweep_due = True
             self._loop.call_later(SWEEP_S, self._sweep)
-            self.on_load()
+            self._loop.call_soon(self.on_load)  # after the flush: nobody waits for it
 
     def load(self, now_ns: int) -> Load:
         """What is there now, for the stats page."""

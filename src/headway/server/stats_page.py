@@ -1,9 +1,12 @@
 """The writer of the stats page, and ``GET /stats``, which tells the same.
 
 A request costs nothing here: what the page says is made up from what telemetry and queue know anyway, in the sweep
-that looks after deadlines while requests are in flight (every 25 ms), at the first arrival after a pause, and once a
-second. So the page is at most 25 ms behind, and an idle server writes once a second. Records go out by ``pwrite``: a
-file that somebody cuts short costs an error, where a mapping of it would end the process (SIGBUS).
+that looks after deadlines while requests are in flight (every 25 ms), when work comes after a pause, and once a second.
+So the page is at most 25 ms behind, and an idle server writes once a second.
+
+The page is memory, not a file on a disk (memfd_create(2)): writing it never waits, and it goes with its process. It is
+sealed, so nobody can cut it short under the mapping, which would end the process (SIGBUS). What lies at the path of the
+config is a link to it, ``/proc/PID/fd/N``, which leads nowhere once the process is gone.
 
 Several workers write into the slots of one page. A worker goes on from what its predecessor in the place had counted;
 what that one had in flight is cleared by the parent when it ends.
@@ -12,7 +15,9 @@ what that one had in flight is cleared by the parent when it ends.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
+import mmap
 import os
 import resource
 from pathlib import Path
@@ -30,52 +35,44 @@ log = logging.getLogger("headway.server")
 
 
 class StatsPage:
-    """One page at ``offset`` of an open file. Used by one thread of each process."""
+    """One page at ``offset`` (a multiple of the size of a memory page) of an open file, for one thread of each process.
 
-    def __init__(self, fd: int, head: Head, *, offset: int = 0, path: Path | None = None, closes: bool = False) -> None:
+    Without ``link`` the file stays whoever's it is.
+    """
+
+    def __init__(self, fd: int, head: Head, *, offset: int = 0, link: Path | None = None) -> None:
         self.head = head
         self._fd = fd
-        self._offset = offset
-        self._path = path
-        self._closes = closes
+        self._link = link
+        self._map = mmap.mmap(fd, page_bytes(head.workers), offset=offset)
 
     @classmethod
-    def create(cls, path: Path, workers: int) -> StatsPage:
-        """A fresh page of this process in the place of whatever is at ``path``. Raises ``OSError``."""
+    def create(cls, link: Path, workers: int) -> StatsPage:
+        """A fresh page of this process, found through ``link``. Raises ``OSError``."""
         head = Head(workers, os.getpid(), start_ticks(), time_ns())
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        fd = os.memfd_create("headway-stats", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        draft = link.with_name(f".{link.name}.{os.getpid()}")
         try:
-            os.pwrite(fd, empty_page(head), 0)
-            os.replace(draft, path)
+            os.write(fd, empty_page(head))
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+            draft.unlink(missing_ok=True)
+            draft.symlink_to(f"/proc/{os.getpid()}/fd/{fd}")
+            os.replace(draft, link)
+            return cls(fd, head, link=link)
         except OSError:
             os.close(fd)
-            draft.unlink(missing_ok=True)
             raise
-        return cls(fd, head, path=path, closes=True)
 
     @classmethod
     def within(cls, fd: int, offset: int, workers: int) -> StatsPage:
-        """A fresh page inside a larger file, which keeps its descriptor. Raises ``OSError``."""
+        """A fresh page inside a larger file. Raises ``OSError``."""
         head = Head(workers, os.getpid(), start_ticks(), time_ns())
         os.pwrite(fd, empty_page(head), offset)
         return cls(fd, head, offset=offset)
 
     @classmethod
-    def open(cls, path: Path) -> StatsPage:
-        """The page of another process. Raises ``OSError`` when there is none."""
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            found = cls.found(fd)
-        except OSError:
-            os.close(fd)
-            raise
-        found._closes = True
-        return found
-
-    @classmethod
     def found(cls, fd: int, offset: int = 0) -> StatsPage:
-        """The page that is in an open file, which keeps its descriptor. Raises ``OSError`` when there is none."""
+        """The page that another process has made in an open file. Raises ``OSError`` when there is none."""
         page = read_page(os.pread(fd, page_bytes(MAX_WORKERS), offset))
         if page is None:
             raise OSError("not a stats page")
@@ -83,32 +80,27 @@ class StatsPage:
 
     def read(self) -> Page | None:
         """All slots; None when it cannot be read."""
-        try:
-            return read_page(os.pread(self._fd, page_bytes(self.head.workers), self._offset))
-        except OSError:
-            return None
+        return read_page(self._map[:])
 
     def write(self, place: int, slot: Slot) -> None:
-        """Replace what the slot in ``place`` says. Raises ``OSError``."""
+        """Replace what the slot in ``place`` says."""
         start, record = slot_record(place, slot)
-        os.pwrite(self._fd, record, self._offset + start)
+        self._map[start : start + len(record)] = record
 
     def vacate(self, place: int) -> None:
         """The parent: the worker of that place has ended. Its counts stay, what it had in flight does not."""
         page = self.read()
         if page is not None:
             last = page.slots[place]
-            with contextlib.suppress(OSError):
-                self.write(place, last._replace(sequence=last.sequence + 1, pid=0, in_flight=0, waiting=0))
+            self.write(place, last._replace(sequence=last.sequence + 1, pid=0, in_flight=0, waiting=0))
 
     def close(self) -> None:
-        """Close it; the process that made it also takes the file away, if it is still this one. Once only."""
-        if self._path is not None and self.head.pid == os.getpid():
+        """Write no more; the process that made it takes away the link, if it still leads here. Once only."""
+        self._map.close()
+        if self._link is not None and self.head.pid == os.getpid():
             with contextlib.suppress(OSError):
-                if os.stat(self._path).st_ino == os.fstat(self._fd).st_ino:
-                    self._path.unlink()
-        if self._closes:
-            self._closes = False
+                if os.readlink(self._link) == f"/proc/{os.getpid()}/fd/{self._fd}":
+                    self._link.unlink()
             os.close(self._fd)
 
 
@@ -164,18 +156,10 @@ class StatsMeter:
         )
 
     def publish(self) -> None:
-        """Write the page; when that fails it is said once and not tried again."""
-        page = self._page
-        if page is None:
-            return
-        slot = self.measure(perf_counter_ns())
-        try:
-            page.write(self._place, slot)
-        except OSError as error:
-            log.warning("the stats page cannot be written (%s); scaling will not see this process", error)
-            page.close()
-            self._page = None
-        self._last = slot
+        """Write the page."""
+        if self._page is not None:
+            self._last = self.measure(perf_counter_ns())
+            self._page.write(self._place, self._last)
 
     def tell(self, request: Request) -> Response:
         """``GET /stats``: the whole replica."""
@@ -216,16 +200,20 @@ def page_of(config: ServerConfig, workers: int = 1) -> StatsPage | None:
         return None
     try:
         return StatsPage.create(Path(config.stats_file), workers)
-    except OSError as error:
+    except (OSError, AttributeError) as error:  # a full disk; a system without such files
         log.warning("no stats page (%s); scaling will not see this replica", error)
         return None
 
 
 def page_of_worker(config: ServerConfig, seat: Seat) -> StatsPage | None:
     """The page that the worker's parent made: the file of the config, or that on the board."""
-    with contextlib.suppress(OSError):
-        if config.stats_file is not None:
-            return StatsPage.open(Path(config.stats_file))
+    if config.stats_file is not None:
+        with contextlib.suppress(OSError):
+            fd = os.open(config.stats_file, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return StatsPage.found(fd)  # its mapping has a descriptor of its own
+            finally:
+                os.close(fd)
     with contextlib.suppress(OSError):
         return StatsPage.found(seat.board.fd, seat.board.stats_at)
     return None

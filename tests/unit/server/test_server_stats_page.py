@@ -8,11 +8,12 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
+import msgspec
 import pytest
 
 from headway.domain.stats_page import Slot, Totals, read_page
 from headway.server.predictor import SWEEP_S
-from headway.server.stats_page import StatsPage
+from headway.server.stats_page import StatsPage, page_of
 from tests.unit.server.bench import Bench, read
 from tests.unit.server.test_server_batching import Gated, busy
 from tests.waiting import eventually
@@ -84,7 +85,9 @@ def test_the_first_request_after_a_pause_is_there_at_once(tmp_path: Path) -> Non
         bench = Bench(model)
         counted = Counted(bench, tmp_path / "stats")
         _, answer = bench.send([[1.0]])
-        assert (counted.slot().in_flight, counted.slot().waiting) == (1, 1)  # the loop has not turned yet
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert counted.slot().in_flight == 1  # after two turns of the loop, before any sweep
         model.open()
         await answer
 
@@ -199,7 +202,8 @@ def test_who_takes_a_place_goes_on_from_what_was_counted_there(tmp_path: Path) -
         assert cleared is not None
         assert cleared.slots[1][2:] == (0, 0, 0, 10**9, 5, 9)
         bench = Bench(lambda X: X[:, 0])  # noqa: N803
-        own = StatsPage.open(path)
+        with path.open("r+b") as file:
+            own = StatsPage.found(file.fileno())
         bench.app.count_on(own, 1)
         await bench.predict([[1.0]])
         bench.app.stats.publish()
@@ -209,16 +213,37 @@ def test_who_takes_a_place_goes_on_from_what_was_counted_there(tmp_path: Path) -
         assert found.slots[1].in_flight_ns > 10**9
         bench.app.stats.close()
         page.close()
-        assert not path.exists()
+        assert not path.is_symlink()
 
     run(main)
 
 
-def test_a_page_that_is_cut_short_does_not_end_the_server(tmp_path: Path) -> None:
+def test_nobody_can_cut_a_page_short(tmp_path: Path) -> None:
+    page = StatsPage.create(tmp_path / "stats", 1)
+    with pytest.raises(PermissionError):
+        (tmp_path / "stats").write_bytes(b"")
+    page.write(0, Slot(1, finished=3))
+    found = read_page((tmp_path / "stats").read_bytes())
+    assert found is not None
+    assert found.slots[0].finished == 3
+    page.close()
+
+
+def test_a_later_page_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    first = StatsPage.create(tmp_path / "stats", 1)
+    second = StatsPage.create(tmp_path / "stats", 2)
+    first.close()
+    found = read_page((tmp_path / "stats").read_bytes())
+    assert found is not None
+    assert found.head == second.head
+    second.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_there_can_be_no_page_the_server_serves(tmp_path: Path) -> None:
     async def main() -> None:
         bench = Bench(lambda X: X[:, 0])  # noqa: N803
-        counted = Counted(bench, tmp_path / "stats")
-        counted.path.write_bytes(b"")
+        bench.app.count_on(page_of(msgspec.structs.replace(bench.config, stats_file=str(tmp_path / "no" / "stats"))))
         assert await bench.predict([[1.0]]) == [1.0]
         assert (await bench.ask(path="/stats"))[1]["finished"] == 1
 

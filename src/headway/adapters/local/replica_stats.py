@@ -160,9 +160,9 @@ class LocalReplicaStats:
 
 
 def _page(path: str) -> Page | None:
-    """None when there is none, or it cannot be read: torn, cut short, of another layout."""
+    """None when there is none (the path is a link into ``/proc`` of its process), or it cannot be read."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
