@@ -153,7 +153,7 @@ def _preview(before: ScalingView, after: dict[str, Any] | None) -> None:
 
 def _told(before: ScalingView, after: dict[str, Any] | None, replicas: int) -> Iterator[str]:
     """What the change is."""
-    from headway.cli.scaling_text import bounds, changes, trigger_lines
+    from headway.cli.scaling_text import bounds, changes, parts
 
     name, old = before.model, before.scaling
     if after is None:
@@ -161,9 +161,7 @@ def _told(before: ScalingView, after: dict[str, Any] | None, replicas: int) -> I
         yield f"{name}: {'no changes: ' if same else ''}{count_text(replicas, 'replica')} of each version, fixed"
     elif old is None:
         yield f"{name}: {bounds(after)} of each version (was: {before.replicas}, fixed)"
-        yield from (f"  {line}" for line in trigger_lines(after))
-        if after.get("shadow"):
-            yield "  shadow: decisions are recorded and not carried out"
+        yield from (f"  {part:<12}{told}" for part, told in parts(after))
     else:
         lines = changes(old, after)
         yield f"{name}: {bounds(after)} of each version" + ("" if lines else ", no changes")

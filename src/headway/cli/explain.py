@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ from rich.text import Text
 from headway.cli.completion import model_names
 from headway.cli.latency_text import printable
 from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out
-from headway.cli.scaling_text import cut, moved
+from headway.cli.scaling_text import folded, moved, reason
 from headway.cli.times import clock, instant, length, local
 from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_version_name
@@ -28,6 +28,7 @@ SHOWN_SINCE = 5
 """Later changes that are told one by one."""
 HISTORY_S = 3600.0
 GAP = "  "
+_UTC = re.compile(r"^\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: ")
 
 
 def register(app: typer.Typer) -> None:
@@ -117,28 +118,18 @@ def story(
     shadow = ", in shadow: not carried out" if decision.shadow else ""
     head = f"{moved(decision.current, decision.desired)}, settled by {printable(decision.binding)}{shadow}"
     yield Text(f"{name} {decision.version}: {head}", "bold")
-    yield Text(f"{local(decision.at)}, {ago}", "dim")
+    yield Text(f"  decided {local(decision.at)}, {ago}")
     for line in decision.lines:
-        yield from _wrapped(printable(line), width)
+        # The first begins with the time in UTC, which stands above in local time.
+        yield from folded("  ", _UTC.sub("", printable(line)).strip(), width)
     if not later:
-        yield Text("nothing has changed since")
+        yield Text("  nothing has changed since")
         return
-    yield Text("since then")
-    rows = [_row(one) for one in later[:SHOWN_SINCE]]
-    yield from cut([Text(f"  {line}") for line in _columns(rows)], width)
+    yield Text("since then", "bold")
+    yield from _table([_row(one) for one in later[:SHOWN_SINCE]], "  ", width)
     if len(later) > SHOWN_SINCE:
         more = count_text(len(later) - SHOWN_SINCE, "more change")
         yield Text(f"  and {more}: headway explain {name} --history --changed", "dim")
-
-
-def _wrapped(line: str, width: int | None) -> Iterator[Text]:
-    """With the indent the line has, two columns further in."""
-    indent = "  " + " " * (len(line) - len(line.lstrip()))
-    if width is None:
-        yield Text(f"  {line}")
-        return
-    wrapped = textwrap.wrap(line.strip(), max(width, 40), initial_indent=indent, subsequent_indent=f"{indent}  ")
-    yield from (Text(one) for one in wrapped)
 
 
 def _print_history(name: str, found: Sequence[DecisionView], begin: float) -> None:
@@ -149,18 +140,20 @@ def _print_history(name: str, found: Sequence[DecisionView], begin: float) -> No
         out.print(f"no decision about {name} was recorded since {local(begin)}")
         return
     rows = [(local(one.at), one.version, *_row(one)[1:]) for one in found]
-    heads = ("time", "version", "replicas", "settled by", "summary")
-    lines = [Text(line) for line in _columns([heads, *rows])]
-    lines[0].stylize("bold")
-    for line in cut(lines, out.width if out.is_terminal else None):
+    heads = ("time", "version", "replicas", "settled by", "because")
+    for number, line in enumerate(_table([heads, *rows], "", out.width if out.is_terminal else None)):
+        line.stylize("bold" if number == 0 else "")
         out.print(line)
 
 
 def _row(one: DecisionView) -> tuple[str, ...]:
     replicas = moved(one.current, one.desired) + (" (shadow)" if one.shadow and one.changed else "")
-    return clock(one.at), replicas, printable(one.binding), printable(one.summary)
+    return clock(one.at), replicas, printable(one.binding), reason(one.summary)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _table(rows: Sequence[Sequence[str]], indent: str, width: int | None) -> Iterator[Text]:
+    """Columns, the last one folded below itself."""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
+    for *cells, last in rows:
+        ahead = "".join(cell.ljust(wide) + GAP for cell, wide in zip(cells, widths, strict=True))
+        yield from folded(f"{indent}{ahead}", last, width)

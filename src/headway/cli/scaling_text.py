@@ -1,10 +1,11 @@
 """A scaling policy, how it stands and what changes in it, as lines for people. Pure.
 
-``width``: of the terminal, where longer lines are cut; None: of a pipe, which gets all of them.
+``width``: of the terminal, to which longer lines are folded; None: of a pipe, where a line is a line.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,42 +24,42 @@ if TYPE_CHECKING:
 
 Policy = Mapping[str, Any]
 GAP: Final = "  "
-HEADS: Final = ("signal", "sees", "target", "wants", "age", "status", "")
-_STYLES: Final = {"ok": "green", "no_data": "red", "fallback": "yellow"}
+HEADS: Final = ("signal", "sees", "target", "wants", "age", "status")
+_STYLES: Final = {"no_data": "red", "fallback": "yellow"}
 
 
 def report(view: ScalingView, now: float, width: int | None) -> list[Text]:
     """The policy, then each version with its signals and its latest decision."""
-    lines = list(policy_lines(view))
+    lines = list(_policy(view, width))
     for version in view.versions if view.scaling is not None else ():
         lines.append(Text())
-        lines.extend(_version(version, view.scaling or {}, now))
-    return cut(lines, width)
+        lines.extend(_version(version, view.scaling or {}, now, width))
+    return lines
 
 
-def policy_lines(view: ScalingView) -> Iterator[Text]:
-    """What triggers are told to do; a line each."""
+def _policy(view: ScalingView, width: int | None) -> Iterator[Text]:
     policy = view.scaling
     if policy is None:
         yield Text.assemble((view.model, "bold"), f"  {count_text(view.replicas, 'replica')} of each version, fixed")
         return
     yield Text.assemble((view.model, "bold"), f"  {bounds(policy)} of each version")
-    yield from (Text(f"  {line}") for line in trigger_lines(policy))
+    for name, told in parts(policy):
+        yield from folded(f"  {name:<12}", told, width, "yellow" if name == "shadow" else "")
+
+
+def parts(policy: Policy) -> Iterator[tuple[str, str]]:
+    """What the policy says beside its bounds, a sentence for each trigger and rule: ``cpu``, ``80% of the cores …``."""
+    for trigger in policy.get("triggers", ()):
+        yield name_of(trigger), described(trigger)
     if policy.get("minReplicas") == 0:
-        yield Text(f"  {'idle':<12}the last replica goes {policy.get('cooldownPeriod')} after it was last needed")
-    fallback = policy.get("fallback")
-    if fallback is not None:
-        yield Text(f"  {'fallback':<12}{_fallback(fallback)}")
+        yield "idle", f"the last replica goes {policy.get('cooldownPeriod')} after it was last needed"
+    if (fallback := policy.get("fallback")) is not None:
+        yield "fallback", _fallback(fallback)
     for name, direction in (policy.get("behavior") or {}).items():
         if told := _direction(direction):
-            yield Text(f"  {_words(name):<12}{told}")
+            yield _words(name), told
     if policy.get("shadow"):
-        yield Text(f"  {'shadow':<12}decisions are recorded and not carried out", "yellow")
-
-
-def trigger_lines(policy: Policy) -> list[str]:
-    """``cpu         80% of what a replica asks for, over 15s``."""
-    return [f"{name_of(trigger):<12}{described(trigger)}" for trigger in policy.get("triggers", ())]
+        yield "shadow", "decisions are recorded and not carried out"
 
 
 def bounds(policy: Policy) -> str:
@@ -148,33 +149,45 @@ def quantity(value: float | None, kind: str) -> str:
     return figure(value)
 
 
-def cut(lines: Sequence[Text], width: int | None) -> list[Text]:
-    """Lines that fit."""
-    for line in lines if width is not None else ():
-        line.truncate(width or 0, overflow="ellipsis")
-    return list(lines)
+def reason(summary: str) -> str:
+    """The sentence of a decision without its first half, which says from how many to how many."""
+    return printable(summary.partition(": ")[2] or summary)
 
 
-def _version(version: VersionScaling, policy: Policy, now: float) -> Iterator[Text]:
+def folded(prefix: str, text: str, width: int | None, style: str = "") -> Iterator[Text]:
+    """``text`` behind ``prefix``, and below itself where it is longer than the terminal is wide."""
+    room = None if width is None else width - cell_len(prefix)
+    if room is None or cell_len(text) <= room:
+        yield Text(f"{prefix}{text}".rstrip(), style)
+        return
+    indent = min(cell_len(prefix), (width or 0) // 2)
+    first, *rest = textwrap.wrap(text, max(room, 20), break_on_hyphens=False) or [""]
+    yield Text(f"{prefix}{first}", style)
+    yield from (Text(" " * indent + line, style) for line in rest)
+
+
+def _version(version: VersionScaling, policy: Policy, now: float, width: int | None) -> Iterator[Text]:
     share = "" if version.weight is None else f"  {version.weight} %"
     yield Text.assemble((f"{version.version}{share}", "bold"), f"  {counted(version)}")
     if version.decision is None:
         yield Text("  nothing decided yet", "dim")
         return
     kinds = {name_of(trigger): str(trigger.get("type")) for trigger in policy.get("triggers", ())}
-    yield from _signals(version.signals, kinds)
-    yield Text(f"  decided {decided(version.decision, now)}")
-    if version.decision.summary:
-        yield Text(f"  {printable(version.decision.summary)}", "dim")
+    yield from _signals(version.signals, kinds, width)
+    yield from folded("  decided  ", decided(version.decision, now), width)
+    yield from folded("  because  ", reason(version.decision.summary), width)
 
 
-def _signals(signals: Sequence[SignalView], kinds: Mapping[str, str]) -> Iterator[Text]:
-    rows = [HEADS, *(_row(signal, kinds.get(signal.trigger, "")) for signal in signals)]
-    widths = [max(cell_len(row[place]) for row in rows) for place in range(len(HEADS))]
-    for number, row in enumerate(rows):
-        text = GAP.join(cell + " " * (wide - cell_len(cell)) for cell, wide in zip(row, widths, strict=True))
-        style = "bold" if number == 0 else _STYLES.get(signals[number - 1].status, "") if number else ""
-        yield Text(f"  {text}".rstrip(), "" if style == "green" else style)
+def _signals(signals: Sequence[SignalView], kinds: Mapping[str, str], width: int | None) -> Iterator[Text]:
+    rows = [_row(signal, kinds.get(signal.trigger, "")) for signal in signals]
+    widths = [max(cell_len(row[place]) for row in [HEADS, *rows]) for place in range(len(HEADS))]
+
+    def columns(row: Sequence[str]) -> str:
+        return GAP.join(cell + " " * (wide - cell_len(cell)) for cell, wide in zip(row, widths, strict=True))
+
+    yield Text(f"  {columns(HEADS)}".rstrip(), "bold")
+    for signal, row in zip(signals, rows, strict=True):
+        yield from folded(f"  {columns(row)}{GAP}", printable(signal.note), width, _STYLES.get(signal.status, ""))
 
 
 def _row(signal: SignalView, kind: str) -> tuple[str, ...]:
@@ -184,8 +197,7 @@ def _row(signal: SignalView, kind: str) -> tuple[str, ...]:
         quantity(signal.target, kind),
         "-" if signal.desired is None else str(signal.desired),
         "-" if signal.age_s is None else length(signal.age_s),
-        signal.status.replace("_", " "),
-        printable(signal.note),
+        printable(signal.status.replace("_", " ")),
     )
 
 

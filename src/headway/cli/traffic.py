@@ -21,7 +21,7 @@ from headway.cli.output import (
     split_text,
 )
 from headway.cli.progress import LiveProgress
-from headway.domain.errors import InvalidTraffic
+from headway.domain.errors import InvalidInput, InvalidTraffic
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
@@ -118,7 +118,13 @@ def scale(
     from headway.client import Client
 
     with Client() as client:
-        _finish(client, client.scale(check_model_name(name), replicas), no_wait, timeout)
+        try:
+            change = client.scale(check_model_name(name), replicas)
+        except InvalidInput as error:
+            if error.where == "replicas":  # beyond what triggers would let stand
+                error.where, error.hint = "REPLICAS", f"headway autoscale {name} changes --min and --max"
+            raise
+        _finish(client, change, no_wait, timeout)
 
 
 def _finish(client: Client, change: Change, no_wait: bool, timeout: float) -> None:

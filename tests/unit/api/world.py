@@ -162,6 +162,7 @@ class World:
     questions: QueryLogService
     payload_log: MemoryPayloadLog
     payloads: PayloadService
+    decisions: DecisionService
     decision_log: MemoryDecisionLog
     decided: dict[str, dict[str, Any]]
     """What the autoscaler decided last, by version."""
@@ -256,6 +257,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         questions=questions,
         payload_log=payload_log,
         payloads=payloads,
+        decisions=decisions,
         decision_log=decision_log,
         decided=decided,
         shutdowns=shutdowns,

@@ -269,6 +269,7 @@ class Bridge(httpx.BaseTransport):
                 runtime=world.runtime,
                 tokens=world.tokens,
                 gateway=MemoryGateway(),
+                decisions=world.decisions,
                 query_log=world.questions,
                 payloads=world.payloads,
                 table_writer=PlainTables(),
