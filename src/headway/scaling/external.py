@@ -7,12 +7,12 @@ between no replica and one. Sources: KEDA's "Scaling Deployments" and ``fallback
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 
 from headway.scaling.decision import Proposal, Status
 from headway.scaling.policy import CronTrigger, ExternalTrigger, Fallback, FallbackBehavior, FunctionTrigger
@@ -111,7 +111,10 @@ def _unusable(reading: Reading, max_age_s: float) -> str:
 def propose_cron(trigger: CronTrigger, now: float) -> Said:
     """``desired`` inside the window, no wish outside."""
     name = trigger.name
-    inside, until = _window(trigger.start, trigger.end, trigger.timezone, _tick(trigger, now))
+    try:
+        inside, until = _window(trigger.start, trigger.end, trigger.timezone, _tick(trigger, now))
+    except (CronSimError, ValueError, KeyError) as error:  # A specification is checked before; a record may be edited.
+        return no_data(name, None, f"its window cannot be read: {error}")
     if not inside:
         return Said(Proposal(name, Status.INACTIVE, None, None, None, 0.0, f"outside its window{until}"))
     wish = float(trigger.desired)
@@ -126,16 +129,15 @@ def _tick(trigger: CronTrigger, now: float) -> int:
 
 @lru_cache(maxsize=8192)
 def _window(start: str, end: str, timezone: str, at: int) -> tuple[bool, str]:
-    """Whether the next end comes before the next start (KEDA's rule), and which one comes first, in words.
+    """Whether the last start came after the last end, and when that changes, in words.
 
-    ``CronSim`` moves wall-clock times over daylight saving as Debian's cron does: a time that is skipped counts at the
-    first moment after the gap, one that comes twice counts once.
+    KEDA asks which one comes *next*: the same where every start has an end of its own, but it would call Saturday noon
+    inside for a start on weekdays and an end every day. ``CronSim`` moves wall-clock times over daylight saving as
+    Debian's cron does: one that is skipped counts at the end of the gap, one that comes twice counts once.
     """
     here = datetime.fromtimestamp(at, UTC).astimezone(ZoneInfo(timezone))
-    begins, ends = next(CronSim(start, here), None), next(CronSim(end, here), None)
-    if ends is None:
-        return False, ""
-    inside = begins is None or ends.timestamp() <= begins.timestamp()
-    border = ends if inside else begins
-    assert border is not None
-    return inside, f" until {border:%Y-%m-%d %H:%M} {timezone}"
+    after = (here.astimezone(UTC) + timedelta(seconds=1)).astimezone(here.tzinfo)
+    begun, ended = next(CronSim(start, after, reverse=True), None), next(CronSim(end, after, reverse=True), None)
+    inside = begun is not None and (ended is None or begun.timestamp() >= ended.timestamp())
+    border = next(CronSim(end if inside else start, here), None)
+    return inside, "" if border is None else f" until {border:%Y-%m-%d %H:%M} {timezone}"

@@ -144,6 +144,23 @@ def test_well_below_for_long_enough_it_takes_a_step_down(value: float | None) ->
     assert see(scene, SLOW, 60).desired == 2
 
 
+def test_no_step_down_to_what_was_too_few_for_as_much_load_until_that_is_long_ago() -> None:
+    def reading_of(value: float, requests: int) -> LatencyReading:
+        return LatencyReading((LatencyWindow(requests, value, 0.8),), 0.0)
+
+    scene = Scene(alone(), 2)
+    assert scene.step(0, latency=reading_of(SLOW, 1000)).desired == 3  # 2 were too few for 1000
+    for _ in range(100):
+        assert scene.step(15, latency=reading_of(FAST, 901)).desired == 3
+    assert "2 replicas were too few for 1000 requests" in scene.last.proposals[0].note
+    assert scene.step(15, latency=reading_of(FAST, 900)).desired == 2
+    for _ in range(10):
+        assert scene.step(15, latency=reading_of(FAST, 451)).desired == 2  # so is 1 for half of it
+    for _ in range(150):
+        scene.step(15, latency=reading_of(FAST, 451))
+    assert scene.count == 1  # an hour later it tries
+
+
 def test_being_well_below_has_to_last() -> None:
     scene = Scene(alone(), 4)
     for _ in range(5):
