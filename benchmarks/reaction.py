@@ -25,7 +25,6 @@ import yaml
 from installation import Installation
 from open_loop import OpenLoop, Report
 
-NAME: Final = "reaction"
 BEFORE, AFTER = 6.0, 18.0
 SETTLE_S, STEP_S = 15.0, 8.0
 MOST_S: Final = 3.0
@@ -42,31 +41,31 @@ SPEC: Final = {
 }
 
 
-def write(folder: Path) -> Path:
+def write(folder: Path, name: str) -> Path:
     folder.mkdir()
     (folder / "model.py").write_text(CODE)
     document = {
         "apiVersion": "headway.dev/v1alpha1",
         "kind": "ModelDeployment",
-        "metadata": {"name": NAME},
+        "metadata": {"name": name},
         "spec": SPEC,
     }
     (folder / "headway.yaml").write_text(yaml.safe_dump(document))
     return folder
 
 
-async def load(port: int, rate: float, seconds: float) -> Report:
+async def load(port: int, name: str, rate: float, seconds: float) -> Report:
     until = time.monotonic() + seconds
-    generator = OpenLoop("127.0.0.1", port, f"/models/{NAME}/predict", [b"[[1]]"], rate_per_s=rate)
+    generator = OpenLoop("127.0.0.1", port, f"/models/{name}/predict", [b"[[1]]"], rate_per_s=rate)
     return await generator.run(lambda: time.monotonic() >= until)
 
 
-async def step(port: int) -> tuple[float, Report]:
+async def step(port: int, name: str) -> tuple[float, Report]:
     """Seconds from the step to the first answer of a new replica; inf when there was none."""
-    before = await load(port, BEFORE, SETTLE_S)
+    before = await load(port, name, BEFORE, SETTLE_S)
     known = {answer.headers.get("x-headway-replica") for answer in before.answers}
     began = time.monotonic()
-    after = await load(port, AFTER, STEP_S)
+    after = await load(port, name, AFTER, STEP_S)
     new = [
         answer.scheduled_at + answer.latency_s - began
         for answer in after.answers
@@ -88,15 +87,15 @@ def main() -> int:
         installation.up()
         try:
             for turn in range(given.rounds):
-                client = installation.client()
-                client.deploy(write(Path(folder) / f"model-{turn}"), name=NAME)
-                seconds, report = asyncio.run(step(installation.data_port))
-                decided = client.decisions(NAME, changed=True, last=1000)
+                client, name = installation.client(), f"reaction-{turn}"
+                client.deploy(write(Path(folder) / name, name))
+                seconds, report = asyncio.run(step(installation.data_port, name))
+                decided = client.decisions(name, changed=True, last=1000)
                 failed += len(report.failed())
                 taken.append(seconds)
                 by = ", ".join(f"{one.current} -> {one.desired} ({one.binding})" for one in decided[:3])
                 print(f"    round {turn + 1}: {seconds:.2f} s; {by}; p99 {report.quantile_ms(0.99):.0f} ms", flush=True)
-                client.delete(NAME)
+                client.delete(name)
         finally:
             installation.down()
     good = max(taken) < MOST_S and not failed
