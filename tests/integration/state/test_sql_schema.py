@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from headway.adapters.sql import SqlDatabase, SqlEventLog
+from headway.adapters.sql import SqlDatabase, SqlDecisionLog, SqlDeploymentStore, SqlEventLog
 from headway.adapters.sql.schema import HEAD
 from headway.adapters.sql.tables import metadata
+from headway.domain.decisions import DecisionRecord
 from headway.domain.errors import StorageFailed, Unsupported
 
 pytestmark = pytest.mark.anyio
@@ -111,6 +115,36 @@ async def test_the_migrations_make_the_tables_that_the_code_knows(path: Path, da
         assert context.get_current_revision() == HEAD
         partial = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'uq_tokens_unrevoked_name'")
         assert "WHERE revoked_at IS NULL" in str(partial.scalar())
+    engine.dispose()
+
+
+async def test_a_database_of_the_release_before_keeps_everything(path: Path) -> None:
+    older(path, "0001")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE counters SET value = 7 WHERE name = 'resource_version'")
+        connection.execute(
+            "INSERT INTO deployments VALUES ('iris', 7, 'ready', ?)", (json.dumps({"created_at": 1.0, "replicas": 3}),)
+        )
+    database = SqlDatabase(path)
+    await database.open()
+    (deployment,) = await SqlDeploymentStore(database).load_all()
+    assert (deployment.name, deployment.replicas, deployment.resource_version) == ("iris", 3, 7)
+    assert deployment.scaling is None
+    log = SqlDecisionLog(database)
+    assert await log.append([DecisionRecord(1.0, "iris", "v1", 1, 2, "cpu", "", False, {})]) == 1
+    await database.close()
+
+
+def older(path: Path, revision: str) -> None:
+    """A database as the migrations up to ``revision`` make it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = Config()
+    config.set_main_option("script_location", "headway.adapters.sql:migrations")
+    config.set_main_option("path_separator", "os")
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
     engine.dispose()
 
 

@@ -161,6 +161,11 @@ def test_a_larger_share_gets_more_and_a_smaller_one_keeps_what_it_has() -> None:
     assert none.unchanged
 
 
+def test_a_larger_share_takes_nothing_away() -> None:
+    deployment = elastic({"v1": 1, "v2": 5}, {"v1": 50, "v2": 50})
+    assert wished(commands.set_traffic(deployment, {"v1": 40, "v2": 60}, 9.0).deployment, "v2") == (5,)
+
+
 def test_the_bounds_hold_for_what_comes_in() -> None:
     deployment = elastic({"v1": 8, "v2": 8}, {"v1": 50, "v2": 50})
     assert wished(commands.promote(deployment, "v2", 9.0).deployment, "v2") == (10,)
