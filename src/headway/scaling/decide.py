@@ -131,18 +131,23 @@ class _Course:
     def _remember(self) -> tuple[behavior.Queue, behavior.Queue]:
         """The stabilization windows with this tick's wishes."""
         policy, state, now = self.policy, self.state, self.now
-        downs = state.downs
+        ups, downs = state.ups, state.downs
+        up_s, down_s = policy.up.stabilization_s, policy.down.stabilization_s
+        if state.at is None:
+            # Nothing is known of what was wished before: that the present count was, as the HPA begins.
+            ups = behavior.push_smallest(ups, self.current, up_s, now)
+            downs = behavior.push_largest(downs, self.current, down_s, now)
         if self.answers.fruitless and downs:
             # A step that did not help is withdrawn, so that the window does not keep what it asked for.
             step = state.latency[self.answers.fruitless]
             begun = now if step.step_at is None else step.step_at
             downs = tuple((at, wish) for at, wish in downs if at < begun or wish != step.step_to)
-        counted, window_s = self.wishes.counted, policy.down.stabilization_s
+        counted = self.wishes.counted
         if counted is None:
-            downs = behavior.expire(downs, window_s, now)
+            downs = behavior.expire(downs, down_s, now)
         else:
-            downs = behavior.push_largest(downs, counted, window_s, now)
-        return behavior.push_smallest(state.ups, self.wishes.wish, policy.up.stabilization_s, now), downs
+            downs = behavior.push_largest(downs, counted, down_s, now)
+        return behavior.push_smallest(ups, self.wishes.wish, up_s, now), downs
 
     def _no_data(self) -> None:
         if self.wishes.blind and self.wish < self.current:

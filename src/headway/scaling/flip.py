@@ -30,8 +30,10 @@ _HALVINGS = 20
 def flip(policy: Policy, samples: Samples, state: State, decision: Decision) -> dict[str, Any] | None:
     """What would have flipped it: ``text``, and where they apply ``trigger`` or ``clamp``, ``value``, ``at`` (a time),
     ``desired`` (what would have come instead). None when nothing simple would have."""
-    if decision.clamps:
-        return _of_clamp(policy, samples, state, decision, decision.clamps[-1])
+    clamp = decision.clamps[-1] if decision.clamps else None
+    if clamp is not None:
+        idle = _of_floor(policy, samples, state, decision) if clamp.name == "minReplicas" else None
+        return idle or _of_clamp(policy, samples, state, decision, clamp)
     trigger = next((each for each in policy.triggers if each.name == decision.binding), None)
     proposal = next((each for each in decision.proposals if each.trigger == decision.binding), None)
     if trigger is None or proposal is None:
@@ -85,6 +87,15 @@ def _of_value(
     per = " per replica" if isinstance(trigger, ReplicaTrigger) else ""
     text = f"{trigger.name} {side} {border:.4g}{per} would have led to {beyond} instead of {decision.desired}"
     return {"trigger": trigger.name, "value": border, "desired": beyond, "text": text}
+
+
+def _of_floor(policy: Policy, samples: Samples, state: State, decision: Decision) -> dict[str, Any] | None:
+    """The load that would lift the count off its floor, which is nearer than another floor."""
+    for trigger, proposal in zip(policy.triggers, decision.proposals, strict=True):
+        if proposal.desired == decision.wish and proposal.value is not None and proposal.status is not Status.FALLBACK:
+            if isinstance(trigger, ReplicaTrigger | ExternalTrigger | FunctionTrigger):
+                return _of_value(policy, samples, state, decision, trigger, proposal.value)
+    return None
 
 
 def _at_average(reading: PerReplica, average: float, wanted: float) -> PerReplica:
