@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Protocol
 
 import pytest
@@ -20,6 +21,7 @@ from headway.domain.routing_table import (
 )
 from headway.ports.gateway import Gateway
 from tests.integration.haproxy.backends import until_drained
+from tests.waiting import eventually
 
 
 class Hand(Protocol):
@@ -41,6 +43,10 @@ class Hand(Protocol):
         """Let that request end."""
         ...
 
+    async def come(self, model: str, version: str) -> Awaitable[int]:
+        """Send a request that finds no replica; to be awaited for its answer's status."""
+        ...
+
     def break_reloads(self) -> None:
         """From now on every change is refused."""
         ...
@@ -49,6 +55,11 @@ class Hand(Protocol):
 def route(model: str, *endpoints: Endpoint, weight: int = 100) -> ModelRoute:
     """Version v1 on ``endpoints`` with all the traffic."""
     return ModelRoute(model, (Arm("v1", weight),), (VersionRoute("v1", endpoints),))
+
+
+def held_route(model: str, *endpoints: Endpoint, hold_s: float = 30.0) -> ModelRoute:
+    """The same, where requests wait for a first replica."""
+    return ModelRoute(model, (Arm("v1", 100),), (VersionRoute("v1", endpoints, hold_s=hold_s),))
 
 
 def table(*models: ModelRoute) -> RoutingTable:
@@ -117,6 +128,7 @@ class GatewayContract:
             RoutingTable((ModelRoute("iris", arms, versions, None, Shadow("v2", 20)),)),
             RoutingTable((ModelRoute("iris", arms, (VersionRoute("v1", (a,), timeout_s=7.0), versions[1])),)),
             RoutingTable((ModelRoute("iris", arms, (VersionRoute("v1", (a,), 3), versions[1])),)),
+            RoutingTable((ModelRoute("iris", arms, (VersionRoute("v1", (a,), hold_s=3), versions[1])),)),
             RoutingTable((ModelRoute("iris", arms, (VersionRoute("v1", (a, b)), versions[1])),)),
             RoutingTable((ModelRoute("iris", arms, versions),), (token,)),
             RoutingTable((ModelRoute("iris", arms, versions),), (), True),
@@ -207,4 +219,48 @@ class GatewayContract:
         assert await successor.drained(["a"]) == frozenset()
         await hand.finish("a")
         await until_drained(successor, "a")
+        await successor.stop(stop_gateway=True)
+
+    async def test_requests_wait_for_a_first_replica(self, gateway: Gateway, hand: Hand) -> None:
+        begun: list[dict[tuple[str, str], int]] = []
+        gateway.on_held = lambda: begun.append(dict(gateway.held()))
+        await gateway.start()
+        a = await hand.replica("a")
+        await gateway.apply(table(held_route("iris"), held_route("wine")))
+        assert gateway.held() == {}
+        first = await hand.come("iris", "v1")
+        await eventually(lambda: begun)
+        assert begun == [{("iris", "v1"): 1}], "told at once, once"
+        second = await hand.come("iris", "v1")
+        other = await hand.come("wine", "v1")
+        await eventually(lambda: gateway.held() == {("iris", "v1"): 2, ("wine", "v1"): 1})
+        assert [set(told) for told in begun] == [{("iris", "v1")}, {("iris", "v1"), ("wine", "v1")}]
+        await gateway.apply(table(held_route("iris", a), held_route("wine")))
+        assert [await first, await second] == [200, 200]
+        await eventually(lambda: gateway.held() == {("wine", "v1"): 1})
+        await gateway.apply(table(held_route("iris", a), held_route("wine", hold_s=0.0)))
+        assert await other == 503, "it is no longer worth waiting"
+        await eventually(lambda: gateway.held() == {})
+
+    async def test_requests_do_not_wait_where_the_route_does_not_say_so(self, gateway: Gateway, hand: Hand) -> None:
+        begun: list[None] = []
+        gateway.on_held = lambda: begun.append(None)
+        await gateway.start()
+        await gateway.apply(table(route("iris")))
+        assert await (await hand.come("iris", "v1")) == 503
+        assert (gateway.held(), begun) == ({}, [])
+
+    async def test_a_successor_is_told_of_requests_that_wait_already(self, gateway: Gateway, hand: Hand) -> None:
+        await gateway.start()
+        a = await hand.replica("a")
+        await gateway.apply(table(held_route("iris")))
+        waits = await hand.come("iris", "v1")
+        await eventually(lambda: gateway.held() == {("iris", "v1"): 1})
+        await gateway.stop(stop_gateway=False)
+        assert gateway.held() == {}, "nothing is known any more"
+        successor = hand.gateway()
+        await successor.start()
+        await eventually(lambda: successor.held() == {("iris", "v1"): 1})
+        await successor.apply(table(held_route("iris", a)))
+        assert await waits == 200
         await successor.stop(stop_gateway=True)

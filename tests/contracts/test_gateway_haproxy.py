@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from headway.adapters.haproxy.binary import find_binary
 from headway.domain.errors import MissingBinary
 from headway.domain.routing_table import Endpoint
 from tests.contracts.gateway_contract import GatewayContract, Hand
-from tests.integration.haproxy.backends import Connection, Replica
+from tests.integration.haproxy.backends import Connection, Replica, call
 from tests.waiting import eventually
 
 
@@ -46,6 +46,12 @@ class HaproxyHand:
     async def finish(self, name: str) -> None:
         self._replicas[name].let_go()
         await self._requests.pop(name)
+
+    async def come(self, model: str, version: str) -> Awaitable[int]:
+        async def send() -> int:
+            return (await call(self._port, f"/models/{model}/versions/{version}/predict")).status
+
+        return asyncio.create_task(send())
 
     async def clean(self) -> None:
         for made in reversed(self._made):

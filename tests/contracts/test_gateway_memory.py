@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import pytest
 
 from headway.adapters.memory.gateway import MemoryGateway, MemoryProxy
@@ -14,7 +16,8 @@ class MemoryHand:
         self.proxy = MemoryProxy()
 
     def gateway(self) -> MemoryGateway:
-        return MemoryGateway(self.proxy)
+        self.made = MemoryGateway(self.proxy)
+        return self.made
 
     async def replica(self, name: str) -> Endpoint:
         return Endpoint(name, f"unix:/nowhere/{name}.sock")
@@ -24,6 +27,17 @@ class MemoryHand:
 
     async def finish(self, name: str) -> None:
         self.proxy.busy.discard(name)
+
+    async def come(self, model: str, version: str) -> Awaitable[int]:
+        self.made.hold(model, version)
+
+        async def answer() -> int:
+            assert (model, version) not in self.proxy.held, "it waits still"
+            models = self.proxy.table.models if self.proxy.table is not None else ()
+            found = [v for m in models if m.model == model for v in m.versions if v.version == version]
+            return 200 if any(v.endpoints for v in found) else 503
+
+        return answer()
 
     def break_reloads(self) -> None:
         self.proxy.refuse = "no"

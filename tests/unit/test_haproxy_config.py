@@ -55,7 +55,8 @@ def test_a_backend_has_its_servers_limits_and_checks() -> None:
     assert "balance leastconn" in lines
     assert "timeout server 3500ms" in lines, "the model server's own 504 comes first"
     assert "timeout queue 1500ms" in lines
-    [server] = [line for line in lines if line.startswith("server ")]
+    holder, server = [line for line in lines if line.startswith("server ")]
+    assert holder == "server waiting 'unix@/h/run/gateway-wait.sock' backup maxconn 1 pool-max-conn 0"
     assert server == f"server {server_name(A)} 'unix@/h/run/a.sock' {server_options(IRIS.versions[0], retries=True)}"
     refusals = [n for n, line in enumerate(lines) if line.startswith("http-request return")]
     assert max(refusals) < next(n for n, line in enumerate(lines) if "wait-for-body" in line)
@@ -163,6 +164,8 @@ def test_everything_that_matters_changes_the_fingerprint() -> None:
 def test_a_cold_gateway_has_the_files_that_its_configuration_names() -> None:
     files = render_cold(LISTEN).files()
     named = set(re.findall(r"map_str\((\w+\.map)\)|(\d+\.http)", files["haproxy.cfg"]))
+    named |= set(re.findall(r"lua-load (\w+\.lua)()", files["haproxy.cfg"]))
+    named |= set(re.findall(r"Map\.new\(\"(\w+\.map)\"()", files["hold.lua"]))
     assert {name for pair in named for name in pair if name} | {"haproxy.cfg"} == set(files)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,9 @@ class GatewayStatus:
 
 class Gateway(Protocol):
     """Takes the whole routing table, compares, and changes only what differs, dropping no request."""
+
+    on_held: Callable[[], None] | None
+    """Called, in the event loop, as soon as a request begins to wait for a version for which none waited."""
 
     async def start(self) -> None:
         """Adopt the running gateway or start one; it stays up by itself from then on."""

@@ -6,15 +6,21 @@ endpoint is a replica that is ready now and not on its way out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from headway.domain.deployments import Deployment, Version
-from headway.domain.lifecycle import DeploymentState, VersionState
+from headway.domain.lifecycle import DeploymentState, ReplicaPhase, VersionState
 from headway.domain.replicas import ReplicaStatus
 from headway.domain.routing_table import Endpoint, GatewayToken, ModelRoute, RoutingTable, VersionRoute
 from headway.domain.spec import VersionSpec
 
 ROUTED_STATES = frozenset({VersionState.STARTING, VersionState.LIVE, VersionState.DRAINING})
+RESTART_HOLD_S = 10.0
+"""How long a request waits, at most, for replicas that were there and are being started again."""
+LOOPING = "CrashLoopBackOff"
+HOPELESS = frozenset({"load_failed", "sample_prediction_failed", "start_timeout", "out_of_memory", "invalid_spec"})
+"""Failures of a start that the next start most likely repeats."""
+_GONE = frozenset({ReplicaPhase.STOPPING, ReplicaPhase.STOPPED})
 
 
 def render(
@@ -29,24 +35,48 @@ def render(
     ``draining``: ids of replicas that get no new requests although they are still ready. Everything is
     sorted, so equal inputs in any order give equal tables.
     """
-    endpoints: dict[tuple[str, str], list[Endpoint]] = {}
+    staying: dict[tuple[str, str], list[ReplicaStatus]] = {}
     for replica in replicas:
-        if replica.ready and replica.address is not None and replica.replica_id not in draining:
-            key = (replica.model, replica.version)
-            endpoints.setdefault(key, []).append(Endpoint(replica.replica_id, replica.address))
+        if replica.replica_id not in draining and replica.phase not in _GONE:
+            staying.setdefault((replica.model, replica.version), []).append(replica)
     routes = tuple(
-        _model_route(deployment, endpoints)
+        _model_route(deployment, staying)
         for deployment in sorted(deployments, key=lambda d: d.name)
         if deployment.state is not DeploymentState.DELETING
     )
     return RoutingTable(routes, tuple(sorted(tokens, key=lambda t: t.name)), require_token)
 
 
-def _model_route(deployment: Deployment, endpoints: dict[tuple[str, str], list[Endpoint]]) -> ModelRoute:
+def hold_s(deployment: Deployment, version: Version, own: Sequence[ReplicaStatus], timeout_s: float) -> float:
+    """How long a request waits for a first replica of ``version``, whose replicas ``own`` are, in seconds.
+
+    Only for what has served and will serve again: as long as the request may take when a policy has taken the version
+    to zero or its first replicas are on their way, at most :data:`RESTART_HOLD_S` when its replicas come back from a
+    crash. What crashes again and again, or cannot be loaded, refuses at once. That holds also while replicas are
+    ready: when the last of them dies the gateway knows what to do before anybody tells it.
+    """
+    if version.state is not VersionState.LIVE or deployment.state is DeploymentState.FAILED:
+        return 0.0
+    if not own and deployment.wished(version.name) == 0:
+        return timeout_s if deployment.scaling is not None else 0.0
+    if any(r.phase is ReplicaPhase.STARTING and r.restarts == 0 for r in own) and not any(r.ready for r in own):
+        return timeout_s
+    hopeful = [r for r in own if not _broken(r)]
+    return min(timeout_s, RESTART_HOLD_S) if hopeful or not own else 0.0
+
+
+def _broken(replica: ReplicaStatus) -> bool:
+    if replica.ready:
+        return False
+    failed = replica.failure is not None and replica.failure.code in HOPELESS
+    return failed or replica.reason == LOOPING or replica.phase is ReplicaPhase.FAILED
+
+
+def _model_route(deployment: Deployment, replicas: Mapping[tuple[str, str], Sequence[ReplicaStatus]]) -> ModelRoute:
     shadow = deployment.shadow
     named = {arm.version for arm in deployment.live} | ({shadow.version} if shadow is not None else set())
     routes = tuple(
-        _version_route(version, endpoints.get((deployment.name, version.name), []))
+        _version_route(deployment, version, replicas.get((deployment.name, version.name), ()))
         for version in deployment.versions
         if version.state in ROUTED_STATES or version.name in named
     )
@@ -61,14 +91,17 @@ def _model_route(deployment: Deployment, endpoints: dict[tuple[str, str], list[E
     )
 
 
-def _version_route(version: Version, endpoints: Sequence[Endpoint]) -> VersionRoute:
+def _version_route(deployment: Deployment, version: Version, own: Sequence[ReplicaStatus]) -> VersionRoute:
     options = VersionSpec.model_validate(version.spec).server_options()
     defaults = VersionRoute(version.name, ())
+    timeout_s = float(options.get("timeout_s", defaults.timeout_s))
+    endpoints = [Endpoint(r.replica_id, r.address) for r in own if r.ready and r.address is not None]
     return VersionRoute(
         version=version.name,
         endpoints=tuple(sorted(endpoints)),
         max_concurrency=int(options.get("max_queue", defaults.max_concurrency)),
-        timeout_s=float(options.get("timeout_s", defaults.timeout_s)),
+        timeout_s=timeout_s,
         max_body_bytes=int(options.get("max_body_bytes", defaults.max_body_bytes)),
+        hold_s=hold_s(deployment, version, own, timeout_s),
         workers=int(options.get("workers", defaults.workers)),
     )

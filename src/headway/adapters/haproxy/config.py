@@ -23,7 +23,8 @@ from headway.adapters.haproxy.maps import (
     sticky_rule,
 )
 from headway.adapters.haproxy.rules import error_pages, frontend_rules, reply
-from headway.domain.errors import NotReady, Overloaded, PayloadTooLarge
+from headway.adapters.haproxy.waiting import NEXT_WORKER, SCRIPT_FILE, holder_server, script, waiting_rules
+from headway.domain.errors import Overloaded, PayloadTooLarge
 from headway.domain.names import version_name, version_number
 from headway.domain.routing_table import ModelRoute, RoutingTable, VersionRoute
 
@@ -63,6 +64,21 @@ class Listen:
     """For a request's head, and again for as much of its body as fits the buffer."""
 
     @property
+    def wait_socket(self) -> Path:
+        """Where the request comes in again that is the head of a backend's queue while there is no replica."""
+        return self.internal_socket.with_name("gateway-wait.sock")
+
+    @property
+    def held_socket(self) -> Path:
+        """Where HAProxy tells how many requests wait for a first replica."""
+        return self.internal_socket.with_name("gateway-held.sock")
+
+    @property
+    def sockets(self) -> tuple[Path, ...]:
+        """Every Unix socket for traffic."""
+        return (self.internal_socket, self.wait_socket, self.held_socket)
+
+    @property
     def address(self) -> str:
         """``127.0.0.1:8420``, ``[::1]:8420``."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -81,7 +97,7 @@ class Rendered:
         """Content by file name; the configuration last, since it names the others."""
         maps = {f"{name}.map": map_text(entries) for name, entries in self.maps.items()}
         pages = {f"{status}.http": text for status, text in self.pages.items()}
-        return {**maps, **pages, CONFIG_FILE: self.config}
+        return {**maps, **pages, SCRIPT_FILE: script(), CONFIG_FILE: self.config}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +148,8 @@ def render_config(table: RoutingTable, listen: Listen) -> str:
     sections = [_global(listen, longest_s), _defaults(listen, longest_s)]
     rules = frontend_rules(sorted(structure(table).sticky))
     sections.append(_section("frontend gateway", [*_binds(listen), *log_options(), *rules]))
+    sections.append(_section("frontend waiting", [_bind_unix(listen.wait_socket, "waiting"), *waiting_rules()]))
+    sections.append(_section(f"backend {NEXT_WORKER}", [_holder(listen), f"timeout server {_ms(2 * longest_s)}"]))
     for model in table.models:
         sections += [_backend(model.model, version, listen) for version in model.versions]
         sections += [_backend(model.model, spare, listen) for spare in spares(model)]
@@ -177,8 +195,8 @@ def _ms(seconds: float) -> str:
 
 
 def hard_stop_s(longest_s: float, keep_alive_s: float) -> int:
-    """An old worker may wait for a queued request, its answer, and an idle connection; no longer."""
-    return math.ceil(2 * (longest_s + SLACK_S) + keep_alive_s + 10)
+    """An old worker may wait for a held request, in its queue, for its answer, and an idle connection; no longer."""
+    return math.ceil(3 * (longest_s + SLACK_S) + keep_alive_s + 10)
 
 
 def _global(listen: Listen, longest_s: float) -> str:
@@ -193,6 +211,7 @@ def _global(listen: Listen, longest_s: float) -> str:
             "noreuseport",
             "no strict-limits",
             "spread-checks 10",
+            f"lua-load {SCRIPT_FILE} {quoted(str(listen.held_socket))}",
             f"stats socket {quoted(str(listen.stats_socket))} mode 600 level admin expose-fd listeners",
             "stats timeout 30s",
         ],
@@ -229,8 +248,15 @@ def _defaults(listen: Listen, longest_s: float) -> str:
 
 
 def _binds(listen: Listen) -> list[str]:
-    internal = quoted(f"unix@{listen.internal_socket}")
-    return [f"bind {listen.address} name data", f"bind {internal} name internal mode 600"]
+    return [f"bind {listen.address} name data", _bind_unix(listen.internal_socket, "internal")]
+
+
+def _bind_unix(path: Path, name: str) -> str:
+    return f"bind {quoted(f'unix@{path}')} name {name} mode 600"
+
+
+def _holder(listen: Listen) -> str:
+    return holder_server(quoted(f"unix@{listen.wait_socket}"))
 
 
 def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
@@ -239,7 +265,6 @@ def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
     full = reply(
         Overloaded, f"the queue of {model} {version.version} is full", "send it again after Retry-After seconds"
     )
-    none = reply(NotReady, f"no replica of {model} {version.version} can be reached")
     large = reply(
         PayloadTooLarge, f"the body is larger than {version.max_body_bytes} bytes", "send fewer rows in one request"
     )
@@ -249,6 +274,7 @@ def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
         f"backend {name}",
         [
             "balance leastconn",
+            "option allbackups",  # else requests that wait for a replica would queue for the holder alone
             *([f"retries {WORKER_RETRIES}"] if listen.retries and version.workers > 1 else []),
             f"timeout server {_ms(version.timeout_s + SLACK_S)}",
             f"timeout queue {_ms(version.timeout_s)}",
@@ -258,11 +284,16 @@ def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
             "http-check send meth GET uri /health/ready ver HTTP/1.1 hdr host headway",
             "http-check expect status 200-399",
             f"http-request return {large} if {{ req.body_size gt {version.max_body_bytes} }}",
-            f"http-request return {none} if {{ nbsrv({name}) lt 1 }}",
-            f"http-request return {full} if {{ queue({name}) ge {waiting} }}",
+            # What is the head of the queue already, and goes to a replica now, is not refused for those behind it.
+            f"http-request return {full} if {{ queue({name}) ge {waiting} }} !{{ fe_name waiting }}",
+            # No replica, or next to no room: it may come to wait, counted from when it came in, then for its answer.
+            f"acl scarce be_conn_free({name}) lt 2",
+            "http-request set-header x-headway-at %[var(txn.at)] if scarce !{ fe_name waiting }",
+            f"http-request set-timeout server {_ms(2 * version.timeout_s + SLACK_S)} if scarce",
             # After every refusal: what is going to be refused is not waited for. A request that lies in the buffer
             # as a whole can be sent to another replica.
             f"http-request wait-for-body time {_ms(listen.request_timeout_s)}",
+            _holder(listen),
             *servers,
         ],
     )

@@ -21,7 +21,7 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from headway.adapters.haproxy import process as processes
@@ -36,6 +36,7 @@ from headway.adapters.haproxy.config import (
     server_options,
     structure,
 )
+from headway.adapters.haproxy.held import HeldRequests, Waiting
 from headway.adapters.haproxy.maps import ORDER, backend_name, replica_of, server_name
 from headway.adapters.haproxy.places import Places, make_folders, replace_file, socket_dir
 from headway.adapters.haproxy.process import HaproxyProcess
@@ -86,6 +87,9 @@ class HaproxyGateway:
         )
         self._api = RuntimeApi(self._places.stats_socket, self._places.master_socket)
         self._lock = asyncio.Lock()
+        self.on_held: Callable[[], None] | None = None
+        """Called, in the event loop, as soon as a request begins to wait for a version for which none waited."""
+        self._held = HeldRequests(lambda: self.on_held() if self.on_held is not None else None)
         self._binary: Binary | None = None
         self._process: HaproxyProcess | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -106,9 +110,9 @@ class HaproxyGateway:
         """``unix:/path`` of the listener for this user's own processes; it asks for no token."""
         return f"unix:{self._places.internal_socket}"
 
-    def held(self) -> Mapping[tuple[str, str], int]:
+    def held(self) -> Waiting:
         """See the port."""
-        return {}
+        return self._held.counts()
 
     def status(self) -> GatewayStatus:
         process = self._process
@@ -148,6 +152,7 @@ class HaproxyGateway:
                 self._table, self._fingerprint = None, ""
                 self._loaded, self._older_suspects = structure(RoutingTable()), frozenset()
                 self._process = await self._spawn()
+            await self._held.start(self._listen.held_socket)
             self._suspects.clear()
             self._watch = asyncio.create_task(self._keep_running(), name="gateway watchdog")
 
@@ -158,6 +163,7 @@ class HaproxyGateway:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
         async with self._lock:
+            await self._held.stop()
             process, self._process = self._process, None
             if not stop_gateway:
                 if process is not None:
@@ -169,7 +175,7 @@ class HaproxyGateway:
                 await self._end(process)
             await processes.end_orphans(self._places)
             places = self._places
-            for path in (places.master_socket, places.stats_socket, places.internal_socket):
+            for path in (places.master_socket, places.stats_socket, *self._listen.sockets):
                 path.unlink(missing_ok=True)
 
     async def _end(self, process: HaproxyProcess) -> None:

@@ -47,8 +47,9 @@ _FIELDS: Final = {
     "bytes_in": "%U",
     "bytes_out": "%B",
     "retries": '"%rc"',  # may begin with a plus sign, which no number does in JSON
-    "server": '"%s"',
-    "ends": '"%ts"',
+    # An answer that came through the holder: first who gave it. What is HAProxy's own has "LR" before its letters.
+    "server": r'%[str(),concat("\"",txn.via)]%s"',
+    "ends": r'%[str(),concat("\"",txn.own)]%ts"',
     "request_id": _text("id"),
     "model": _text("model", but=_NO_MODEL),
     "version": _text("version", but=_NO_VERSION),
@@ -59,6 +60,8 @@ _FIELDS: Final = {
 _UNREAD: Final = {
     "at_ms": "%[date(0,ms)]",
     "status": "%ST",
+    "server": '"%s"',
+    "ends": '"%ts"',
     "request_id": '""',
     "model": '""',
     "version": '""',
@@ -93,7 +96,12 @@ def log_rules() -> list[str]:
         "http-request set-log-level silent unless below_models",
         "http-request set-var(txn.at) date(0,ms)",
         f"http-request set-var(txn.path) path,bytes(0,{PATH_BYTES})",
-        "http-response set-var-fmt(txn.tries) %rc",
+        "acl held res.fhdr(x-headway-via) -m found",
+        "acl own_answer res.fhdr(x-headway-via) -m str gateway",
+        'http-response set-var-fmt(txn.via) "%[res.fhdr(x-headway-via)] " if held',
+        "http-response set-var(txn.own) str(LR) if own_answer",
+        "http-response set-var-fmt(txn.tries) %rc unless own_answer",
+        "http-response del-header x-headway-via if held",
         "http-response set-log-level silent if { var(txn.tries) -m str 0 }",
         # For HAProxy's own answers, and for those that took more than one try.
         "http-after-response set-var(txn.status) status unless { var(txn.tries) -m str 0 }",

@@ -5,7 +5,8 @@ map            key                                    value
 =============  =====================================  ==============================================
 ``split``      ``model``                              version with the largest share, ``none`` for no split
                ``model/BUCKET`` (0 to 99)             version, where there is more than one
-``routes``     ``model/version``                      backend, ``none`` when it has no replica
+``routes``     ``model/version``                      backend, ``none``: no replica, and none is waited for
+``holds``      ``model/version``                      milliseconds that a request waits for a first replica
 ``sticky``     ``model``                              ``header:NAME`` or ``cookie:NAME``
 ``shadow``     ``model``                              ``version:percent``
 ``tokens``     SHA-256 of the token                   ``expiry:scope:name``, scope ``all`` or ``some``
@@ -38,7 +39,7 @@ from headway.domain.routing_table import (
 
 Maps = Mapping[str, Mapping[str, str]]
 
-ORDER = ("tokens", "routes", "sticky", "shadow", "split", "state")
+ORDER = ("tokens", "holds", "routes", "sticky", "shadow", "split", "state")
 """In which changed maps are replaced: a route is there before the split leads to it."""
 NO_BACKEND = "none"
 NEVER = 253_402_300_799
@@ -55,6 +56,11 @@ def backend_name(model: str, route: VersionRoute) -> str:
     """
     limits = f"{round(route.timeout_s * 1000)}ms.{max(1, route.max_concurrency)}.{route.max_body_bytes}"
     return f"{model}.{route.version}.{limits}{'.shared' if route.workers > 1 else ''}"
+
+
+def hold_ms(route: VersionRoute) -> int:
+    """How long a request waits for a first replica, at most the version's time limit; 0: not at all."""
+    return round(min(route.hold_s, route.timeout_s) * 1000)
 
 
 def server_name(endpoint: Endpoint) -> str:
@@ -106,8 +112,11 @@ def render_maps(table: RoutingTable) -> dict[str, dict[str, str]]:
     for route in table.models:
         maps["split"].update(_split(route))
         for version in route.versions:
-            backend = backend_name(route.model, version) if version.endpoints else NO_BACKEND
-            maps["routes"][f"{route.model}/{version.version}"] = backend
+            key = f"{route.model}/{version.version}"
+            held_ms = hold_ms(version)
+            maps["routes"][key] = backend_name(route.model, version) if version.endpoints or held_ms else NO_BACKEND
+            if held_ms:
+                maps["holds"][key] = str(held_ms)
         if route.sticky is not None:
             maps["sticky"][route.model] = sticky_rule(route.sticky)
         if route.shadow is not None and route.shadow.percent > 0:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from headway.adapters.haproxy.waiting import HOLDER
 from headway.domain.errors import GatewayFailed
 
 ANSWER_TIMEOUT_S = 10.0
@@ -225,6 +226,8 @@ def parse_stat(text: str) -> dict[str, BackendState]:
             continue
         backend, name = cells[column["pxname"]], cells[column["svname"]]
         waiting, busy = int(cells[column["qcur"]] or 0), int(cells[column["scur"]] or 0)
+        if name == HOLDER:
+            continue  # no replica; what it holds has its place in the queue
         if name == "BACKEND":
             queued[backend] = waiting
         else:

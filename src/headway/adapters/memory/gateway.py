@@ -7,7 +7,7 @@ it, as HAProxy outlives the control plane.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from headway.domain.errors import GatewayFailed
@@ -47,6 +47,8 @@ class MemoryGateway:
         self.proxy = proxy if proxy is not None else MemoryProxy()
         self._started = False
         self._adopted = False
+        self.on_held: Callable[[], None] | None = None
+        """See the port."""
 
     async def start(self) -> None:
         if self._started:
@@ -63,6 +65,7 @@ class MemoryGateway:
             self.proxy.pid = None
             self.proxy.table = None
             self.proxy.busy.clear()
+            self.proxy.held.clear()
 
     async def apply(self, table: RoutingTable) -> bool:
         proxy = self.proxy
@@ -73,6 +76,8 @@ class MemoryGateway:
         if proxy.refuse is not None:
             raise GatewayFailed(proxy.refuse)
         proxy.table = table
+        for key in proxy.held.keys() - _holding(table):
+            del proxy.held[key]
         proxy.applied.append(table)
         return True
 
@@ -81,7 +86,17 @@ class MemoryGateway:
 
     def held(self) -> Mapping[tuple[str, str], int]:
         """See the port."""
-        return {key: count for key, count in self.proxy.held.items() if count}
+        return {key: count for key, count in self.proxy.held.items() if count} if self._started else {}
+
+    def hold(self, model: str, version: str, requests: int = 1) -> None:
+        """As if ``requests`` more came. Those that need not, or must not, wait for a first replica are not held."""
+        key = (model, version)
+        if self.proxy.table is None or key not in _holding(self.proxy.table):
+            return
+        begins = key not in self.held()
+        self.proxy.held[key] = self.proxy.held.get(key, 0) + requests
+        if begins and self._started and self.on_held is not None:
+            self.on_held()
 
     def status(self) -> GatewayStatus:
         running = self._started and self.proxy.pid is not None
@@ -92,3 +107,7 @@ class MemoryGateway:
             adopted=self._adopted,
             version="memory",
         )
+
+
+def _holding(table: RoutingTable) -> set[tuple[str, str]]:
+    return {(m.model, v.version) for m in table.models for v in m.versions if v.hold_s > 0 and not v.endpoints}

@@ -41,7 +41,7 @@ _PATH: Final = re.compile(
     r"(?:\?.*)?",
     re.DOTALL,
 )
-_SERVER: Final = re.compile(r"(.+)\.[0-9a-f]{6}")
+_SERVER: Final = re.compile(r"(.+)\.[0-9a-f]{6}(?: waiting)?")
 _MULTIPLIERS: Final = np.array(
     [pow(0x9E3779B97F4A7C15, power, 2**64) for power in range(1, ID_BYTES // 4 + 1)], np.uint64
 )
@@ -211,7 +211,7 @@ def claim_of(line: Line, model: str) -> Claim:
 
 
 def replica_of(server: str) -> str:
-    """The gateway may call a replica ``<replica>.<6 hexadecimal digits>``."""
+    """The gateway may call a replica ``<replica>.<6 hexadecimal digits>``, and one that a request waited for so too."""
     found = _SERVER.fullmatch(server)
     return found[1] if found else server
 
