@@ -68,6 +68,7 @@ ERRORS = [
     ("ControlUnreachable", "HeadwayError", "control_unreachable", 503, 8),
     ("GatewayFailed", "HeadwayError", "gateway_failed", 500, 9),
     ("StorageFailed", "HeadwayError", "storage_failed", 500, 9),
+    ("SignalLost", "HeadwayError", "signal_lost", 502, 9),
     ("MissingBinary", "HeadwayError", "missing_binary", 500, 9),
     ("MissingExtra", "HeadwayError", "missing_extra", 500, 9),
 ]
