@@ -1,7 +1,8 @@
 """What a test must not leave behind: processes, listening sockets, temporary files.
 
 Replicas and the gateway detach from whoever started them, so looking at child processes is not enough. Every
-process of a test carries the test's own scratch folder in its environment or its arguments; that finds them all.
+process of a test carries the test's own scratch folder in its environment or its arguments, or works within it; that
+finds them all.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def _belongs(process: psutil.Process, scratch: Path) -> bool:
         with contextlib.suppress(OSError):
             if mark in (folder / name).read_bytes():
                 return True
+    # Redis and PostgreSQL write their title over both; where they stand still tells.
+    with contextlib.suppress(OSError):
+        return Path(os.readlink(folder / "cwd")).is_relative_to(scratch)
     return False
 
 

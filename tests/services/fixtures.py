@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
 import subprocess
@@ -77,24 +76,8 @@ def find_postgresql() -> Path | None:
     """The folder of ``postgres`` and ``initdb``; Debian keeps it out of PATH."""
     known = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     on_path = shutil.which("postgres")
-    folders = [*([Path(on_path).parent] if on_path else []), *known]
+    folders = [*([Path(on_path).resolve().parent] if on_path else []), *known]
     return next((folder for folder in folders if (folder / "initdb").exists()), None)
-
-
-def _postgresql_answers(port: int) -> bool:
-    import asyncpg
-
-    async def ask() -> bool:
-        try:
-            connection = await asyncpg.connect(
-                host="127.0.0.1", port=port, user="headway", password=PASSWORD, database="postgres", timeout=5
-            )
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            return False
-        await connection.close()
-        return True
-
-    return listens(port) and asyncio.run(ask())
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +103,11 @@ def postgresql_service(require_service: Require, free_port: PortPicker) -> Itera
         )
         fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB")
         here = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "logging_collector=off")
+        ask = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "headway", "-d", "postgres"]
         options = [part for setting in (*fast, *here) for part in ("-c", setting)]
         service.run(
             [binaries / "postgres", "-D", data, "-p", str(port), *options],
-            lambda: _postgresql_answers(port),
+            lambda: listens(port) and subprocess.run(ask, capture_output=True, timeout=30).returncode == 0,
             user=user,
         )
         yield service

@@ -32,12 +32,12 @@ async def fill(service: RabbitmqService, queue: str, number: int) -> None:
             await channel.default_exchange.publish(aio_pika.Message(b"job"), queue)
 
 
-async def until_told(service: RabbitmqService, queue: str, **expected: int) -> None:
+async def until_told(service: RabbitmqService, queue: str, *, vhost: str = "%2F", **expected: int) -> None:
     """Wait until the management says so; it collects what it says now and then."""
     async with httpx.AsyncClient(auth=("headway", PASSWORD), trust_env=False, timeout=30) as client:
 
         async def told() -> bool:
-            answer = await client.get(f"http://127.0.0.1:{service.http_port}/api/queues/%2F/{queue}")
+            answer = await client.get(f"http://127.0.0.1:{service.http_port}/api/queues/{vhost}/{queue}")
             return answer.status_code == 200 and all(answer.json().get(key) == expected[key] for key in expected)
 
         fact: Callable[[], bool | Awaitable[bool]] = told

@@ -12,6 +12,7 @@ Celery keep, and where:
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 PORT = 6379
+ADDRESS = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<host>[^\s:/@\[\]]+))(?::(?P<port>\d{1,5}))?")
 CELERY_PRIORITIES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 
 
@@ -82,13 +84,17 @@ class RedisSource:
         user_from, password_from = trigger.username_from_env, trigger.password_from_env
         username = question.variable(self._env, user_from, "usernameFromEnv") if user_from else None
         password = question.variable(self._env, password_from, "passwordFromEnv") if password_from else None
-        host, _, port = address.rpartition(":") if not address.endswith("]") else (address, "", "")
-        if not host:
-            host, port = address, ""
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or "/" in host or "@" in host or not (port or "1").isdecimal() or int(port or 1) > 65535:
+        found = ADDRESS.fullmatch(address)
+        if found is None or int(found["port"] or PORT) > 65535:
             raise question.lost("its address is not host:port")
-        server = _Server(host, int(port or PORT), trigger.database_index, trigger.enable_tls, username, password)
+        server = _Server(
+            found["six"] or found["host"],
+            int(found["port"] or PORT),
+            trigger.database_index,
+            trigger.enable_tls,
+            username,
+            password,
+        )
         return server, question.of_whom(f"Redis at {server.host}:{server.port}/{server.database}", password)
 
     def _client(self, server: _Server) -> Redis:
@@ -111,6 +117,7 @@ class RedisSource:
                 socket_connect_timeout=None,
                 retry=Retry(NoBackoff(), 1),  # a kept connection may have died with the server's last restart
                 client_name="headway",
+                protocol=2,  # without HELLO: servers before 6 have none, and its refusals tell less than NOAUTH
             )
         return client
 
