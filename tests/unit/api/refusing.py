@@ -17,6 +17,7 @@ TAKE_JSON: list[tuple[str, str, dict[str, Any]]] = [
     ("PUT", "/v1/models/iris/traffic", {"weights": {"v1": 100}}),
     ("POST", "/v1/models/iris/promote", {"version": "v1"}),
     ("PUT", "/v1/models/iris/scale", {"replicas": 2}),
+    ("PUT", "/v1/models/iris/scaling", {"scaling": None}),
     ("POST", "/v1/tokens", {"name": "shop"}),
 ]
 
