@@ -1,8 +1,8 @@
 """How long a scaling decision takes: a million seconds of made traffic, replayed on one core.
 
 One version with three triggers (concurrency with panic, Prometheus, latency) and 1 to 20 replicas. Load rises and
-falls by the day, with noise and a burst every twenty minutes; the count follows the decisions, so that rules and windows
-are at work. Only ``decide`` and the making of its ``Samples`` are timed, in processor time of this process.
+falls by the day, with noise and a burst every twenty minutes; the count follows the decisions, so that rules and
+windows are at work. Only ``decide`` and the making of its ``Samples`` are timed, in processor time of this process.
 
     python benchmarks/decisions.py [--decisions 1000000]
 
@@ -94,7 +94,8 @@ def main() -> int:
         highest = max(highest, current)
     each_us = spent_s / count * 1e6
     print(f"{count:,} decisions over 3 triggers and 1 to {highest} replicas: {spent_s:.1f} s, {each_us:.1f} us each")
-    print(f"  {changes:,} changed the count; binding: {', '.join(f'{name} {n:,}' for name, n in binding.most_common())}")
+    bound = ", ".join(f"{name} {n:,}" for name, n in binding.most_common())
+    print(f"  {changes:,} changed the count; binding: {bound}")
     print(f"  a tick of 1,000 versions each second: {each_us / 10:.1f} % of a core")
     million_s = each_us * MILLION / 1e6
     print(f"  a million takes {million_s:.1f} s (less than {MOST_S:.0f})")

@@ -92,9 +92,10 @@ def _of_value(
 def _of_floor(policy: Policy, samples: Samples, state: State, decision: Decision) -> dict[str, Any] | None:
     """The load that would lift the count off its floor, which is nearer than another floor."""
     for trigger, proposal in zip(policy.triggers, decision.proposals, strict=True):
-        if proposal.desired == decision.wish and proposal.value is not None and proposal.status is not Status.FALLBACK:
-            if isinstance(trigger, ReplicaTrigger | ExternalTrigger | FunctionTrigger):
-                return _of_value(policy, samples, state, decision, trigger, proposal.value)
+        if proposal.desired != decision.wish or proposal.value is None or proposal.status is Status.FALLBACK:
+            continue
+        if isinstance(trigger, ReplicaTrigger | ExternalTrigger | FunctionTrigger):
+            return _of_value(policy, samples, state, decision, trigger, proposal.value)
     return None
 
 

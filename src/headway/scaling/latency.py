@@ -78,7 +78,7 @@ def propose(
 
 
 def _standing(state: LatencyState, current: int) -> int | None:
-    """The last evaluation's wish now. A hold means the present count; so does a wish whose count others have changed."""
+    """The last evaluation's wish now. A hold means the present count; so does a wish when others changed the count."""
     if state.wish is None or state.status is Status.WAITING:
         return current
     low, high = (state.count, state.wish) if state.count < state.wish else (state.wish, state.count)

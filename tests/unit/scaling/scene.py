@@ -61,7 +61,7 @@ def windows(*values: float | None, queue_share: float = 0.8) -> LatencyReading:
     return LatencyReading(tuple(window(value, queue_share) for value in values), 0.0)
 
 
-def samples(current: int, held: int = 0, ready: int | None = None, **readings: Any) -> Samples:
+def samples(current: int, held: int = 0, ready: int | None = None, /, **readings: Any) -> Samples:
     return Samples(current, current if ready is None else ready, held, readings)
 
 

@@ -12,8 +12,8 @@ PODS, PERCENT = RuleType.PODS, RuleType.PERCENT
 
 def asked(rules: Direction, start: int, wish: int, *, ticks: int, every_s: float, up: bool) -> list[int]:
     """The counts that follow when ``wish`` is wished all the time."""
-    directions = {"up": rules, "down": AT_ONCE} if up else {"up": AT_ONCE, "down": rules}
-    scene = Scene(policy(queue(1.0), most=1000, **directions), start)
+    ways = (rules, AT_ONCE) if up else (AT_ONCE, rules)
+    scene = Scene(policy(queue(1.0), most=1000, up=ways[0], down=ways[1]), start)
     return [scene.step(every_s if n else 0.0, queue=reading(float(wish))).desired for n in range(ticks)]
 
 

@@ -48,7 +48,8 @@ def test_one_look(target: float, ready: int, stable: float, burst: float, wanted
 RUNS = {
     "panics, then scales down one stable window later": (
         10,
-        [(0, 1, 100, 100, 10, True), (0, 10, 100, 1000, 100, True), (30, 10, 1, 1, 100, True), (31, 10, 1, 1, 1, False)],
+        [(0, 1, 100, 100, 10, True), (0, 10, 100, 1000, 100, True),
+         (30, 10, 1, 1, 100, True), (31, 10, 1, 1, 1, False)],
     ),
     "a slow increase ends the panic": (
         1,
@@ -56,7 +57,8 @@ RUNS = {
     ),
     "a burst that goes on prolongs it": (
         1,
-        [(0, 10, 11, 25, 25, True), (30, 40, 30, 80, 80, True), (45, 80, 30, 10, 80, True), (16, 80, 30, 10, 30, False)],
+        [(0, 10, 11, 25, 25, True), (30, 40, 30, 80, 80, True),
+         (45, 80, 30, 10, 80, True), (16, 80, 30, 10, 30, False)],
     ),
     "load that grows sixfold each time is followed, and kept": (
         1,

