@@ -95,9 +95,9 @@ decisions: Final = sa.Table(
     sa.Column("binding", sa.String(80), nullable=False),
     sa.Column("summary", sa.Text(), nullable=False),
     sa.Column("shadow", sa.Boolean(), nullable=False),
-    sa.Column("document", sa.JSON(), nullable=False),
+    sa.Column("document", sa.LargeBinary(), nullable=False),
     sa.Index("ix_decisions_model_version_at", "model", "version", "at", "cursor"),
     sa.Index("ix_decisions_model_at", "model", "at", "cursor"),
     sa.Index("ix_decisions_at", "at", "model", "version"),
 )
-"""Not tied to a deployment: a deleted model's decisions stay until they expire."""
+"""Not tied to a deployment: a deleted model's decisions stay until they expire. ``document`` is JSON, deflated."""

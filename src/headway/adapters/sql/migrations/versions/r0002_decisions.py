@@ -26,7 +26,7 @@ def upgrade() -> None:
         sa.Column("binding", sa.String(80), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
         sa.Column("shadow", sa.Boolean(), nullable=False),
-        sa.Column("document", sa.JSON(), nullable=False),
+        sa.Column("document", sa.LargeBinary(), nullable=False),
     )
     op.create_index("ix_decisions_model_version_at", "decisions", ["model", "version", "at", "cursor"])
     op.create_index("ix_decisions_model_at", "decisions", ["model", "at", "cursor"])
