@@ -76,11 +76,12 @@ local function tell()
             begun = begun or not known[key]
         end
         if not socket and now - tried_at >= RETRY_MS then
-            tried_at, said = now, ""
+            tried_at, said, said_at = now, "", 0
             socket = connect()
         end
-        if socket and text ~= said and (begun or now - said_at >= REPEAT_MS) then
-            if socket:send(text .. "\n") then
+        local pause = text ~= said and REPEAT_MS or RETRY_MS -- repeated also to notice that nobody listens any more
+        if socket and (begun or now - said_at >= pause) then
+            if (socket:send(text .. "\n") or -1) > 0 then
                 said, said_at, known = text, now, keys
             else
                 socket:close()

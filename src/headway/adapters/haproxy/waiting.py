@@ -55,7 +55,6 @@ def waiting_rules() -> list[str]:
         "http-request lua.hold unless { var(txn.moved) -m bool }",
         f"http-request return {late} if {{ var(txn.hold) -m str late }}",
         "http-request set-header x-headway-moved 1 if { var(txn.hold) -m str moved }",
-        f"use_backend {NEXT_WORKER} if {{ var(txn.hold) -m str moved }}",
         "http-request set-var(txn.backend) var(txn.route),map_str(routes.map)",
         f"http-request return {none} if {{ var(txn.hold) -m str none }}",
         f"http-request return {none} if !{{ var(txn.backend) -m found }} || {{ var(txn.backend) -m str none }}",
@@ -67,5 +66,6 @@ def waiting_rules() -> list[str]:
         "http-response set-header x-headway-via %s unless { res.fhdr(x-headway-via) -m found }",
         "http-response set-header x-headway-held-ms %[var(txn.waited)] if { var(txn.waited) -m found }",
         "http-after-response set-header x-headway-via gateway unless { var(txn.answered) -m bool }",
+        f"use_backend {NEXT_WORKER} if {{ var(txn.hold) -m str moved }}",
         "use_backend %[var(txn.backend)]",
     ]
