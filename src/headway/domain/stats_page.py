@@ -90,10 +90,13 @@ class Page(NamedTuple):
         ``at_ns`` the number in flight counts as unchanged. An integral read so may be ahead of a later record's by as
         much as changed within those 25 ms.
         """
-        slots = self.slots
-        flown = sum(slot.in_flight_ns + slot.in_flight * max(0, now_ns - slot.at_ns) for slot in slots)
-        waited = sum(slot.queue_ns + slot.waiting * max(0, now_ns - slot.at_ns) for slot in slots)
-        in_flight, finished = sum(slot.in_flight for slot in slots), sum(slot.finished for slot in slots)
+        in_flight = flown = finished = waited = 0
+        for slot in self.slots:
+            since_ns = max(0, now_ns - slot.at_ns)
+            in_flight += slot.in_flight
+            flown += slot.in_flight_ns + slot.in_flight * since_ns
+            finished += slot.finished
+            waited += slot.queue_ns + slot.waiting * since_ns
         return Totals(in_flight, flown / 1e9, finished, waited / 1e9)
 
 

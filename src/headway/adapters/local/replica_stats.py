@@ -1,8 +1,9 @@
 """LocalReplicaStats: the stats pages of this machine's replicas, with what the kernel tells of their processes.
 
-Looking at a replica is two small reads, its page and ``/proc/PID/stat`` of its leading process, and one more for each
-further process. That page and processes belong together is known from the pid and start time in the page's head; the
-page of a process that is gone counts for nothing, so one that was killed leaves no request in flight behind.
+Looking at a replica is two small reads, its page and ``/proc/PID/stat`` of its leading process, both kept open, and one
+more for each further process. That page and processes belong together is known from the pid and start time in the
+page's head; the page of a process that is gone counts for nothing, so one that was killed leaves no request in flight
+behind.
 
 **Processor time** is that of the living processes and of the ended ones that their parents have waited for. A process
 that ends moves from the former to the latter, and one that is seen in both or in neither would make the sum jump;
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +35,9 @@ TRIES: Final = 3
 PSS_SHARE: Final = 0.02
 MOST_CREDIT_S: Final = 0.05
 """Of unused time for measuring memory."""
+OPEN_SHARE: Final = 0.25
+"""Of the descriptors that this process may have, at most, for what is kept open (two a replica)."""
+_MOST_BYTES: Final = page_bytes(MAX_WORKERS)
 
 
 @dataclass(slots=True)
@@ -69,8 +74,15 @@ class LocalReplicaStats:
         self._clock = clock
         self._processes = processes
         self._followed: dict[str, _Followed] = {}
+        self._sources: dict[str, _Source] = {}
+        self._most_open = int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * OPEN_SHARE / 2)
         self._credit_s = 0.0
         self._read_at: float | None = None
+
+    def close(self) -> None:
+        """Let go of all that is open. Idempotent; may be read again."""
+        for name in tuple(self._sources):
+            self._drop(name)
 
     async def read(self) -> tuple[ReplicaStat, ...]:
         """See the port."""
@@ -88,13 +100,47 @@ class LocalReplicaStats:
                 stats.append(stat)
         for name in self._followed.keys() - {stat.replica_id for stat in stats}:
             self._followed.pop(name, None)
+            self._drop(name)
         return tuple(stats)
 
     def _look(self, name: str) -> ReplicaStat | None:
-        page = _page(f"{self._folder}/{name}/stats")
+        source = self._source(name)
+        if source is None:
+            return None
+        try:
+            return self._read(name, source)
+        finally:
+            if self._sources.get(name) is not source:
+                source.close()
+
+    def _source(self, name: str) -> _Source | None:
+        """The open one, unless it is not that any more; a new one is kept while descriptors may be had for it."""
+        path = f"{self._folder}/{name}/stats"
+        source = self._sources.get(name)
+        try:
+            found = os.lstat(path)
+            mark = found.st_ino, found.st_ctime_ns
+            if source is not None and source.mark == mark:
+                return source
+            self._drop(name)
+            source = _Source(path, mark)
+        except OSError:
+            self._drop(name)
+            return None
+        if len(self._sources) < self._most_open:
+            self._sources[name] = source
+        return source
+
+    def _drop(self, name: str) -> None:
+        source = self._sources.pop(name, None)
+        if source is not None:
+            source.close()
+
+    def _read(self, name: str, source: _Source) -> ReplicaStat | None:
+        page = source.page()
         if page is None:
             return None
-        leader = procfs.use(page.head.pid)
+        leader = source.use(page.head.pid)
         if leader is None or page.head.start_ticks not in (0, leader.start_ticks):
             return None
         at = self._clock.monotonic()
@@ -159,22 +205,40 @@ class LocalReplicaStats:
             self._credit_s -= max(1e-5, followed.weighed_at - began)
 
 
-def _page(path: str) -> Page | None:
-    """None when there is none (the path is a link into ``/proc`` of its process), or it cannot be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
+class _Source:
+    """A page and its leading process, open. What is open costs a third of what is opened for every look."""
+
+    def __init__(self, path: str, mark: tuple[int, int]) -> None:
+        """Raises ``OSError`` when the path leads nowhere: it is a link into ``/proc`` of a process that is gone."""
+        self.mark = mark
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self.leader = -1
+        self._gauge: procfs.UseGauge | None = None
+
+    def page(self) -> Page | None:
+        """None when it cannot be read: torn, cut short, of another layout."""
         for _ in range(TRIES):
-            page = read_page(os.pread(fd, page_bytes(MAX_WORKERS), 0))
+            try:
+                page = read_page(os.pread(self._fd, _MOST_BYTES, 0))
+            except OSError:
+                return None
             if page is not None:
                 return page
         return None
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
+
+    def use(self, leader: int) -> procfs.ProcessUse | None:
+        """What the leading process has used; None when it is gone."""
+        if self._gauge is None or leader != self.leader:
+            if self._gauge is not None:
+                self._gauge.close()
+            self.leader, self._gauge = leader, procfs.UseGauge(leader)
+        return self._gauge.read()
+
+    def close(self) -> None:
+        """Give up the descriptors."""
+        os.close(self._fd)
+        if self._gauge is not None:
+            self._gauge.close()
 
 
 def _uses(head: int, leader: procfs.ProcessUse, pids: Iterable[int]) -> dict[int, procfs.ProcessUse]:
