@@ -110,7 +110,7 @@ async def test_a_version_that_turns_out_broken_refuses_those_who_wait(gateway: H
         await gateway.apply(routes(hold_s=0.0))
         assert [(await request).status for request in requests] == [503] * 5
     assert (await call(port, PREDICT)).status == 503
-    assert gateway.held() == {}
+    await eventually(lambda: gateway.held() == {})
 
 
 async def test_reloads_while_requests_wait(

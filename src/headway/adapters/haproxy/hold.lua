@@ -2,20 +2,23 @@
 --
 -- Written by Headway; changes are lost. Argument: the Unix socket that is told how many requests wait.
 --
--- The state is shared by all threads (lua-load): one request per version waits here at a time, so the lock costs nothing.
+-- The state is shared by all threads (lua-load): next to nobody runs here at a time, so the one lock costs nothing.
 
 local teller_socket = ...
 local POLL_MS = 5        -- between looks for a replica
+local SLOW_POLL_MS = 50  -- the same where more than a few look, which only a reload brings about
+local FEW = 8
 local TELL_MS = 20       -- between looks at what to tell
 local REPEAT_MS = 200    -- a count that only changed is told this often at most
 local RETRY_MS = 500     -- between tries to reach the one who wants to know
-local LOST_MS = 1000     -- a head that has not looked for this long is gone
+local LOST_MS = 1000     -- who has not looked for this long has gone
+local ROOM_BYTES = 65536 -- of a body, well below what the buffer takes
 
 local holds = Map.new("holds.map", Map._str)
 local routes = Map.new("routes.map", Map._str)
-local waiting = {}       -- model/version -> {backend, head, seen}
+local waiting = {}       -- model/version -> what is known of those who wait for it
 local telling = false
-local heads = 0
+local numbers = 0
 
 local function now_ms()
     local now = core.now()
@@ -26,14 +29,27 @@ local function is_true(value)
     return value == true or value == 1
 end
 
--- How many requests wait for a replica of the version, the head included.
-local function count(entry, now)
-    local backend = core.backends[entry.backend]
-    local stats = backend and backend:get_stats()
-    if not stats or stats.act > 0 then
-        return 0
+-- Replicas of the entry's backend that can be reached, and requests in its queue; as of a moment ago at most.
+local function look(entry, now)
+    if now - entry.looked_at >= POLL_MS then
+        local backend = core.backends[entry.backend]
+        local stats = backend and backend:get_stats() or { act = 0, qcur = 0 }
+        entry.act, entry.queued, entry.looked_at = stats.act, stats.qcur, now
     end
-    return stats.qcur + (now - entry.seen < LOST_MS and 1 or 0)
+    return entry.act
+end
+
+-- How many requests wait for a replica of the version: those here, and those behind them.
+local function count(entry, now)
+    entry.here = 0
+    for number, seen in pairs(entry.seen) do
+        if now - seen < LOST_MS then
+            entry.here = entry.here + 1
+        else
+            entry.seen[number] = nil
+        end
+    end
+    return look(entry, now) > 0 and 0 or entry.queued + entry.here
 end
 
 -- One line: "iris/v1 3 wine/v2 1". Versions for which nobody waits any more are forgotten.
@@ -46,8 +62,8 @@ local function line(now)
             keys[key] = true
         end
     end
-    for key in pairs(waiting) do
-        if not keys[key] and now - waiting[key].seen >= LOST_MS then
+    for key, entry in pairs(waiting) do
+        if not keys[key] and not next(entry.seen) then
             waiting[key] = nil
         end
     end
@@ -96,11 +112,6 @@ local function tell()
     end
 end
 
-local function end_with(txn, how)
-    txn:set_var("txn.hold", how)
-    return act.CONTINUE
-end
-
 core.register_action("hold", { "http-req" }, function(txn)
     local now = now_ms()
     local key = txn:get_var("txn.route")
@@ -109,47 +120,57 @@ core.register_action("hold", { "http-req" }, function(txn)
         since = now
         txn:set_var("txn.since", since)
     end
-    txn:set_var("txn.waited", math.max(0, now - since))
+    local number = txn:get_var("txn.number")
+    if not number then
+        numbers = numbers + 1
+        number = numbers
+        txn:set_var("txn.number", number)
+    end
+    local entry = waiting[key]
+
+    local function finish(how)
+        if entry then
+            entry.seen[number] = nil
+        end
+        txn:set_var("txn.waited", math.max(0, now - since))
+        txn:set_var("txn.hold", how)
+        return act.CONTINUE
+    end
+
     local name = routes:lookup(key)
     local backend = name and core.backends[name]
     local hold_ms = tonumber(holds:lookup(key))
     if not backend or not hold_ms then
-        return end_with(txn, "none")
+        return finish("none")
     end
-    if backend:get_stats().act > 0 then
-        return end_with(txn, "go")
+    if not entry or entry.backend ~= name then
+        entry = { backend = name, seen = entry and entry.seen or {}, here = 0, looked_at = 0, act = 0, queued = 0 }
+        waiting[key] = entry
+    end
+    if look(entry, now) > 0 then
+        return finish("go")
     end
     if now - since >= hold_ms then
-        return end_with(txn, "late")
+        return finish("late")
     end
     if is_true(txn.f:stopping()) then
-        -- The one that took over knows the replicas that come. All that still queue here may follow at once.
+        -- The worker that took over knows the replicas that come. All that still queue here may follow at once.
         local server = backend.servers["waiting"]
         if server then
             server:set_maxconn("10000")
         end
-        return end_with(txn, "moved")
+        return finish("moved")
     end
-    local entry = waiting[key]
-    if not entry then
-        entry = {}
-        waiting[key] = entry
+    -- No room for more of the request means that its client has left, unless it is the body that takes the room.
+    if not txn.req:may_recv() and (txn.f:req_body_len() or 0) < ROOM_BYTES then
+        entry.seen[number] = nil
+        return act.ABORT
     end
-    local mine = txn:get_var("txn.head")
-    if not mine then
-        heads = heads + 1
-        mine = heads
-        txn:set_var("txn.head", mine)
-        entry.head = mine
-    end
-    if entry.head ~= mine or not txn.req:may_recv() then
-        return act.ABORT -- its client has left, and the next one has taken its place
-    end
-    entry.backend, entry.seen = name, now
+    entry.seen[number] = now
     if not telling then
         telling = true
         core.register_task(tell)
     end
-    act.wake_time(POLL_MS)
+    act.wake_time(entry.here > FEW and SLOW_POLL_MS or POLL_MS)
     return act.YIELD
 end, 0)

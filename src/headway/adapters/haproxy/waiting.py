@@ -11,7 +11,7 @@ When its time is over it is refused, and the next head comes; so each request wa
 there is a head the script tells how many wait (:mod:`headway.adapters.haproxy.held`).
 
 After a reload the old process has no way to new replicas: there the head, and all behind it, go to the holder's socket
-again, where the new process listens. It stops at that: who comes a second time queues without looking.
+again, where the new process listens. There they look for a replica side by side.
 
 A head that dies with its replica is not sent again by us: two are enough for a request that kills who takes it.
 """
@@ -50,13 +50,10 @@ def waiting_rules() -> list[str]:
         "http-request set-var(txn.version) req.fhdr(x-headway-version)",
         "http-request set-var(txn.route) var(txn.model),concat(/,txn.version)",
         "http-request set-var(txn.since) req.fhdr(x-headway-at),add(0) if { req.fhdr(x-headway-at) -m found }",
-        "http-request set-var(txn.moved) bool(true) if { req.fhdr(x-headway-moved) -m found }",
-        "http-request del-header x-headway-moved",
-        "http-request lua.hold unless { var(txn.moved) -m bool }",
+        "http-request lua.hold",
         f"http-request return {late} if {{ var(txn.hold) -m str late }}",
-        "http-request set-header x-headway-moved 1 if { var(txn.hold) -m str moved }",
         "http-request set-var(txn.backend) var(txn.route),map_str(routes.map)",
-        f"http-request return {none} if {{ var(txn.hold) -m str none }}",
+        f"http-request return {none} if {{ var(txn.hold) -m str none }} || !{{ var(txn.hold) -m found }}",
         f"http-request return {none} if !{{ var(txn.backend) -m found }} || {{ var(txn.backend) -m str none }}",
         "http-request set-header x-headway-held-ms %[var(txn.waited)] if { var(txn.waited) -m found }",
         "http-request disable-l7-retry",
