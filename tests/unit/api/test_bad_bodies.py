@@ -92,7 +92,7 @@ def test_a_body_too_large_is_refused_before_it_is_taken(method: str, target: str
 @pytest.mark.parametrize(("method", "target", "good"), TAKE_JSON, ids=lambda value: str(value)[:40])
 def test_every_field_with_every_wrong_type(method: str, target: str, good: dict[str, Any]) -> None:
     wrong: list[Any] = [None, True, 0, -1, 10**400, 1.5, 1e300, "", "x" * 300, "\x00", [], [[]], {}, {"": {}}, "3"]
-    fine = {("version", "None"), ("replicas", "0"), ("name", "'3'")}
+    fine = {("version", "None"), ("replicas", "0"), ("name", "'3'"), ("scaling", "None"), ("scaling", "{}")}
 
     async def check(world: World, client: httpx.AsyncClient) -> None:
         for field in good:
