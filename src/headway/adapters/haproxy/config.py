@@ -149,7 +149,8 @@ def render_config(table: RoutingTable, listen: Listen) -> str:
     rules = frontend_rules(sorted(structure(table).sticky))
     sections.append(_section("frontend gateway", [*_binds(listen), *log_options(), *rules]))
     sections.append(_section("frontend waiting", [_bind_unix(listen.wait_socket, "waiting"), *waiting_rules()]))
-    sections.append(_section(f"backend {NEXT_WORKER}", [_holder(listen), f"timeout server {_ms(2 * longest_s)}"]))
+    pass_on = [f"timeout server {_ms(2 * longest_s + SLACK_S)}", _holder(listen, of_next_worker=True)]
+    sections.append(_section(f"backend {NEXT_WORKER}", pass_on))
     for model in table.models:
         sections += [_backend(model.model, version, listen) for version in model.versions]
         sections += [_backend(model.model, spare, listen) for spare in spares(model)]
@@ -255,8 +256,8 @@ def _bind_unix(path: Path, name: str) -> str:
     return f"bind {quoted(f'unix@{path}')} name {name} mode 600"
 
 
-def _holder(listen: Listen) -> str:
-    return holder_server(quoted(f"unix@{listen.wait_socket}"))
+def _holder(listen: Listen, *, of_next_worker: bool = False) -> str:
+    return holder_server(quoted(f"unix@{listen.wait_socket}"), of_next_worker=of_next_worker)
 
 
 def _backend(model: str, version: VersionRoute, listen: Listen) -> str:

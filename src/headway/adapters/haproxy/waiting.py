@@ -35,9 +35,10 @@ def script() -> str:
     return files("headway.adapters.haproxy").joinpath(SCRIPT_FILE).read_text(encoding="utf-8")
 
 
-def holder_server(address: str) -> str:
-    """The backend's line. No connection to it is kept: each is one request that waits."""
-    return f"server {HOLDER} {address} backup maxconn 1 pool-max-conn 0"
+def holder_server(address: str, *, of_next_worker: bool = False) -> str:
+    """A backend's line. No connection to it is kept: each is one request that waits."""
+    takes = "" if of_next_worker else " backup maxconn 1"
+    return f"server {HOLDER} {address}{takes} pool-max-conn 0"
 
 
 def waiting_rules() -> list[str]:
