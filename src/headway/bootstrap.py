@@ -25,7 +25,7 @@ from headway.adapters.haproxy import HaproxyGateway
 from headway.adapters.local import LocalReplicaStats, LocalRuntime, SystemClock, run_dir_for, stop_strays
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.environments import UvEnvironments
-from headway.adapters.memory.scaling_function import MemoryScalingFunctions
+from headway.adapters.local.scaling_functions import LocalScalingFunctions
 from headway.adapters.querylog import DuckdbQueryLog, PartStore
 from headway.adapters.querylog.payloads import FilePayloadLog
 from headway.adapters.querylog.table_writer import DuckdbTableWriter
@@ -169,13 +169,14 @@ class ControlPlane:
             stats=LocalReplicaStats(home, self.clock, self.runtime.processes_of),
             query_log=self.query_log,
             sources=metric_sources(os.environ),
-            functions=MemoryScalingFunctions(),
+            functions=LocalScalingFunctions(home, clock=self.clock, server_env=os.environ),
             decisions=self.decisions,
             events=self.events,
             clock=self.clock,
             leaving=lambda: self.reconciler.leaving,
             max_age_s=settings.decisions_max_age_s,
         )
+        self.gateway.on_held = self.autoscaler.wake
         self.decision_service = DecisionService(self.decisions, self.autoscaler.latest, self.clock, self._deployed)
         self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
         self.payload_service = PayloadService(payloads, self.clock, self._deployed)
