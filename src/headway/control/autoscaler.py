@@ -45,7 +45,7 @@ from headway.scaling.record import interesting, state_after, to_document
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
-WAKE_S: Final = 0.02
+WAKE_S: Final = 0.005
 """Least time between two looks at versions at zero, however many requests arrive for them."""
 FRESH_S: Final = 300.0
 """How old a version's last record may be for its state to be taken up again."""

@@ -42,7 +42,8 @@ def autoscaler(
     tick_s: float = TICK_S,
 ) -> Autoscaler:
     """The autoscaler on these ports. ``sources`` are by trigger type; decisions are kept for ``max_age_s`` (None:
-    for ever). It closes sources and functions when it stops."""
+    for ever). The gateway calls it when a request begins to wait for a first replica; it closes sources and functions
+    when it stops."""
     recorder = ScalingRecorder(decisions, events, clock, max_age_s)
     watch = SignalWatch(clock, recorder.tell)
     signals = ScalingSignals(
@@ -52,7 +53,7 @@ def autoscaler(
         watch=watch,
         clock=clock,
     )
-    return Autoscaler(
+    made = Autoscaler(
         book=book,
         runtime=runtime,
         gateway=gateway,
@@ -64,3 +65,5 @@ def autoscaler(
         leaving=leaving,
         tick_s=tick_s,
     )
+    gateway.on_held = made.wake
+    return made

@@ -144,9 +144,8 @@ async def test_scale_to_zero_and_the_first_replica_at_once_when_a_request_is_hel
     await world.pass_time(60)
     assert world.running("iris") == {}
     assert world.live("iris") == {"v1": 100}
-    world.proxy.held[("iris", "v1")] = 1
-    world.autoscaler.wake()
-    await world.pass_time(0.05)  # not a tick: those are a second apart
+    world.gateway.hold("iris", "v1")
+    await world.pass_time(0.01)  # not a tick: those are a second apart
     assert world.wished("iris") == 1
     world.proxy.held.clear()
     await world.pass_time(1)
