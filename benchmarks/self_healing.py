@@ -95,7 +95,8 @@ ONE_AT_A_TIME: Final = {"maxBatchSize": 1, "maxQueue": 1000, "timeout": "60s"}
 LATENCY: Final = Scenario(
     "latency",
     "Latency policy: p95 above 900 ms adds two replicas",
-    f"0.2 s a prediction, one at a time; window 30 m, every 5 m, cooldown 30 m, all {FACTOR} times shorter",
+    f"0.2 s a prediction, one at a time; the slowest window of 10 m in 30 m, looked at every 5 m, cooldown 30 m:\n"
+    f"all {FACTOR} times shorter",
     SLEEPS,
     {
         "server": ONE_AT_A_TIME,
@@ -108,9 +109,10 @@ LATENCY: Final = Scenario(
                     "every": "5s", "step": 2, "cooldown": "30s", "downThreshold": "60%", "downAfter": "30s",
                 }
             ],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 300 // FACTOR}},
         },
     },
-    (Phase(4, 40), Phase(12, 60), Phase(30, 170), Phase(3, 230)),
+    (Phase(4, 40), Phase(12, 60), Phase(30, 170), Phase(3, 130)),
     2,
 )  # fmt: skip
 CPU: Final = Scenario(
