@@ -31,7 +31,7 @@ from headway.domain.lifecycle import DeploymentState, ReplicaPhase
 from headway.domain.names import replica_name
 from headway.domain.replicas import ReplicaSpec, ReplicaStatus
 from headway.domain.routing_table import GatewayToken, RoutingTable
-from headway.domain.spec import VersionSpec
+from headway.domain.version_specs import spec_of
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
@@ -230,8 +230,8 @@ class Reconciler:
             idle = await self._gateway.drained(waiting) if waiting else frozenset()
             idle |= frozenset(held) - routed
         now = self._clock.monotonic()
-        limits = {r.replica_id: self._drain_limit_s(r) for r in replicas}
-        late = {r for r in held if now - self._leaving[r] > limits[r]}
+        by_id = {r.replica_id: r for r in replicas}
+        late = {r for r in held if now - self._leaving[r] > self._drain_limit_s(by_id[r])}
         for replica_id in idle | late:
             self._released.add(replica_id)
             self._specs.pop(replica_id, None)
@@ -239,7 +239,7 @@ class Reconciler:
     def _drain_limit_s(self, replica: ReplicaStatus) -> float:
         deployment = self._book.find(replica.model)
         known = [v for v in deployment.versions if v.name == replica.version] if deployment is not None else []
-        timeout_s = VersionSpec.model_validate(known[0].spec).timeout_s if known else 0.0
+        timeout_s = spec_of(known[0]).timeout_s if known else 0.0
         return 2 * timeout_s + DRAIN_SLACK_S
 
     # -- routes ----------------------------------------------------------------------------------
@@ -287,9 +287,13 @@ class Reconciler:
     # -- replicas that come ----------------------------------------------------------------------
 
     async def _apply_replicas(self, by_model: dict[str, list[ReplicaStatus]]) -> None:
+        specs: dict[str, list[ReplicaSpec]] = {}
+        for spec in self._specs.values():
+            specs.setdefault(spec.model, []).append(spec)
         for deployment in self._book.all():
             with self._apart(deployment.name):
-                await self._ask_for_missing(deployment, by_model.get(deployment.name, []))
+                own = by_model.get(deployment.name, [])
+                await self._ask_for_missing(deployment, own, specs.get(deployment.name, []))
         await self._keep_warm()
         await self._runtime.apply(list(self._specs.values()), list(self._warm.values()))
 
@@ -318,11 +322,12 @@ class Reconciler:
             if spec.warm != (spec.model in models):
                 self._specs[replica_id] = replace(spec, warm=spec.model in models)
 
-    async def _ask_for_missing(self, deployment: Deployment, own: list[ReplicaStatus]) -> None:
+    async def _ask_for_missing(
+        self, deployment: Deployment, own: list[ReplicaStatus], specs: list[ReplicaSpec]
+    ) -> None:
         # Replicas asked for in an earlier round may not be observable yet: count what was asked for.
         observed = {r.replica_id for r in own}
-        mine = [s for s in self._specs.values() if s.model == deployment.name]
-        asked = [_coming(s) for s in mine if s.replica_id not in observed]
+        asked = [_coming(spec) for spec in specs if spec.replica_id not in observed]
         for version, count in rollout.missing(deployment, [*own, *asked], self._leaving).items():
             if (deployment.name, version) in self._builds.mending:
                 continue

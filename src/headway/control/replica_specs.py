@@ -9,14 +9,14 @@ from headway.domain.deployments import Deployment, Version
 from headway.domain.errors import HeadwayError
 from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
 from headway.domain.replicas import ReplicaSpec
-from headway.domain.spec import VersionSpec
+from headway.domain.version_specs import spec_of
 
 
 def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str, *, warm: bool = False) -> ReplicaSpec:
     """The spec of one replica of ``version``, whose environment must have been built."""
     if version.python is None:
         raise HeadwayError(f"{model} {version.name} has no environment yet")
-    spec = VersionSpec.model_validate(version.spec)
+    spec = spec_of(version)
     server = dict(spec.server_options())
     if spec.model.sample is not None:
         server["sample"] = spec.model.sample

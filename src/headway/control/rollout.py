@@ -19,7 +19,7 @@ from headway.domain.deployments import Deployment, Version
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState, ReplicaPhase, VersionState
 from headway.domain.replicas import Failure, ReplicaStatus
-from headway.domain.spec import VersionSpec
+from headway.domain.version_specs import spec_of
 
 _V = VersionState
 GONE = (ReplicaPhase.STOPPING, ReplicaPhase.STOPPED)
@@ -112,7 +112,7 @@ def _step(
 
 def start_failure(version: Version, replicas: Sequence[ReplicaStatus], now: float) -> Failure | None:
     """Why a starting version will not become ready; None while it still may."""
-    spec = VersionSpec.model_validate(version.spec)
+    spec = spec_of(version)
     for replica in replicas:
         failure = replica.failure
         if failure is not None and (failure.code in CERTAIN or replica.restarts >= RESTARTS_ALLOWED):

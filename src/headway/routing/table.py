@@ -12,7 +12,7 @@ from headway.domain.deployments import Deployment, Version
 from headway.domain.lifecycle import DeploymentState, ReplicaPhase, VersionState
 from headway.domain.replicas import ReplicaStatus
 from headway.domain.routing_table import Endpoint, GatewayToken, ModelRoute, RoutingTable, VersionRoute
-from headway.domain.spec import VersionSpec
+from headway.domain.version_specs import spec_of
 
 ROUTED_STATES = frozenset({VersionState.STARTING, VersionState.LIVE, VersionState.DRAINING})
 RESTART_HOLD_S = 10.0
@@ -92,7 +92,7 @@ def _model_route(deployment: Deployment, replicas: Mapping[tuple[str, str], Sequ
 
 
 def _version_route(deployment: Deployment, version: Version, own: Sequence[ReplicaStatus]) -> VersionRoute:
-    options = VersionSpec.model_validate(version.spec).server_options()
+    options = spec_of(version).server_options()
     defaults = VersionRoute(version.name, ())
     timeout_s = float(options.get("timeout_s", defaults.timeout_s))
     endpoints = [Endpoint(r.replica_id, r.address) for r in own if r.ready and r.address is not None]
