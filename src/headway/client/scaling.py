@@ -55,7 +55,7 @@ class ScalingCalls:
 
         Raises ``ControlUnreachable`` when nothing has answered for a minute, at once when nothing ever did.
         """
-        return _follow(self._connection, lambda: self.scaling(name), every_s)
+        return follow(self._connection, lambda: self.scaling(name), every_s)
 
     def set_scaling(self, name: str, document: Mapping[str, Any] | None) -> ScalingChange:
         """Scale by ``document``, which is what ``spec.scaling`` would say; None: a fixed number, as many as there are.
@@ -100,9 +100,10 @@ class ScalingCalls:
         return view_of(ExplainView, self._connection.ask("GET", _place(name, "explain"), params=params), CONTROL)
 
 
-def _follow(
+def follow(
     connection: Connection, look: Callable[[], ScalingView], every_s: float, time: Time | None = None
 ) -> Iterator[ScalingView]:
+    """What ``look`` sees, for ever, as :meth:`ScalingCalls.follow_scaling` tells it."""
     clock, answered_at = time or Time(), None
     while True:
         try:
