@@ -24,7 +24,7 @@ HOME_VARIABLE = "HEADWAY_HOME"
 REPLICA_VARIABLE = "HEADWAY_REPLICA"
 INHERITED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
 """Taken from the control plane's environment; names starting with ``LC_`` too."""
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Launcher:
         if spec.cpu_millicores is not None:
             # Each worker has pools of its own: together they are to fill the replica's share, not to fight for it.
             threads = str(max(1, -(-spec.cpu_millicores // (1000 * spec.workers))))
-            env.update(dict.fromkeys(_THREAD_VARIABLES, threads))
+            env.update(dict.fromkeys(THREAD_VARIABLES, threads))
         env.update(spec.env)
         path = [str(self.library), *filter(None, [env.get("PYTHONPATH")])]
         env["PYTHONPATH"] = os.pathsep.join(path)
