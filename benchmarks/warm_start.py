@@ -7,7 +7,7 @@ Each is asked for while those before it run, and answers 50 requests before it i
 Time is from ``apply`` to READY, by this process's clock. Memory is by how much the PSS of all processes together (the
 template among them) grows with one more replica: shared pages count once. A warm replica is to be ready within one
 tenth of a cold start's time and to cost at most 0.3 of its memory, medians of one run. The first warm start, which
-waits for the template, is compared with the first cold one just before, and a start after zero replicas with any other warm one.
+waits for the template, is compared with the first cold one just before it. Starts after zero replicas are told as well.
 
     python benchmarks/warm_start.py [--replicas 6]
 

@@ -177,9 +177,12 @@ class ReplicaProcess:
             self._asking = self._loop.create_task(self._ask_end(self._ask), name=f"end of process {self.pid}")
 
     async def _ask_end(self, ask: AskExit) -> None:
-        exit_ = await ask(self.pid)
-        self._asking = None
-        self._tell_end(exit_)
+        exit_ = Exit()
+        try:
+            exit_ = await ask(self.pid)
+        finally:  # it has ended, whatever else goes wrong
+            self._asking = None
+            self._tell_end(exit_)
 
     def _tell_end(self, exit_: Exit) -> None:
         self.exit = exit_

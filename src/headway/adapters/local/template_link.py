@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 
 from headway.adapters.local.process import Exit
-from headway.server.template_wire import Ended, Fork, Forked, Hello, Listening, NotForked, Notice, Reap, encode
+from headway.server.template_wire import Ended, Fork, Forked, Hello, Listening, NotForked, Notice, Reap, Request, encode
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class TemplateLink:
         answer: asyncio.Future[Forked | NotForked] = asyncio.get_running_loop().create_future()
         self._forks[serial] = answer
         try:
-            self._writer.write(encode(Fork(serial=serial, config=config)))
+            self._send(Fork(serial=serial, config=config))
             async with asyncio.timeout(FORK_WITHIN_S):
                 return await answer
         except TimeoutError:
@@ -79,7 +79,7 @@ class TemplateLink:
         answer: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self._ends[pid] = answer
         try:
-            self._writer.write(encode(Reap(pid=pid)))
+            self._send(Reap(pid=pid))
             async with asyncio.timeout(REAP_WITHIN_S):
                 return await answer
         except (OSError, TimeoutError):
@@ -104,6 +104,11 @@ class TemplateLink:
         """Hang up; a second call does nothing."""
         self._reading.cancel()
         self._end()
+
+    def _send(self, request: Request) -> None:
+        if self.closed:  # one event loop takes it in silence then, the other raises what is no OSError
+            raise ConnectionError("the connection to the template has ended")
+        self._writer.write(encode(request))
 
     async def _read(self) -> None:
         try:
