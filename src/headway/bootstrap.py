@@ -176,7 +176,6 @@ class ControlPlane:
             leaving=lambda: self.reconciler.leaving,
             max_age_s=settings.decisions_max_age_s,
         )
-        self.gateway.on_held = self.autoscaler.wake
         self.decision_service = DecisionService(self.decisions, self.autoscaler.latest, self.clock, self._deployed)
         self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
         self.payload_service = PayloadService(payloads, self.clock, self._deployed)
