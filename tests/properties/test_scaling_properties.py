@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from headway.scaling.behavior import Queue, push_largest, push_smallest, stabilize
 from headway.scaling.decide import decide
 from headway.scaling.decision import Decision, LatencyState, State, Status
 from headway.scaling.explain import summary, tell
@@ -199,6 +200,27 @@ def test_no_data_never_lowers(policy: Policy, count: int, script: list[Any]) -> 
     for samples, _, decision in play(policy, count, script):
         if any(each.status is Status.NO_DATA for each in decision.proposals):
             assert decision.desired >= min(samples.current, policy.most)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.5, 1.0, 30.0, 60.0]), st.integers(0, 6)), min_size=1, max_size=40),
+    st.integers(0, 6),
+    st.sampled_from([0.0, 1.0, 60.0]),
+)
+def test_windows_are_what_all_their_wishes_say(wishes: list[tuple[float, int]], current: int, window_s: float) -> None:
+    """The queues keep a few of the wishes; the HPA's rule, over all of them, gives the same."""
+    ups: Queue = ()
+    downs: Queue = ()
+    now, heard = T0, []
+    for after_s, wish in wishes:
+        now += after_s
+        heard.append((now, wish))
+        ups, downs = push_smallest(ups, wish, window_s, now), push_largest(downs, wish, window_s, now)
+        inside = [each for at, each in heard if at > now - window_s] + [wish]
+        wanted = min(max(current, min(inside)), max(max(inside), min(inside)))
+        assert stabilize(wish, current, ups, downs) == wanted
+        assert len(ups) <= 7
+        assert len(downs) <= 7
 
 
 @st.composite

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
 from headway.domain.errors import InvalidInput
 from headway.scaling.decide import decide
-from headway.scaling.decision import Decision, State
+from headway.scaling.decision import Clamp, Decision, LatencyState, Proposal, State
 from headway.scaling.explain import summary, tell
-from headway.scaling.policy import DOWN, CronTrigger, Direction, Fallback, Panic, Policy, Rule, RuleType
+from headway.scaling.policy import (
+    DOWN,
+    CronTrigger,
+    Direction,
+    ExternalTrigger,
+    Fallback,
+    FunctionTrigger,
+    LatencyTrigger,
+    Panic,
+    Policy,
+    ReplicaTrigger,
+    Rule,
+    RuleType,
+)
 from headway.scaling.record import decision_of, interesting, policy_in, replay, to_document
-from headway.scaling.samples import Samples
+from headway.scaling.samples import LatencyReading, LatencyWindow, PerReplica, Reading, ReplicaReading, Samples
 from tests.unit.scaling.scene import T0, concurrency, each, latency, policy, queue, reading, samples, windows
 
 
@@ -118,6 +133,17 @@ def test_it_is_told_in_plain_words() -> None:
     told = tell(document)
     assert "2 requests held, shadow: nothing is carried out" in told[0]
     assert "  queue has no data: nothing has been read yet" in told
+
+
+@pytest.mark.parametrize("part", [
+    Policy, Direction, Rule, Fallback, Panic, ReplicaTrigger, LatencyTrigger, ExternalTrigger, CronTrigger,
+    FunctionTrigger, Samples, PerReplica, ReplicaReading, LatencyReading, LatencyWindow, Reading, State, LatencyState,
+    Decision, Proposal, Clamp,
+])  # fmt: skip
+def test_the_reference_names_every_field(part: type) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "decision-record.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", page))
+    assert set(get_type_hints(part)) <= named
 
 
 def test_one_sentence() -> None:
