@@ -105,4 +105,4 @@ def longest_period_s(policy: Policy) -> float:
 
 def recent_changes(changes: Queue, longest_s: float, now: float) -> Queue:
     """The changes that may still matter."""
-    return _within(changes, now - longest_s) if changes else changes
+    return _within(changes, now - longest_s)

@@ -45,7 +45,9 @@ def decide(policy: Policy, samples: Samples, state: State, now: float) -> tuple[
         answers.fruitless,
         policy.shadow,
     )
-    changes = behavior.recent_changes(state.changes, behavior.longest_period_s(policy), now)
+    changes = state.changes
+    if changes:
+        changes = behavior.recent_changes(changes, behavior.longest_period_s(policy), now)
     changed_at, last = state.changed_at, current
     if desired != current and not policy.shadow:
         changes = (*changes, (now, desired - current))
