@@ -87,6 +87,7 @@ class DecisionView(View):
     shadow: bool
     """Recorded and not carried out."""
     cursor: int
+    """Its place among all records; of a decision that is not recorded, that of the record before it."""
     document: dict[str, Any]
     """All it was made from and how: ``policy``, ``samples``, ``state``, ``decision``, ``flip``."""
 

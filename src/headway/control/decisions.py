@@ -14,6 +14,8 @@ from headway.domain.decisions import DecisionRecord
 from headway.domain.errors import ModelNotFound
 from headway.ports.clock import Clock
 from headway.ports.decision_log import DecisionLog
+from headway.scaling.explain import summary
+from headway.scaling.record import decision_of
 
 Document = Mapping[str, Any]
 """A decision as ``headway.scaling.record`` writes it."""
@@ -79,14 +81,30 @@ class DecisionService:
 
         Without ``versions``: the newest of all. Raises ``ModelNotFound`` as :meth:`read`.
         """
-        found = []
+        found = [await self._newest(model, version, at, changed) for version in versions or (None,)]
+        return await self._some(model, found)
+
+    async def now_in_force(self, model: str, versions: Collection[str]) -> list[DecisionRecord]:
+        """As :meth:`in_force` at this moment: what the autoscaler decided last, if it was worth a record or not.
+
+        The cursor of one that is not recorded is that of the record before it.
+        """
+        live = self._live(model)
+        found: list[DecisionRecord | None] = []
         for version in versions or (None,):
-            record = await self._newest(model, version, at, changed)
-            if record is not None:
-                found.append(record)
-        if not found:
+            recorded = await self._log.latest(model, version)
+            document = None if version is None else live.get(version)
+            if version is None or document is None:
+                found.append(recorded)
+            else:
+                found.append(_record(model, version, document, 0 if recorded is None else recorded.cursor))
+        return await self._some(model, found)
+
+    async def _some(self, model: str, found: list[DecisionRecord | None]) -> list[DecisionRecord]:
+        records = [record for record in found if record is not None]
+        if not records:
             await self._check_known(model)
-        return found
+        return records
 
     async def _newest(self, model: str, version: str | None, at: float, changed: bool) -> DecisionRecord | None:
         if not changed:
@@ -98,3 +116,19 @@ class DecisionService:
     async def _check_known(self, model: str) -> None:
         if not self._known(model) and await self._log.latest(model) is None:
             raise ModelNotFound(f"there is no model {model!r}, and no decision of one", hint="headway list")
+
+
+def _record(model: str, version: str, document: Document, cursor: int) -> DecisionRecord:
+    decision = decision_of(document)
+    return DecisionRecord(
+        at=decision.at,
+        model=model,
+        version=version,
+        current=decision.current,
+        desired=decision.desired,
+        binding=decision.binding,
+        summary=summary(decision),
+        shadow=decision.shadow,
+        document=document,
+        cursor=cursor,
+    )

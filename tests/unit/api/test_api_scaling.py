@@ -259,6 +259,21 @@ def test_the_decision_in_force_is_told_in_words() -> None:
     run(check)
 
 
+def test_now_it_is_the_last_decision_whether_or_not_it_is_recorded() -> None:
+    async def check(world: World, client: httpx.AsyncClient) -> None:
+        now = world.clock.now()
+        await world.decision_log.append([record(now - 60, cpu=1.5)])
+        world.decided["v1"] = decided(now - 0.5, current=4, cpu=0.7)
+        (live,) = (await client.get(f"{IRIS}/explain")).json()["decisions"]
+        assert (live["at"], live["current"], live["desired"], live["cursor"]) == (now - 0.5, 4, 4, 1)
+        assert live["document"] == world.decided["v1"]
+        for query in ("at=0s", "changed=true"):
+            (recorded,) = (await client.get(f"{IRIS}/explain?{query}")).json()["decisions"]
+            assert (recorded["at"], recorded["cursor"]) == (now - 60, 1)
+
+    run(check)
+
+
 def test_a_record_of_another_release_is_told_as_far_as_it_can_be() -> None:
     async def check(world: World, client: httpx.AsyncClient) -> None:
         await set_policy(client)

@@ -134,7 +134,10 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         at_s = _instant(at, "?at")
         moment = decisions.now() if at_s is None else at_s
         versions = [version] if version is not None else _versions(model)
-        found = await decisions.in_force(model, versions, moment, changed=changed)
+        if at_s is None and not changed:
+            found = await decisions.now_in_force(model, versions)
+        else:
+            found = await decisions.in_force(model, versions, moment, changed=changed)
         return answer(ExplainView(model=model, at=moment, decisions=[explanation(record) for record in found]))
 
     def _instant(text: str | None, where: str) -> float | None:
