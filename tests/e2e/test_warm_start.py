@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from headway.adapters.local.adoption import scan
+from headway.client import Client
 from headway.server.template_wire import key_of
 from tests.e2e.calls import Caller
 from tests.installation import Installation
@@ -33,9 +33,14 @@ spec:
 """
 
 
-def replicas(running: Installation) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = running.ok("status", "warm", "-o", "json").json()["replica_list"]
-    return found
+def replicas(running: Installation) -> dict[int, str]:
+    """Process and phase of each."""
+    with Client(home=running.home) as client:
+        return {r.pid: r.phase for r in client.get("warm").replica_list if r.pid is not None}
+
+
+def both_ready(running: Installation) -> bool:
+    return list(replicas(running).values()) == ["ready", "ready"]
 
 
 def template_pids(running: Installation) -> set[int]:
@@ -44,9 +49,9 @@ def template_pids(running: Installation) -> set[int]:
 
 def test_replicas_of_an_elastic_deployment_are_forks(running: Installation, write_model: Callable[..., Path]) -> None:
     running.ok("deploy", str(write_model("warm", CODE, spec=SPEC)))
-    wait_until(lambda: sum(r["phase"] == "ready" for r in replicas(running)) == 2, 30, what="two replicas ready")
+    wait_until(lambda: both_ready(running), 30, what="two replicas ready")
     (template,) = template_pids(running)
-    before = {r["pid"] for r in replicas(running)}
+    before = replicas(running).keys()
     assert {psutil.Process(pid).ppid() for pid in before} == {template}
     call = Caller(running.data_url)
     answers = [call("/models/warm/predict", "[[1]]").json()["predictions"][0] for _ in range(8)]
@@ -55,22 +60,22 @@ def test_replicas_of_an_elastic_deployment_are_forks(running: Installation, writ
     assert "loading prints" in running.ok("logs", "warm").text
 
     # The control plane goes and comes: template and replicas are the same, and still parent and children.
-    pid = running.ok("info", "-o", "json").json()["pid"]
-    running.kill(next(p for p in running.processes() if p.pid == pid))
+    with Client(home=running.home) as client:
+        running.kill(psutil.Process(client.info().pid))
     assert call("/models/warm/predict", "[[1]]").status == 200
     running.up()
-    wait_until(lambda: {r["pid"] for r in replicas(running)} == before, 20, what="the same replicas")
+    wait_until(lambda: replicas(running).keys() == before, 20, what="the same replicas")
     assert template_pids(running) == {template}
 
     # A replica that is killed comes back as a fork; with its template killed, replicas go on and others come.
     running.kill(psutil.Process(min(before)))
-    wait_until(lambda: sum(r["phase"] == "ready" for r in replicas(running)) == 2, 30, what="two replicas again")
-    assert {psutil.Process(r["pid"]).ppid() for r in replicas(running)} == {template}
+    wait_until(lambda: both_ready(running), 30, what="two replicas again")
+    assert {psutil.Process(pid).ppid() for pid in replicas(running)} == {template}
     running.kill(psutil.Process(template))
     assert call("/models/warm/predict", "[[1]]").status == 200
     wait_until(lambda: template_pids(running) - {template}, 30, what="a new template")
-    assert sum(r["phase"] == "ready" for r in replicas(running)) == 2
+    assert both_ready(running)
     call.close()
 
-    running.ok("delete", "warm", "--yes")
-    wait_until(lambda: running.ok("list", "-o", "json").json() == [], 30, what="the model gone")
+    with Client(home=running.home) as client:
+        client.delete("warm")
