@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -42,6 +43,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if layer(item.path) == "e2e":
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.xdist_group("e2e"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object | None:
+    """Each real service is started on one worker only."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from tests.services.scheduling import ServiceScheduling
+
+    return ServiceScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.contracts.metric_source_contract import Stage
+from tests.contracts.metric_source_contract import ServiceStage
 from tests.services.relay import Relay
 
 
-class RelayedStage(Stage):
+class RelayedStage(ServiceStage):
     def __init__(self, env: dict[str, str], relay: Relay) -> None:
         self.relay = relay
         super().__init__(env)

@@ -10,13 +10,13 @@ import pytest
 from headway.adapters.signals import PostgresqlSource
 from headway.domain.scaling_spec import PostgresqlTrigger
 from headway.ports.metric_source import MetricSource
-from tests.contracts.metric_source_contract import VARIABLE, MetricSourceContract
+from tests.contracts.metric_source_contract import VARIABLE, ServiceSourceContract
 from tests.contracts.relayed_stage import RelayedStage
 from tests.services.fixtures import PostgresqlService
 from tests.services.relay import Relay
 from tests.waiting import PortPicker
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgresql")]
+pytestmark = pytest.mark.anyio
 
 
 class PostgresqlStage(RelayedStage):
@@ -52,7 +52,7 @@ class PostgresqlStage(RelayedStage):
             await connection.close()
 
 
-class TestPostgresqlSource(MetricSourceContract):
+class TestPostgresqlSource(ServiceSourceContract):
     @pytest.fixture
     async def stage(
         self, postgresql_service: PostgresqlService, free_port: PortPicker

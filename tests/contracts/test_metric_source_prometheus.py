@@ -9,13 +9,13 @@ import pytest
 from headway.adapters.signals import PrometheusSource
 from headway.domain.scaling_spec import PrometheusTrigger
 from headway.ports.metric_source import MetricSource
-from tests.contracts.metric_source_contract import VARIABLE, MetricSourceContract
+from tests.contracts.metric_source_contract import VARIABLE, ServiceSourceContract
 from tests.contracts.relayed_stage import RelayedStage
 from tests.services.fixtures import PASSWORD, PrometheusService
 from tests.services.relay import Relay
 from tests.waiting import PortPicker
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("prometheus")]
+pytestmark = pytest.mark.anyio
 
 
 class PrometheusStage(RelayedStage):
@@ -45,7 +45,7 @@ class PrometheusStage(RelayedStage):
         self.query = f"vector({number})"
 
 
-class TestPrometheusSource(MetricSourceContract):
+class TestPrometheusSource(ServiceSourceContract):
     @pytest.fixture
     async def stage(
         self, prometheus_service: PrometheusService, free_port: PortPicker

@@ -9,15 +9,15 @@ import pytest
 from headway.adapters.signals import RabbitmqSource
 from headway.domain.scaling_spec import RabbitmqTrigger
 from headway.ports.metric_source import MetricSource
-from tests.contracts.metric_source_contract import VARIABLE, MetricSourceContract
+from tests.contracts.metric_source_contract import VARIABLE, ServiceSourceContract
 from tests.contracts.relayed_stage import RelayedStage
 from tests.services.fixtures import PASSWORD, RabbitmqService
 from tests.services.rabbitmq import fill, until_told
 from tests.services.relay import Relay
 from tests.waiting import PortPicker
 
-# One broker takes seconds to start: everything that needs it runs on one xdist worker.
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("rabbitmq"), pytest.mark.timeout(300)]
+# The broker takes seconds to start.
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 
 class RabbitmqStage(RelayedStage):
@@ -42,7 +42,7 @@ class RabbitmqStage(RelayedStage):
             await until_told(self.service, "jobs", messages=number)
 
 
-class TestRabbitmqSource(MetricSourceContract):
+class TestRabbitmqSource(ServiceSourceContract):
     @pytest.fixture(params=["amqp", "http"])
     async def stage(
         self, request: pytest.FixtureRequest, rabbitmq_service: RabbitmqService, free_port: PortPicker

@@ -11,13 +11,13 @@ import redis
 from headway.adapters.signals import RedisSource
 from headway.domain.scaling_spec import RedisTrigger
 from headway.ports.metric_source import MetricSource
-from tests.contracts.metric_source_contract import VARIABLE, MetricSourceContract
+from tests.contracts.metric_source_contract import VARIABLE, ServiceSourceContract
 from tests.contracts.relayed_stage import RelayedStage
 from tests.services.fixtures import PASSWORD, RedisService
 from tests.services.relay import Relay
 from tests.waiting import PortPicker
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("redis")]
+pytestmark = pytest.mark.anyio
 
 
 class RedisStage(RelayedStage):
@@ -49,7 +49,7 @@ class RedisStage(RelayedStage):
             await asyncio.to_thread(self.direct.rpush, "jobs", *range(number))
 
 
-class TestRedisSource(MetricSourceContract):
+class TestRedisSource(ServiceSourceContract):
     @pytest.fixture
     async def stage(self, redis_service: RedisService, free_port: PortPicker) -> AsyncIterator[RedisStage]:
         with redis.Redis(port=redis_service.port, password=PASSWORD) as direct:

@@ -24,8 +24,10 @@ class Relay:
         await self.up()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.down()
+        for _ in range(5):  # connections that the kernel had accepted by then are handed over, and reset
+            await asyncio.sleep(0)
 
     async def up(self) -> None:
         """Accept connections, and forward."""
@@ -54,6 +56,9 @@ class Relay:
         self._flowing.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._server is None:
+            writer.transport.abort()
+            return
         self.accepted += 1
         task = asyncio.current_task()
         assert task is not None

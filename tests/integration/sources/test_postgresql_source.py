@@ -13,7 +13,7 @@ from headway.domain.scaling_spec import PostgresqlTrigger
 from tests.services.fixtures import PASSWORD, PostgresqlService
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgresql")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

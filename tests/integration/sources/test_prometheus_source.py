@@ -15,7 +15,7 @@ from tests.services.canned_http import CannedHttp
 from tests.services.fixtures import PrometheusService
 from tests.waiting import PortPicker
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("prometheus")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

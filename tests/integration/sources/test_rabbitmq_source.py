@@ -18,7 +18,7 @@ from tests.services.fixtures import PASSWORD, RabbitmqService
 from tests.services.rabbitmq import amqp, fill, http, until_told
 from tests.waiting import PortPicker, eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("rabbitmq"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

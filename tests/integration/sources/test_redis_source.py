@@ -17,7 +17,7 @@ from tests.integration.sources import rq_jobs
 from tests.services.fixtures import PASSWORD, RedisService
 from tests.waiting import PortPicker
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("redis")]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

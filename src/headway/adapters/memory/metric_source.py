@@ -6,6 +6,7 @@ import asyncio
 import math
 
 from headway.domain.errors import SignalLost
+from headway.domain.quantities import seconds
 from headway.domain.scaling_spec import ExternalTriggerSpec
 
 
@@ -24,7 +25,11 @@ class MemoryMetricSource:
     async def read(self, trigger: ExternalTriggerSpec) -> float:
         """See the port."""
         self.asked.append(trigger)
-        await self.open.wait()
+        try:
+            async with asyncio.timeout(seconds(trigger.timeout)):
+                await self.open.wait()
+        except TimeoutError:
+            raise SignalLost(f"no answer within {trigger.timeout} from {trigger.type}") from None
         if self.closed:
             raise SignalLost("the source is closed")
         if self.value is None:

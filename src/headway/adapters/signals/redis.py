@@ -12,6 +12,7 @@ Celery keep, and where:
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class RedisSource:
                             together.execute_command(*count)
                         answers = await together.execute()
             except (RedisError, OSError, ValueError) as error:
-                raise question.lost(reason(error)) from None
+                raise question.lost(_told(error)) from None
         return sum(question.number(answer) for answer in answers)
 
     async def close(self) -> None:
@@ -131,3 +132,9 @@ def counts_of(trigger: RedisTrigger) -> list[tuple[str, str]]:
         case "celery":
             return [*(("LLEN", f"{name}{step}") for step in CELERY_PRIORITIES), ("HLEN", "unacked")]
     return [("LLEN", name)]
+
+
+def _told(error: BaseException) -> str:
+    """The library keeps of a refused connection only its number."""
+    number = re.match(r"Error (\d+) connecting to ", str(error))
+    return os.strerror(int(number[1])) if number else reason(error)

@@ -1,0 +1,26 @@
+"""Tests that need the same service run on the same xdist worker, so that each service is started once.
+
+xdist's own way, the mark ``xdist_group``, changes nothing with pytest 9.2: xdist 3.8 writes the group into an attribute
+that pytest no longer reads. Where a test stands tells its service as well.
+"""
+
+from __future__ import annotations
+
+import re
+
+from xdist.scheduler import LoadGroupScheduling
+
+_SERVICE = re.compile(r"^tests/(?:contracts/test_metric_source|integration/sources/test)_(\w+?)(?:_source)?\.py::")
+
+
+def service_of(nodeid: str) -> str | None:
+    """``redis`` for a test that needs Redis."""
+    found = _SERVICE.match(nodeid)
+    return found[1] if found else None
+
+
+class ServiceScheduling(LoadGroupScheduling):
+    """As ``--dist loadgroup``, with the services as groups."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return service_of(nodeid) or super()._split_scope(nodeid)
