@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from headway.api.schemas import EventView
 
 PANEL = "Look and call"
-_SHOWN = ("message", "reason", "new", "failure", "restarts", "phase", "pid")
+_SHOWN = ("message", "reason", "new", "summary", "trigger", "error", "note", "failure", "restarts", "phase", "pid")
 
 
 def register(app: typer.Typer) -> None:

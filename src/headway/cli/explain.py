@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,7 @@ from headway.cli.latency_text import printable
 from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out
 from headway.cli.scaling_text import folded, moved, reason
 from headway.cli.times import clock, instant, length, local
-from headway.domain.errors import InvalidInput
+from headway.domain.errors import InvalidInput, ModelNotFound
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ MOST = 1000
 SHOWN_SINCE = 5
 """Later changes that are told one by one."""
 HISTORY_S = 3600.0
+STALE_S = 120.0
+"""A model that is scaled has a record of the last minute."""
 GAP = "  "
 _UTC = re.compile(r"^\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: ")
 
@@ -90,6 +93,8 @@ def _print(client: Client, name: str, at: float | None, version: str | None, cha
         return
     if not view.decisions:
         _print_none(client, name, at, changed)
+    elif at is None and max(one.at for one in view.decisions) < time.time() - STALE_S:
+        _note_what_is(client, name)
     for number, decision in enumerate(view.decisions):
         if number:
             out.print()
@@ -97,6 +102,13 @@ def _print(client: Client, name: str, at: float | None, version: str | None, cha
         later = [one for one in since if one.cursor > decision.cursor]
         for line in story(name, decision, later, at, time.time(), out.width if out.is_terminal else None):
             out.print(line)
+
+
+def _note_what_is(client: Client, name: str) -> None:
+    """A decision from long ago may be all there is, because nobody decides any more."""
+    with suppress(ModelNotFound):
+        if client.scaling(name).scaling is None:
+            note(f"note: {name} has a fixed number of replicas now")
 
 
 def _print_none(client: Client, name: str, at: float | None, changed: bool) -> None:

@@ -417,6 +417,17 @@ def test_a_decision_is_explained_with_what_came_after(here: Installation, vienna
     assert view["decisions"][0]["desired"] == 4
 
 
+def test_a_model_that_is_not_scaled_any_more_is_said_to_be_so(here: Installation) -> None:
+    here.records(record(here.world.clock.now() - 6000, cpu=1.5))
+    code, told, noted = here.run("explain", "iris")
+    assert (code, told.splitlines()[0]) == (0, "iris v1: 2 -> 4, settled by cpu")
+    assert noted == "note: iris has a fixed number of replicas now\n"
+    here.ok("autoscale", "iris", *POLICY)
+    assert here.run("explain", "iris")[2] == ""
+    here.records(record(here.world.clock.now() - 6000, model="gone"))
+    assert here.run("explain", "gone")[2] == ""
+
+
 def test_each_version_of_the_split_is_explained_unless_one_is_named(here: Installation) -> None:
     here.split(v1=90, v2=10)
     here.records(record(here.world.clock.now() - 9, "v1"), record(here.world.clock.now() - 8, "v2"))
