@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 _SERVICE = re.compile(r"^tests/(?:contracts/test_metric_source|integration/sources/test)_(\w+?)(?:_source)?\.py::")
 
@@ -19,7 +19,7 @@ def service_of(nodeid: str) -> str | None:
     return found[1] if found else None
 
 
-class ServiceScheduling(LoadGroupScheduling):
+class ServiceScheduling(LoadGroupScheduling):  # type: ignore[misc]
     """As ``--dist loadgroup``, with the services as groups."""
 
     def _split_scope(self, nodeid: str) -> str:
