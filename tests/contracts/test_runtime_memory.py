@@ -7,11 +7,17 @@ from dataclasses import replace
 import pytest
 
 from headway.adapters.local.clock import SystemClock
+from headway.adapters.memory.clock import ManualClock
 from headway.adapters.memory.runtime import MemoryMachine, MemoryRuntime, Script
 from headway.domain.replicas import Failure, Probe, Probes, ReplicaSpec, ReplicaStatus
 from tests.contracts.runtime_contract import Machine, RuntimeContract
 
 PROBE = Probe("/health/ready")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 class MemoryHand:
@@ -51,3 +57,19 @@ class TestMemoryRuntime(RuntimeContract):
     @pytest.fixture
     def machine(self) -> Machine:
         return MemoryHand()
+
+
+@pytest.mark.anyio
+async def test_a_version_that_is_kept_warm_starts_faster() -> None:
+    clock, hand = ManualClock(), MemoryHand()
+    hand.machine.script(Script(ready_after_s=5.0, warm_ready_after_s=0.1))
+    runtime = MemoryRuntime(clock, hand.machine)
+    await runtime.start()
+    cold, warm = hand.spec("iris-v1-bcdfg"), replace(hand.spec("iris-v2-bcdfg"), version="v2")
+    await runtime.apply([cold, warm], [warm])
+    await clock.elapse(0.2)
+    assert {status.replica_id: status.ready for status in runtime.observe()} == {
+        "iris-v1-bcdfg": False,
+        "iris-v2-bcdfg": True,
+    }
+    await runtime.stop(stop_replicas=True)

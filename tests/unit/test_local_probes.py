@@ -179,3 +179,26 @@ async def test_a_probe_that_could_not_be_asked_is_no_answer() -> None:
     await starting.run_for(300)
     assert starting.verdicts == []
     await starting.end()
+
+
+async def test_news_that_it_listens_is_followed_by_a_question_at_once() -> None:
+    replica = Replica(lambda path, age: age >= 0.03, probes())
+    await replica.run_for(0.03)
+    assert replica.times("/start") == [0]
+    replica.prober.ask_now()
+    await replica.run_for(0.001)
+    assert replica.times("/start") == [0, 0.03]
+    assert replica.times("/ready")[0] == 0.03
+    assert replica.prober.ready
+    await replica.end()
+
+
+async def test_news_that_comes_too_early_costs_no_failure() -> None:
+    replica = Replica(lambda path, age: age >= 0.15, probes())
+    await replica.run_for(0.05)
+    replica.prober.ask_now()  # and yet it does not answer well
+    await replica.run_for(0.2)
+    assert replica.times("/start") == [0, 0.05, 0.15]
+    assert replica.prober.startup_problem is None
+    assert replica.prober.ready
+    await replica.end()

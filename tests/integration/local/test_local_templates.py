@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from headway.adapters.local import procfs, templates
+from headway.adapters.local import SystemClock, procfs, templates
 from headway.adapters.local.adoption import FoundProcess, scan, stop_strays
+from headway.adapters.local.memory_limit import MemoryWatch
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import Probe, Probes, ReplicaSpec, ReplicaStatus
 from headway.server.template_wire import key_of
@@ -130,6 +131,13 @@ async def test_replicas_are_forked_from_one_load_and_are_themselves(hand: LocalH
         assert first["random"] != second["random"]
         assert first["request"] != second["request"]
         assert "loading prints" in await text_of(control.runtime, ONE)
+        watch = MemoryWatch(SystemClock())
+        watch.add(one.pid or 0, None, lambda used: None, shares=True)
+        watch.look(rescan=True)
+        resident = procfs.MemoryGauge(one.pid or 0)
+        assert 0 < (watch.used_bytes(one.pid or 0) or 0) < 0.7 * resident.read()[0]  # its share of the pages
+        watch.remove(one.pid or 0)
+        resident.close()
         # One leaves as any other does, and takes nothing with it that load had made.
         await control.runtime.apply([warm_spec(hand, TWO)])
         await control.until(None, ONE)
