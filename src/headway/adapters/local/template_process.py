@@ -365,6 +365,11 @@ class TemplateProcess:
         self._over_bytes = None
 
     async def _end(self, process: ReplicaProcess) -> None:
+        if process.exit is None and self._link is not None:  # loaded: let the exit handlers of what it loaded run
+            process.send(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(END_WITHIN_S):
+                    await process.wait()
         if process.exit is None:
             process.kill()
             await process.wait()
