@@ -15,7 +15,7 @@ from headway.cli.completion import model_names
 from headway.cli.latency_text import printable
 from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out
 from headway.cli.scaling_text import folded, moved, reason
-from headway.cli.times import clock, instant, length, local
+from headway.cli.times import clock, day, instant, length, local
 from headway.domain.errors import InvalidInput, ModelNotFound
 from headway.domain.names import check_model_name, check_version_name
 
@@ -133,7 +133,7 @@ def story(
     yield Text(f"  decided {local(decision.at)}, {ago}")
     for line in decision.lines:
         # The first begins with the time in UTC, which stands above in local time.
-        yield from folded("  ", _UTC.sub("", printable(line)).strip(), width)
+        yield from folded("  ", _UTC.sub("", printable(line)).strip(), width, hang=2)
     if not later:
         yield Text("  nothing has changed since")
         return
@@ -151,7 +151,10 @@ def _print_history(name: str, found: Sequence[DecisionView], begin: float) -> No
     if not found:
         out.print(f"no decision about {name} was recorded since {local(begin)}")
         return
-    rows = [(local(one.at), one.version, *_row(one)[1:]) for one in found]
+    days = {day(one.at) for one in (found[0], found[-1])}
+    rows = [(local(one.at) if len(days) > 1 else clock(one.at), one.version, *_row(one)[1:]) for one in found]
+    if len(days) == 1:
+        out.print(Text(days.pop(), "dim"))
     heads = ("time", "version", "replicas", "settled by", "because")
     for number, line in enumerate(_table([heads, *rows], "", out.width if out.is_terminal else None)):
         line.stylize("bold" if number == 0 else "")
@@ -160,7 +163,7 @@ def _print_history(name: str, found: Sequence[DecisionView], begin: float) -> No
 
 def _row(one: DecisionView) -> tuple[str, ...]:
     replicas = moved(one.current, one.desired) + (" (shadow)" if one.shadow and one.changed else "")
-    return clock(one.at), replicas, printable(one.binding), reason(one.summary)
+    return clock(one.at), replicas, printable(one.binding), reason(one.summary, one.binding)
 
 
 def _table(rows: Sequence[Sequence[str]], indent: str, width: int | None) -> Iterator[Text]:

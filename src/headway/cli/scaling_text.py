@@ -44,7 +44,7 @@ def _policy(view: ScalingView, width: int | None) -> Iterator[Text]:
         return
     yield Text.assemble((view.model, "bold"), f"  {bounds(policy)} of each version")
     for name, told in parts(policy):
-        yield from folded(f"  {name:<12}", told, width, "yellow" if name == "shadow" else "")
+        yield from folded(f"  {name:<12}", told, width, style="yellow" if name == "shadow" else "")
 
 
 def parts(policy: Policy) -> Iterator[tuple[str, str]]:
@@ -149,21 +149,27 @@ def quantity(value: float | None, kind: str) -> str:
     return figure(value)
 
 
-def reason(summary: str) -> str:
-    """The sentence of a decision without its first half, which says from how many to how many."""
-    return printable(summary.partition(": ")[2] or summary)
+def reason(summary: str, binding: str) -> str:
+    """A decision's sentence without what stands beside it: from how many to how many, and what settled it."""
+    text = printable(summary.partition(": ")[2] or summary).removesuffix(".")
+    if not text.startswith(binding):
+        return text
+    rest = text.removeprefix(binding).lstrip(", ")
+    return rest[1:-1] if rest.startswith("(") and rest.endswith(")") else rest or text
 
 
-def folded(prefix: str, text: str, width: int | None, style: str = "") -> Iterator[Text]:
-    """``text`` behind ``prefix``, and below itself where it is longer than the terminal is wide."""
-    room = None if width is None else width - cell_len(prefix)
-    if room is None or cell_len(text) <= room:
+def folded(prefix: str, text: str, width: int | None, *, hang: int = 0, style: str = "") -> Iterator[Text]:
+    """``text`` behind ``prefix``; what the terminal is too narrow for goes on below, ``hang`` columns further in."""
+    ahead = cell_len(prefix)
+    if width is None or ahead + cell_len(text) <= width:
         yield Text(f"{prefix}{text}".rstrip(), style)
         return
-    indent = min(cell_len(prefix), (width or 0) // 2)
-    first, *rest = textwrap.wrap(text, max(room, 20), break_on_hyphens=False) or [""]
-    yield Text(f"{prefix}{first}", style)
-    yield from (Text(" " * indent + line, style) for line in rest)
+    below = " " * min(ahead + hang, width // 2)
+    lines = textwrap.wrap(
+        text, width, initial_indent=" " * min(ahead, width - 20), subsequent_indent=below, break_on_hyphens=False
+    )
+    yield Text(f"{prefix}{lines[0].lstrip()}", style)
+    yield from (Text(line, style) for line in lines[1:])
 
 
 def _version(version: VersionScaling, policy: Policy, now: float, width: int | None) -> Iterator[Text]:
@@ -175,7 +181,7 @@ def _version(version: VersionScaling, policy: Policy, now: float, width: int | N
     kinds = {name_of(trigger): str(trigger.get("type")) for trigger in policy.get("triggers", ())}
     yield from _signals(version.signals, kinds, width)
     yield from folded("  decided  ", decided(version.decision, now), width)
-    yield from folded("  because  ", reason(version.decision.summary), width)
+    yield from folded("  because  ", reason(version.decision.summary, version.decision.binding), width)
 
 
 def _signals(signals: Sequence[SignalView], kinds: Mapping[str, str], width: int | None) -> Iterator[Text]:
@@ -187,7 +193,7 @@ def _signals(signals: Sequence[SignalView], kinds: Mapping[str, str], width: int
 
     yield Text(f"  {columns(HEADS)}".rstrip(), "bold")
     for signal, row in zip(signals, rows, strict=True):
-        yield from folded(f"  {columns(row)}{GAP}", printable(signal.note), width, _STYLES.get(signal.status, ""))
+        yield from folded(f"  {columns(row)}{GAP}", printable(signal.note), width, style=_STYLES.get(signal.status, ""))
 
 
 def _row(signal: SignalView, kind: str) -> tuple[str, ...]:

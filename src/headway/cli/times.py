@@ -23,6 +23,11 @@ def clock(at: float) -> str:
     return f"{_zoned(at):%H:%M:%S}"
 
 
+def day(at: float) -> str:
+    """``2026-05-01 CEST``: within it, and within the same offset from UTC, ``clock`` says it all."""
+    return f"{_zoned(at):%Y-%m-%d %Z}"
+
+
 def length(seconds: float) -> str:
     """How long, as one says it: ``0.4 s``, ``12 s``, ``3 min``, ``2.5 h``, ``4 d``."""
     if seconds < 9.95:

@@ -449,26 +449,27 @@ def test_times_are_local_or_iso_or_relative(here: Installation, vienna: None) ->
     assert "local time" in text
 
 
-def test_history_is_a_line_per_decision(here: Installation) -> None:
+def test_history_is_a_line_per_decision(here: Installation, vienna: None) -> None:
+    here.world.clock.step_wall(-here.world.clock.now() % 86_400 + 12 * 3600)  # noon in UTC
     now = here.world.clock.now()
-    here.records(
-        record(now - 7200, cpu=1.5), record(now - 60, current=4, cpu=0.8), record(now - 30, current=4, cpu=1.6)
-    )
+    here.records(record(now - 7200, cpu=1.5))
+    here.records(record(now - 60, current=4, cpu=0.8), record(now - 30, current=4, cpu=1.6))
     lines = here.ok("explain", "iris", "--history").splitlines()
-    assert lines[0].split() == ["time", "version", "replicas", "settled", "by", "because"]
-    assert len(lines) == 3
-    assert "4 -> 8" in lines[2]
-    assert len(here.ok("explain", "iris", "--history", "--since", "-3h").splitlines()) == 4
-    assert len(here.ok("explain", "iris", "--history", "--since", "3h", "-n", "1").splitlines()) == 2
-    assert len(here.ok("explain", "iris", "--history", "--changed").splitlines()) == 2
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d CES?T", lines[0])
+    assert lines[1].split() == ["time", "version", "replicas", "settled", "by", "because"]
+    assert len(lines) == 4
+    assert re.fullmatch(r"1[34]:59:30  v1       4 -> 8    cpu         1\.6 per replica over 4, target 0\.8", lines[3])
+    assert "4 replicas" not in lines[3]
+    assert len(here.ok("explain", "iris", "--history", "--since", "-3h").splitlines()) == 5
+    assert len(here.ok("explain", "iris", "--history", "--since", "3h", "-n", "1").splitlines()) == 3
+    assert len(here.ok("explain", "iris", "--history", "--changed").splitlines()) == 3
+    here.records(record(now - 86_400))
+    dated = here.ok("explain", "iris", "--history", "--since", "2d").splitlines()
+    assert re.match(r"\d{4}-\d\d-\d\d 1[34]:00:00 CES?T  v1 ", dated[1])
     assert "was recorded since" in here.ok("explain", "iris", "--history", "--since", "1s")
     assert [one["desired"] for one in json.loads(here.ok("explain", "iris", "--history", "-o", "json"))] == [4, 8]
-    for args, where in (
-        (["--since", "1h"], "--since"),
-        (["-n", "1"], "--limit"),
-        (["--history", "--at", "1h"], "--at"),
-    ):
-        assert here.refused("explain", "iris", *args)[0] == where
+    for args in (["--since", "1h"], ["--limit", "1"], ["--at", "1h", "--history"]):
+        assert here.refused("explain", "iris", *args)[0] == args[0]
 
 
 # -- beside it -----------------------------------------------------------------------------------------
