@@ -10,7 +10,7 @@ import pytest
 
 from headway.domain.deployments import Deployment, Version
 from headway.domain.lifecycle import DeploymentState, ReplicaPhase, VersionState
-from headway.domain.replicas import ReplicaStatus
+from headway.domain.replicas import Failure, ReplicaStatus
 from headway.domain.routing_table import Arm, Endpoint, GatewayToken, RoutingTable, Shadow, Sticky
 from headway.domain.spec import VersionSpec
 from headway.routing import render
@@ -110,3 +110,48 @@ def test_the_order_of_what_is_given_does_not_matter() -> None:
     }
     assert len(tables) == 1
     assert render(models, replicas, tokens, True, ()).require_token
+
+
+def hold_of(given: Deployment, *replicas: ReplicaStatus) -> float:
+    [route] = table_of(given, *replicas).models
+    return route.versions[0].hold_s
+
+
+def scaled(given: Deployment, count: int) -> Deployment:
+    policy = {"minReplicas": 0, "maxReplicas": 4, "triggers": [{"type": "concurrency", "target": 4}]}
+    return given.with_scaling(policy, {"v1": count}, 1)
+
+
+ONE = deployment(version("v1", timeout="20s"), v1=100)
+NEW = replica("a", phase=ReplicaPhase.STARTING)
+LOOPING = replace(replica("a", phase=ReplicaPhase.BACKOFF), restarts=4, reason="CrashLoopBackOff")
+KILLED = Failure("exited", "killed by signal 9")
+
+
+@pytest.mark.parametrize(
+    ("given", "replicas", "expected"),
+    [
+        pytest.param(scaled(ONE, 0), [], 20.0, id="at zero by its policy: as long as a request may take"),
+        pytest.param(scaled(ONE, 1), [], 20.0, id="one is wished for"),
+        pytest.param(scaled(ONE, 1), [NEW], 20.0, id="it is on its way"),
+        pytest.param(ONE, [replica("a")], 10.0, id="the only one may be killed"),
+        pytest.param(ONE, [replace(NEW, restarts=1, failure=KILLED)], 10.0, id="it was killed"),
+        pytest.param(ONE, [replica("a", phase=ReplicaPhase.UNREADY)], 10.0, id="it does not answer"),
+        pytest.param(ONE, [LOOPING, replace(NEW, restarts=1)], 10.0, id="one of two is hopeful"),
+        pytest.param(ONE, [LOOPING], 0.0, id="it crashes again and again"),
+        pytest.param(ONE, [replica("a", phase=ReplicaPhase.FAILED)], 0.0, id="it has failed"),
+        pytest.param(ONE, [replace(NEW, restarts=1, failure=Failure("load_failed", "no"))], 0.0, id="cannot be loaded"),
+        pytest.param(scaled(ONE, 1), [LOOPING], 0.0, id="broken although scaled"),
+        pytest.param(replace(ONE, replicas=0), [], 0.0, id="at zero by its owner, for good"),
+        pytest.param(replace(ONE, state=DeploymentState.FAILED), [], 0.0, id="a failed deployment"),
+        pytest.param(replace(ONE, versions=(version("v1", VersionState.STARTING),)), [NEW], 0.0, id="not yet live"),
+    ],
+)
+def test_requests_wait_for_what_has_served_and_will_again(
+    given: Deployment, replicas: list[ReplicaStatus], expected: float
+) -> None:
+    assert hold_of(given, *replicas) == expected
+
+
+def test_a_short_time_limit_is_a_short_wait() -> None:
+    assert hold_of(deployment(version("v1", timeout="2s"), v1=100), replica("a")) == 2.0

@@ -57,12 +57,13 @@ def hold_s(deployment: Deployment, version: Version, own: Sequence[ReplicaStatus
     """
     if version.state is not VersionState.LIVE or deployment.state is DeploymentState.FAILED:
         return 0.0
-    if not own and deployment.wished(version.name) == 0:
-        return timeout_s if deployment.scaling is not None else 0.0
+    if not own:
+        # The same before and after somebody wishes for a first replica: nothing to tell the gateway in between.
+        return timeout_s if deployment.scaling is not None or deployment.wished(version.name) > 0 else 0.0
     if any(r.phase is ReplicaPhase.STARTING and r.restarts == 0 for r in own) and not any(r.ready for r in own):
         return timeout_s
     hopeful = [r for r in own if not _broken(r)]
-    return min(timeout_s, RESTART_HOLD_S) if hopeful or not own else 0.0
+    return min(timeout_s, RESTART_HOLD_S) if hopeful else 0.0
 
 
 def _broken(replica: ReplicaStatus) -> bool:

@@ -262,11 +262,12 @@ class HaproxyGateway:
         """Through the runtime API; a reload mends what goes wrong on the way."""
         known = self._table
         try:
-            workers = await self._api.workers()
             self._table, self._fingerprint = None, ""
-            self._write(rendered)
-            await self._api.replace_map("state.map", {**rendered.maps["state"], "table": CHANGING})
+            await self._api.set_entry("state.map", "table", CHANGING)
+            # Before everything that takes time: requests may wait for these.
             await self._bring_in(table, known or RoutingTable())
+            workers = await self._api.workers()
+            self._write(rendered)
             for name in ORDER:
                 if rendered.maps[name] != before.maps[name] and name != "state":
                     await self._api.replace_map(f"{name}.map", rendered.maps[name])
@@ -368,8 +369,11 @@ class HaproxyGateway:
     def _write(self, rendered: Rendered) -> None:
         folder = self._places.folder
         try:
+            written = self._on_disk.files() if self._on_disk is not None else {}
+            self._on_disk = None
             for name, text in rendered.files().items():
-                replace_file(folder / name, text)
+                if written.get(name) != text:
+                    replace_file(folder / name, text)
         except OSError as error:
             raise GatewayFailed(f"the gateway's files cannot be written: {error}") from None
         self._on_disk = rendered

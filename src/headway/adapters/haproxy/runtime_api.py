@@ -110,6 +110,10 @@ class RuntimeApi:
             await self._expect(f"add map @{version} {quoted(name)} <<\n{chunk}", "", worker=worker)
         await self._expect(f"commit map @{version} {quoted(name)}", "", worker=worker)
 
+    async def set_entry(self, name: str, key: str, value: str) -> None:
+        """Change the value of a key that the map holds."""
+        await self._expect(f"set map {quoted(name)} {quoted(key)} {quoted(value)}", "")
+
     async def read_map(self, name: str) -> dict[str, str]:
         """What the map holds now."""
         answer = await self._ask(f"show map {quoted(name)}")
@@ -132,14 +136,12 @@ class RuntimeApi:
         """Add a server that is known to be ready, and put it in rotation at once."""
         where = f"{quoted(backend)}/{quoted(name)}"
         await self._expect(f"add server {where} {quoted(address)} {options}", "New server registered.")
-        await self._expect(f"enable health {where}", "")
-        await self.resume_server(backend, name)
+        await self._expect(f"enable health {where}; {_resume(where)}", "")
 
     async def resume_server(self, backend: str, name: str) -> None:
         """Put a server (back) in rotation, believing that it is healthy until a check says otherwise."""
         where = f"{quoted(backend)}/{quoted(name)}"
-        await self._expect(f"set server {where} health up", "")
-        await self._expect(f"set server {where} state ready", "")
+        await self._expect(_resume(where), "")
 
     async def drain_server(self, backend: str, name: str) -> None:
         """No new request goes to it; those that it has go on."""
@@ -188,6 +190,10 @@ class RuntimeApi:
         """Requests on their way in the worker ``pid``, old ones too."""
         backends = parse_stat(await self._ask("show stat -1 6 -1", pid))
         return sum(b.queued + sum(s.busy for s in b.servers.values()) for b in backends.values())
+
+
+def _resume(where: str) -> str:
+    return f"set server {where} health up; set server {where} state ready"
 
 
 def chunks(entries: Mapping[str, str]) -> Iterable[str]:
