@@ -32,7 +32,7 @@ def with_scaling(deployment: Deployment, scaling: Scaling) -> Deployment:
     most = scaling.min_replicas if scaling.max_replicas is None else scaling.max_replicas
     live = {arm.version for arm in deployment.live}
     counts = {}
-    for name in _running(deployment):
+    for name in {*deployment.counts, *_running(deployment)}:
         least = scaling.min_replicas if name in live else first_count(scaling)
         counts[name] = min(max(deployment.wished(name), least), most)
     document: dict[str, Any] = scaling.model_dump(mode="json", by_alias=True)

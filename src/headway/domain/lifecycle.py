@@ -53,9 +53,10 @@ class DeploymentState(StrEnum):
     """Life of a deployment.
 
     ``deploying``: a target split is not yet reached. ``ready``: target reached, every live version has all
-    its replicas ready. ``degraded``: serving, but fewer replicas are ready than wished, or the last rollout
-    failed with nothing else to serve. ``failed``: nothing serves and nothing is on its way. ``deleting``:
-    drains, then is gone.
+    its replicas ready; one that is scaled by triggers at least ``minReplicas``, while more come up without
+    trouble. ``degraded``: serving, but fewer replicas are ready than wished, or the last rollout failed with
+    nothing else to serve. ``failed``: nothing serves and nothing is on its way. ``deleting``: drains, then is
+    gone.
     """
 
     DEPLOYING = "deploying"
