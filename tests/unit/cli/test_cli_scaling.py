@@ -444,6 +444,10 @@ def test_times_are_local_or_iso_or_relative(here: Installation, vienna: None) ->
     for then in (local, utc, "-30m", "30m", f"{now - 1800:.3f}"):
         assert here.ok("explain", "iris", "--at", then).startswith("iris v1: 2 -> 4"), then
     assert here.ok("explain", "iris", "--at", "now").startswith("iris v1: stays 4")
+    here.records(record(now - 7199.5, current=4, cpu=1.6))
+    shown = re.search(r"decided ([\d-]+) ([\d:]+) ", here.ok("explain", "iris", "--at", f"{now - 7000}"))
+    assert shown is not None
+    assert here.ok("explain", "iris", "--at", f"{shown[1]}T{shown[2]}").startswith("iris v1: 4 -> 8")
     where, text = here.refused("explain", "iris", "--at", "25:00")
     assert where == "--at"
     assert "local time" in text
