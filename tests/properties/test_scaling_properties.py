@@ -164,6 +164,35 @@ def test_a_recorded_decision_replays_to_the_same(policy: Policy, count: int, scr
     assert tell(document)
 
 
+@given(
+    policies(st.tuples(externals, functions, crons).map(list)),
+    st.integers(1, 30),
+    st.floats(0, 300),
+    st.integers(0, 30),
+    scripts,
+)
+@settings(max_examples=40)
+def test_what_a_flip_says_is_so(policy: Policy, count: int, value: float, answer: int, script: list[Any]) -> None:
+    state = play(policy, count, script)[-1][1]
+    samples = Samples(count, count, 0, {"queue": Reading(value, 1.0), "mine": Reading(float(answer), 1.0)})
+    decision, _ = decide(policy, samples, state, T0 + 1e5)
+    found = to_document(policy, samples, state, decision)["flip"]
+    if not found or "value" not in found:
+        return
+    reading = (samples.readings or {})[found["trigger"]]
+    assert isinstance(reading, Reading)
+    assert reading.value is not None
+
+    def at(value: float) -> int:
+        there = replace(samples, readings={**(samples.readings or {}), found["trigger"]: replace(reading, value=value)})
+        return decide(policy, there, state, decision.at)[0].desired
+
+    assert at(found["value"]) == found["desired"] != decision.desired
+    short = math.copysign(0.05, found["value"] - reading.value)  # the search is finer than this
+    if abs(found["value"] - reading.value) > abs(short):
+        assert at(found["value"] - short) == decision.desired
+
+
 @given(policies(), st.integers(0, 35), scripts)
 def test_rate_limits_hold_over_every_period(policy: Policy, count: int, script: list[Any]) -> None:
     """With forward clocks and no other hands, the count never leaves what the rules allow from each earlier count."""

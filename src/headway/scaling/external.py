@@ -52,7 +52,7 @@ def propose_external(
     if active:
         per = "per replica" if trigger.average else "in all"
         note = f"{value:.6g}, target {target:.6g} {per}"
-        return Said(Proposal(name, Status.OK, max(1, desired), value, target, age_s, note), True)
+        return Said(Proposal(name, Status.OK, desired, value, target, age_s, note), True)
     note = f"{value:.6g}, not above {trigger.activation:.6g}, target {target:.6g}"
     return Said(Proposal(name, Status.INACTIVE, desired, value, target, age_s, note))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from headway.scaling.decide import decide
-from headway.scaling.decision import Decision, State
+from headway.scaling.decision import Decision, LatencyState, State
 from headway.scaling.policy import (
     DOWN,
     CronTrigger,
@@ -20,6 +20,7 @@ from headway.scaling.policy import (
     RuleType,
     Signal,
 )
+from headway.scaling.watch import catch_up
 from tests.unit.scaling.scene import (
     AT_ONCE,
     T0,
@@ -182,6 +183,26 @@ def test_a_change_by_hand_starts_every_cooldown() -> None:
     scene.step(20, latency=windows(0.6))
     assert scene.state.changed_at == scene.now
     assert scene.state.last == 4
+
+
+def test_every_instant_moves_with_a_clock_that_is_set_back() -> None:
+    def instants(part: Any) -> list[str]:
+        return [name for name, hint in get_type_hints(type(part)).items() if hint == float | None and name[-2:] != "_s"]
+
+    memory = LatencyState(before_s=1.5, value_s=2.5)
+    then: dict[str, Any] = dict.fromkeys(instants(memory), T0)
+    memory = replace(memory, **then)
+    state = State(ups=((T0, 1),), downs=((T0, 2),), changes=((T0, 3),), last=4, latency={"latency": memory})
+    then = dict.fromkeys(instants(state), T0)
+    state = replace(state, **then)
+    moved = catch_up(state, 4, T0 - 100)
+    assert moved.ups == ((T0 - 100, 1),)
+    assert moved.downs == ((T0 - 100, 2),)
+    assert moved.changes == ((T0 - 100, 3),)
+    assert len(instants(state)) >= 4
+    assert len(instants(memory)) >= 7
+    assert {getattr(moved, name) for name in instants(state)} == {T0 - 100}
+    assert {getattr(moved.latency["latency"], name) for name in instants(memory)} == {T0 - 100}
 
 
 def test_a_clock_that_is_set_back_keeps_all_ages() -> None:

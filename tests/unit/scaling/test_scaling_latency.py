@@ -117,6 +117,14 @@ def test_a_step_is_not_judged_before_its_replicas_are_ready() -> None:
     assert (scene.count, scene.last.not_replica_bound) == (3, "latency")
 
 
+def test_a_step_has_a_whole_cooldown_after_its_replicas_are_ready() -> None:
+    scene = Scene(alone(cooldown_s=120.0), 3)
+    see(scene, SLOW, 0)
+    for _ in range(6):
+        scene.step(15, ready=3, latency=windows(SLOW))
+    assert [see(scene, SLOW).desired for _ in range(9)] == [4] * 8 + [3]  # ready at 105 s, judged at 225 s
+
+
 @pytest.mark.parametrize(("requests", "bound"), [(600, False), (700, False), (800, True), (1200, True)])
 def test_a_step_that_the_load_outgrew_is_not_called_useless(requests: int, bound: bool) -> None:
     scene = Scene(alone(), 2)

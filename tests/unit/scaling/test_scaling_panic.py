@@ -60,6 +60,10 @@ RUNS = {
         [(0, 10, 11, 25, 25, True), (30, 40, 30, 80, 80, True),
          (45, 80, 30, 10, 80, True), (16, 80, 30, 10, 30, False)],
     ),
+    "the last instant of the stable window is within": (
+        1,
+        [(0, 10, 11, 25, 25, True), (60, 25, 20, 30, 30, True), (1, 30, 20, 30, 20, False)],
+    ),
     "load that grows sixfold each time is followed, and kept": (
         1,
         [(0, 1, 6, 6, 6, True), (0, 6, 36, 36, 36, True), (1, 36, 216, 216, 216, True), (1, 216, 216, 100, 216, True)],
