@@ -28,5 +28,6 @@ def test_every_word_is_used_elsewhere() -> None:
 @pytest.mark.parametrize(("rival", "ours"), RIVALS.items())
 def test_no_rival_of_a_chosen_word_is_used(rival: str, ours: str) -> None:
     for page in pages():
-        prose = CODE_SPAN.sub("", FENCE.sub("", page.read_text(encoding="utf-8")))
+        # Kubernetes' own names stay as they are: Horizontal Pod Autoscaling.
+        prose = CODE_SPAN.sub("", FENCE.sub("", page.read_text(encoding="utf-8"))).replace("Pod Autoscal", "")
         assert not re.search(rf"\b{rival}s?\b", prose, re.IGNORECASE), f"{page.name} says {rival}; here it is {ours}"

@@ -81,9 +81,7 @@ def explain(
     for given, option in ((since, "--since"), (limit, "--limit")):
         if given is not None:
             raise InvalidInput(f"{option} goes with --history", where=option)
-    moment = None if at is None else instant(at, now, where="--at")
-    if moment is not None and moment.is_integer():
-        moment += 0.999999  # decisions are shown by the second, and the one of this second is meant
+    moment = None if at is None else instant(at, now, where="--at", last=True)
     with Client() as client:
         _print(client, name, moment, version, changed)
 

@@ -91,8 +91,9 @@ def status(name: Name, output: OutputOption = Format.TEXT) -> None:
 
 
 def _print_status(view: ModelView) -> None:
-    colour = _COLOURS.get(view.state, "white")
-    say(f"[bold]{view.name}[/]  [{colour}]{_state(view, _wished(view))}[/]  {escape(view.message)}".rstrip())
+    colour, state = _COLOURS.get(view.state, "white"), _state(view, _wished(view))
+    message = view.message if state == view.state else ""
+    say(f"[bold]{view.name}[/]  [{colour}]{state}[/]  {escape(message)}".rstrip())
     say(f"  traffic   {split_text(view.live)}")
     if view.target != view.live:
         say(f"  wished    {split_text(view.target)}")
@@ -124,7 +125,7 @@ def _replicas(view: ModelView) -> str:
     if bounds is None:
         return f"{view.ready_replicas} ready, {view.replicas} wished of each version in the split"
     if _state(view, _wished(view)) == "at zero":
-        return f"scaled to zero: the next request starts one (headway explain {view.name} tells why)"
+        return f"scaled to zero: the next request starts one (headway explain {view.name} --changed tells why)"
     told = f"{view.ready_replicas} ready, {_wished(view)} wished; scaled between {bounds.min_replicas} and "
     shadow = " in shadow mode" if bounds.shadow else ""
     return f"{told}{bounds.max_replicas} of each version{shadow} (headway autoscale {view.name})"

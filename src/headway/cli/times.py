@@ -39,17 +39,18 @@ def length(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} d"
 
 
-def instant(text: str, now: float, *, where: str) -> float:
+def instant(text: str, now: float, *, where: str, last: bool = False) -> float:
     """Seconds since the epoch of a time as people write it.
 
     So long ago (``-10m``, ``2h``), ISO 8601 (local time unless it names a zone), a time of today (``09:30``), seconds
-    since the epoch, ``now``. Raises ``InvalidInput`` at ``where``.
+    since the epoch, ``now``. ``last``: of a moment without fractions the end of its second, as moments are shown by
+    the second. Raises ``InvalidInput`` at ``where``.
     """
     said = text.strip()
     if said == "now":
         return now
     if _EPOCH.fullmatch(said):
-        return float(said)
+        return _whole(float(said), last)
     try:
         return now - span_seconds(said.removeprefix("-"))
     except ValueError:
@@ -58,9 +59,13 @@ def instant(text: str, now: float, *, where: str) -> float:
         said = f"{_zoned(now):%Y-%m-%d}T{said.zfill(5)}"
     try:
         # A time without a zone is local: ``timestamp`` takes it so.
-        return datetime.fromisoformat(said).timestamp()
+        return _whole(datetime.fromisoformat(said).timestamp(), last)
     except (ValueError, OverflowError, OSError):
         raise InvalidInput(f"{text[:60]!r} is not a time", where=where, hint=HINT) from None
+
+
+def _whole(at: float, last: bool) -> float:
+    return at + 0.999999 if last and at.is_integer() else at
 
 
 def _zoned(at: float) -> datetime:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from headway.cli import output
+from tests.unit.cli.installation import here, vienna
 from tests.unit.cli.wire import Terminal
 from tests.unit.cli.wire import terminal as make_terminal
+
+__all__ = ["here", "vienna"]
 
 
 @pytest.fixture(autouse=True)

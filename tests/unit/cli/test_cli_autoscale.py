@@ -1,20 +1,14 @@
-"""``headway autoscale`` and ``headway explain`` against the real control API in memory: what is set, what is shown."""
+"""``headway autoscale`` against the real control API in memory: what is set, what is shown; and list, status, scale."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import re
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from rich.console import Console
 
@@ -22,93 +16,9 @@ import headway.client
 from headway.cli import autoscale, explain
 from headway.client.client import Client
 from headway.control.book import Changed
-from headway.domain.decisions import DecisionRecord
 from headway.domain.errors import ControlUnreachable
-from headway.domain.routing_table import Arm
-from tests.unit.api.world import ADMIN, World, make_world
-from tests.unit.cli.wire import Terminal
+from tests.unit.cli.installation import POLICY, Installation
 from tests.unit.scaling_records import document, record
-
-POLICY = ("--min", "1", "--max", "12", "--cpu", "80%", "--latency", "p95<900ms", "--step", "2")
-
-
-@dataclass
-class Installation:
-    """A control API in memory where iris v1 serves, and a terminal whose commands reach it."""
-
-    world: World
-    terminal: Terminal
-    runner: asyncio.Runner
-
-    def run(self, *args: str) -> tuple[int, str, str]:
-        outcome = self.terminal.run(*args)
-        return outcome.code, outcome.stdout, outcome.stderr
-
-    def ok(self, *args: str) -> str:
-        code, stdout, stderr = self.run(*args)
-        assert code == 0, stderr
-        return stdout
-
-    def refused(self, *args: str) -> tuple[str, str]:
-        """Where, and the whole of it."""
-        code, stdout, stderr = self.run(*args)
-        assert code in (2, 6), (code, stdout)
-        found = re.search(r"^where: (.*)$", stderr, re.MULTILINE)
-        return found[1] if found else "", stderr
-
-    @property
-    def policy(self) -> Any:
-        return self.world.book.get("iris").scaling
-
-    def trigger(self, name: str) -> Any:
-        return next((t for t in (self.policy or {}).get("triggers", ()) if t["type"] == name), None)
-
-    def records(self, *records: DecisionRecord) -> None:
-        self.runner.run(self.world.decision_log.append(records))
-
-    def split(self, **weights: int) -> None:
-        arms = tuple(Arm(version, weight) for version, weight in weights.items())
-        change = self.world.book.change("iris", lambda d: Changed(replace(d, live=arms, target=arms)) if d else None)
-        self.runner.run(change)
-
-    def transport(self, request: httpx.Request) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            asked = httpx.Request(request.method, request.url, headers=request.headers, content=request.read())
-            answer = await httpx.ASGITransport(app=self.world.app).handle_async_request(asked)
-            return httpx.Response(answer.status_code, headers=answer.headers, content=await answer.aread())
-
-        return self.runner.run(ask())
-
-
-@pytest.fixture
-def here(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
-    with asyncio.Runner() as runner:
-        world = runner.run(make_world())
-        made = Installation(world, terminal, runner)
-        reach = partial(
-            Client,
-            "http://127.0.0.1:8421",
-            ADMIN,
-            gateway_url="http://127.0.0.1:8420",
-            transport=httpx.MockTransport(made.transport),
-        )
-        monkeypatch.setattr(headway.client, "Client", reach)
-        for module in (autoscale, explain):
-            monkeypatch.setattr(module, "time", SimpleNamespace(time=world.clock.now))
-        runner.run(world.deploy())
-        made.split(v1=100)
-        world.runtime.add("iris", "v1", "bcdfg")
-        yield made
-
-
-@pytest.fixture
-def vienna(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "Europe/Vienna")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
 
 # -- setting -------------------------------------------------------------------------------------------
 
@@ -395,85 +305,6 @@ class Changing:
             raise KeyboardInterrupt
         with headway.client.Client() as client:
             return self.real(client, name)
-
-
-# -- explaining ----------------------------------------------------------------------------------------
-
-
-def test_a_decision_is_explained_with_what_came_after(here: Installation, vienna: None) -> None:
-    now = here.world.clock.now()
-    here.records(record(now - 600, cpu=1.5), record(now - 90, current=4, cpu=1.0), record(now - 20, current=5))
-    told = here.ok("explain", "iris", "--at", "-9m")
-    assert told.splitlines()[0] == "iris v1: 2 -> 4, settled by cpu"
-    assert re.match(r"  decided \d{4}-\d\d-\d\d \d\d:\d\d:\d\d CES?T, 60 s before \d{4}-", told.splitlines()[1])
-    assert "UTC" not in told
-    for words in ("cpu wishes 4", "latency holds 2", "would have led to", "since then", "4 -> 5"):
-        assert words in told
-    assert "stays 5" in here.ok("explain", "iris").splitlines()[0]
-    assert "nothing has changed since" in here.ok("explain", "iris", "--changed")
-    assert here.ok("explain", "iris", "--changed").startswith("iris v1: 4 -> 5")
-    assert "no decision about iris was recorded by" in here.ok("explain", "iris", "--at", "-1h")
-    view = json.loads(here.ok("explain", "iris", "--at", "-9m", "-o", "json"))
-    assert view["decisions"][0]["desired"] == 4
-
-
-def test_a_model_that_is_not_scaled_any_more_is_said_to_be_so(here: Installation) -> None:
-    here.records(record(here.world.clock.now() - 6000, cpu=1.5))
-    code, told, noted = here.run("explain", "iris")
-    assert (code, told.splitlines()[0]) == (0, "iris v1: 2 -> 4, settled by cpu")
-    assert noted == "note: iris has a fixed number of replicas now\n"
-    here.ok("autoscale", "iris", *POLICY)
-    assert here.run("explain", "iris")[2] == ""
-    here.records(record(here.world.clock.now() - 6000, model="gone"))
-    assert here.run("explain", "gone")[2] == ""
-
-
-def test_each_version_of_the_split_is_explained_unless_one_is_named(here: Installation) -> None:
-    here.split(v1=90, v2=10)
-    here.records(record(here.world.clock.now() - 9, "v1"), record(here.world.clock.now() - 8, "v2"))
-    heads = [line for line in here.ok("explain", "iris").splitlines() if line.startswith("iris")]
-    assert heads == ["iris v1: stays 2, settled by cpu", "iris v2: stays 2, settled by cpu"]
-    assert here.ok("explain", "iris", "--version", "v2").count("settled by") == 1
-
-
-def test_times_are_local_or_iso_or_relative(here: Installation, vienna: None) -> None:
-    now = here.world.clock.now()
-    here.records(record(now - 3600, cpu=1.5), record(now - 60, current=4))
-    local = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(now - 1800))
-    utc = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now - 1800))
-    for then in (local, utc, "-30m", "30m", f"{now - 1800:.3f}"):
-        assert here.ok("explain", "iris", "--at", then).startswith("iris v1: 2 -> 4"), then
-    assert here.ok("explain", "iris", "--at", "now").startswith("iris v1: stays 4")
-    here.records(record(now - 7199.5, current=4, cpu=1.6))
-    shown = re.search(r"decided ([\d-]+) ([\d:]+) ", here.ok("explain", "iris", "--at", f"{now - 7000}"))
-    assert shown is not None
-    assert here.ok("explain", "iris", "--at", f"{shown[1]}T{shown[2]}").startswith("iris v1: 4 -> 8")
-    where, text = here.refused("explain", "iris", "--at", "25:00")
-    assert where == "--at"
-    assert "local time" in text
-
-
-def test_history_is_a_line_per_decision(here: Installation, vienna: None) -> None:
-    here.world.clock.step_wall(-here.world.clock.now() % 86_400 + 12 * 3600)  # noon in UTC
-    now = here.world.clock.now()
-    here.records(record(now - 7200, cpu=1.5))
-    here.records(record(now - 60, current=4, cpu=0.8), record(now - 30, current=4, cpu=1.6))
-    lines = here.ok("explain", "iris", "--history").splitlines()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d CES?T", lines[0])
-    assert lines[1].split() == ["time", "version", "replicas", "settled", "by", "because"]
-    assert len(lines) == 4
-    assert re.fullmatch(r"1[34]:59:30  v1       4 -> 8    cpu         1\.6 per replica over 4, target 0\.8", lines[3])
-    assert "4 replicas" not in lines[3]
-    assert len(here.ok("explain", "iris", "--history", "--since", "-3h").splitlines()) == 5
-    assert len(here.ok("explain", "iris", "--history", "--since", "3h", "-n", "1").splitlines()) == 3
-    assert len(here.ok("explain", "iris", "--history", "--changed").splitlines()) == 3
-    here.records(record(now - 86_400))
-    dated = here.ok("explain", "iris", "--history", "--since", "2d").splitlines()
-    assert re.match(r"\d{4}-\d\d-\d\d 1[34]:00:00 CES?T  v1 ", dated[1])
-    assert "was recorded since" in here.ok("explain", "iris", "--history", "--since", "1s")
-    assert [one["desired"] for one in json.loads(here.ok("explain", "iris", "--history", "-o", "json"))] == [4, 8]
-    for args in (["--since", "1h"], ["--limit", "1"], ["--at", "1h", "--history"]):
-        assert here.refused("explain", "iris", *args)[0] == args[0]
 
 
 # -- beside it -----------------------------------------------------------------------------------------
