@@ -261,7 +261,13 @@ async def test_what_is_not_asked_any_more_and_what_is_closed_ends_with_all_it_st
 def test_no_process_outlives_whoever_asked(scratch: Path) -> None:
     bundle = scratch / "bundle"
     bundle.mkdir()
-    (bundle / "scaling.py").write_text("import os\ndef decide(context): return os.getpid() / 1e6\n")
+    note = scratch / "pid"
+    (bundle / "scaling.py").write_text(
+        f"import os, pathlib\n"
+        f"def decide(context):\n"
+        f"    pathlib.Path({str(note)!r}).write_text(str(os.getpid()) + '.')\n"
+        f"    while True: pass  # it does not look whether anybody still asks\n"
+    )
     asking = f"""
 import asyncio, sys
 from pathlib import Path
@@ -270,18 +276,20 @@ from headway.adapters.local.scaling_functions import LocalScalingFunctions
 from headway.domain.scaling_spec import PythonTrigger
 async def main():
     port = LocalScalingFunctions(Path({str(scratch / "home")!r}), clock=SystemClock(), server_env={{}})
-    trigger = PythonTrigger(type="python", timeout="20s")
-    print(await port.call("iris", "v1", sys.executable, Path({str(bundle)!r}), trigger, {{}}), flush=True)
-    await asyncio.sleep(600)
+    trigger = PythonTrigger(type="python", timeout="30s")
+    await port.call("iris", "v1", sys.executable, Path({str(bundle)!r}), trigger, {{}})
 asyncio.run(main())
 """
     library = str(Path(headway.__file__).parent.parent)
-    process = subprocess.Popen(
-        [sys.executable, "-c", asking], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": library}
-    )
-    assert process.stdout is not None
-    pid = round(float(process.stdout.readline()) * 1e6)
-    assert not gone(pid)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    wait_until(lambda: gone(pid))
+    process = subprocess.Popen([sys.executable, "-c", asking], env={**os.environ, "PYTHONPATH": library})
+    try:
+        wait_until(lambda: note.exists() and note.read_text().endswith("."), 30, what="the function is asked")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    pid = int(note.read_text().removesuffix("."))
+    try:
+        wait_until(lambda: gone(pid))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

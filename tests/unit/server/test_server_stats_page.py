@@ -122,11 +122,15 @@ def test_requests_that_are_late_or_given_up_are_finished_and_have_waited(tmp_pat
         request.work.abandon()
         before = await counted.settled(1, 0, 2)
         assert before.queue_s > 2 * 0.025
+        _, late = bench.send([[3.0]], x_request_timeout_ms="30")
+        assert read(await late)[0] == 504
+        after = await counted.settled(1, 0, 3)
+        assert after.queue_s > before.queue_s + 0.025
         model.open()
         await first
-        end = await counted.settled(0, 0, 3)
-        assert end.queue_s >= before.queue_s
-        assert end.in_flight_s >= before.in_flight_s
+        end = await counted.settled(0, 0, 4)
+        assert end.queue_s >= after.queue_s
+        assert end.in_flight_s >= after.in_flight_s
 
     run(main)
 
