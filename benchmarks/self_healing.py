@@ -33,7 +33,6 @@ from self_healing_queue import Queue, missing
 
 from headway.client import Client
 
-NAME: Final = "healing"
 FACTOR: Final = 60
 SLEEPS: Final = """
 import time
@@ -151,7 +150,7 @@ QUEUE: Final = Scenario(
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 15}},
         }
     },
-    (Phase(1.5, 30), Phase(12, 60), Phase(1.5, 60)),
+    (Phase(1.5, 30), Phase(12, 150), Phase(1.5, 60)),
     1,
 )  # fmt: skip
 
@@ -162,16 +161,18 @@ def deploy(client: Client, folder: Path, scenario: Scenario) -> None:
     document = {
         "apiVersion": "headway.dev/v1alpha1",
         "kind": "ModelDeployment",
-        "metadata": {"name": NAME},
+        "metadata": {"name": scenario.name},
         "spec": scenario.spec,
     }
     (folder / "headway.yaml").write_text(yaml.safe_dump(document))
     client.deploy(folder)
 
 
-async def watch(client: Client, run: Run, load: Callable[[], float], depth: Callable[[], float] | None) -> None:
+async def watch(
+    client: Client, run: Run, name: str, load: Callable[[], float], depth: Callable[[], float] | None
+) -> None:
     while True:
-        view = await asyncio.to_thread(client.scaling, NAME)
+        view = await asyncio.to_thread(client.scaling, name)
         at = time.time() - run.began
         run.replicas.append((at, sum(version.ready for version in view.versions)))
         run.wished.append((at, sum(version.wished for version in view.versions)))
@@ -184,7 +185,7 @@ async def watch(client: Client, run: Run, load: Callable[[], float], depth: Call
 async def with_users(client: Client, scenario: Scenario, url: str) -> tuple[Run, Crowd]:
     crowd = Crowd(url, [[1.0]])
     run = Run(time.time())
-    watching = asyncio.create_task(watch(client, run, lambda: crowd.users, None))
+    watching = asyncio.create_task(watch(client, run, scenario.name, lambda: crowd.users, None))
     for phase in scenario.phases:
         print(f"    {phase.load:g} users for {phase.seconds:g} s", flush=True)
         await crowd.be(int(phase.load))
@@ -198,7 +199,7 @@ async def with_users(client: Client, scenario: Scenario, url: str) -> tuple[Run,
 async def with_queue(client: Client, scenario: Scenario, queue: Queue) -> Run:
     run = Run(time.time())
     rate = 0.0
-    watching = asyncio.create_task(watch(client, run, lambda: rate, queue.depth))
+    watching = asyncio.create_task(watch(client, run, scenario.name, lambda: rate, queue.depth))
     loop = asyncio.get_running_loop()
     for phase in scenario.phases:
         rate = phase.load
@@ -222,13 +223,15 @@ def peak_span(scenario: Scenario) -> tuple[float, float]:
     return begin, begin + scenario.phases[scenario.peak].seconds
 
 
-def changes(client: Client, run: Run) -> list[tuple[float, int, int]]:
-    found = client.decisions(NAME, since=run.began, changed=True, last=1000)
+def changes(client: Client, run: Run, name: str) -> list[tuple[float, int, int]]:
+    found = client.decisions(name, since=run.began, changed=True, last=1000)
     return [(one.at - run.began, one.current, one.desired) for one in found]
 
 
-def latency_panel(client: Client, run: Run, level: tuple[float, str] | None) -> tuple[Panel, list[tuple[float, float]]]:
-    table = client.windows(NAME, window="5s", since=run.began)
+def latency_panel(
+    client: Client, run: Run, name: str, level: tuple[float, str] | None
+) -> tuple[Panel, list[tuple[float, float]]]:
+    table = client.windows(name, window="5s", since=run.began)
     points = [(one.start + 2.5 - run.began, one) for one in table.windows]
     p95 = [(at, one.p95_ms / 1e3) for at, one in points if one.p95_ms is not None]
     p50 = [(at, one.p50_ms / 1e3) for at, one in points if one.p50_ms is not None]
@@ -243,11 +246,11 @@ def told(good: bool, text: str) -> bool:
 def heal_users(installation: Installation, root: Path, images: Path, scenario: Scenario) -> bool:
     client = installation.client()
     deploy(client, root / scenario.name, scenario)
-    url = f"http://127.0.0.1:{installation.data_port}/models/{NAME}/predict"
+    url = f"http://127.0.0.1:{installation.data_port}/models/{scenario.name}/predict"
     run, crowd = asyncio.run(with_users(client, scenario, url))
     latency = scenario is LATENCY
-    panel, p95 = latency_panel(client, run, (0.9, "threshold") if latency else None)
-    decisions = changes(client, run)
+    panel, p95 = latency_panel(client, run, scenario.name, (0.9, "threshold") if latency else None)
+    decisions = changes(client, run, scenario.name)
     panels = [
         Panel("users", (Curve("users", run.load, step=True),)),
         panel,
@@ -269,14 +272,16 @@ def heal_users(installation: Installation, root: Path, images: Path, scenario: S
     else:
         load = statistics.mean(
             one.count / (one.end - one.start)
-            for one in client.windows(NAME, window="5s", since=run.began + end - 40, until=run.began + end).windows
+            for one in client.windows(
+                scenario.name, window="5s", since=run.began + end - 40, until=run.began + end
+            ).windows
         )
         need = load * 0.04 / 0.08
         held = statistics.mean(value for at, value in run.wished if end - 20 <= at < end)
         text = f"{held:.1f} replicas for {load:.1f} requests/s, which use 80 % of {need:.1f}"
         good &= told(0.85 * need <= held <= 1.5 * need + 1, text)
     good &= told(last <= 2, f"{last:g} replicas at the end")
-    client.delete(NAME)
+    client.delete(scenario.name)
     return good
 
 
@@ -287,7 +292,7 @@ def heal_queue(installation: Installation, root: Path, images: Path, queue: Queu
         run = asyncio.run(with_queue(client, QUEUE, queue))
     finally:
         queue.workers(0)
-    decisions = changes(client, run)
+    decisions = changes(client, run, QUEUE.name)
     panels = [
         Panel("jobs/s", (Curve("submitted", run.load, step=True),)),
         Panel("jobs", (Curve("queued, started, scheduled", run.depth, step=True),)),
@@ -301,7 +306,7 @@ def heal_queue(installation: Installation, root: Path, images: Path, queue: Queu
     good = told(24 <= most <= 30, f"{most:g} replicas at most (24 are busy at 12 jobs/s of 2 s)")
     good &= told(max(settled) <= 60, f"{max(settled):g} jobs at most in the last 20 s of the peak")
     good &= told(run.wished[-1][1] <= 8, f"{run.wished[-1][1]:g} replicas at the end (5 at least)")
-    client.delete(NAME)
+    client.delete(QUEUE.name)
     return good
 
 
