@@ -199,7 +199,7 @@ class LocalReplicaStats:
             began = self._clock.monotonic()
             if self._credit_s <= 0:
                 return
-            followed.weight = sum(procfs.proportional_bytes(pid) for pid in followed.pids)
+            followed.weight = sum(procfs.proportional_bytes(pid) for pid in followed.pids) or None
             followed.resident_then = sum(seen.resident_bytes for pid in followed.pids if (seen := procfs.use(pid)))
             followed.weighed_at = self._clock.monotonic()
             self._credit_s -= max(1e-5, followed.weighed_at - began)
