@@ -15,7 +15,7 @@ from headway.cli.completion import model_names
 from headway.cli.latency_text import printable
 from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out
 from headway.cli.scaling_text import folded, moved, reason
-from headway.cli.times import clock, day, instant, length, local
+from headway.cli.times import clock, day, instant, length, local, localized
 from headway.domain.errors import InvalidInput, ModelNotFound
 from headway.domain.names import check_model_name, check_version_name
 
@@ -31,7 +31,7 @@ HISTORY_S = 3600.0
 STALE_S = 120.0
 """A model that is scaled has a record of the last minute."""
 GAP = "  "
-_UTC = re.compile(r"^\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: ")
+_HEAD = re.compile(r"^\s*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC: ")
 
 
 def register(app: typer.Typer) -> None:
@@ -133,7 +133,8 @@ def story(
     yield Text(f"  decided {local(decision.at)}, {ago}")
     for line in decision.lines:
         # The first begins with the time in UTC, which stands above in local time.
-        yield from folded("  ", _UTC.sub("", printable(line)).strip(), width, hang=2)
+        told = localized(_HEAD.sub("", printable(line)).strip(), decision.at)
+        yield from folded("  ", told, width, hang=2)
     if not later:
         yield Text("  nothing has changed since")
         return

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
 from headway.domain.errors import InvalidInput
 from headway.domain.quantities import span_seconds
 
 _EPOCH = re.compile(r"\d{9,11}(?:\.\d{1,9})?", re.ASCII)
+_OF_DAY = re.compile(r"\b((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d) UTC\b")
 HINT: Final = "write for example -10m, 2h, 09:30, 2026-05-01T12:00 (local time) or 2026-05-01T12:00Z"
 
 
@@ -62,6 +63,17 @@ def instant(text: str, now: float, *, where: str, last: bool = False) -> float:
         return _whole(datetime.fromisoformat(said).timestamp(), last)
     except (ValueError, OverflowError, OSError):
         raise InvalidInput(f"{text[:60]!r} is not a time", where=where, hint=HINT) from None
+
+
+def localized(text: str, at: float) -> str:
+    """``text``, written at ``at``, with its times of day in UTC (``12:00:00 UTC``) as local ones."""
+
+    def replaced(found: re.Match[str]) -> str:
+        utc = datetime.fromtimestamp(at, UTC)
+        hours, minutes, seconds = (int(part) for part in found[1].split(":"))
+        return clock(utc.replace(hour=hours, minute=minutes, second=seconds).timestamp())
+
+    return _OF_DAY.sub(replaced, text)
 
 
 def _whole(at: float, last: bool) -> float:

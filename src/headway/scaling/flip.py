@@ -48,8 +48,8 @@ def flip(policy: Policy, samples: Samples, state: State, decision: Decision) -> 
 
 
 def clock(at: float) -> str:
-    """A moment as ``HH:MM:SS``, UTC."""
-    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+    """A moment as ``HH:MM:SS UTC``."""
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC"
 
 
 def _of_value(

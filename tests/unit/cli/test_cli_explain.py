@@ -84,3 +84,11 @@ def test_history_is_a_line_per_decision(here: Installation, vienna: None) -> Non
     assert [one["desired"] for one in json.loads(here.ok("explain", "iris", "--history", "-o", "json"))] == [4, 8]
     for args in (["--since", "1h"], ["--limit", "1"], ["--at", "1h", "--history"]):
         assert here.refused("explain", "iris", *args)[0] == args[0]
+
+
+def test_times_of_day_in_the_story_are_local_as_well(here: Installation, vienna: None) -> None:
+    at = here.world.clock.now() - 20
+    here.records(record(at, current=6))  # what would have changed it is the latency at the evaluation of that second
+    told = here.ok("explain", "iris")
+    assert f"at the evaluation of {time.strftime('%H:%M:%S', time.localtime(at))} would lead" in " ".join(told.split())
+    assert "UTC" not in told

@@ -70,10 +70,10 @@ def test_what_the_flip_says_is_so() -> None:
 OLD = State(downs=((T0 - 100, 9),), last=9, at=T0 - 1)
 CLAMPS: list[tuple[str, Policy, Samples, State, str]] = [
     ("stabilization", policy(queue(10.0), down=DOWN), samples(9, queue=reading(20.0)), OLD,
-     "after 22:16:40 the scale-down stabilization window lets it go further, towards 2"),
+     "after 22:16:40 UTC the scale-down stabilization window lets it go further, towards 2"),
     ("stabilization", policy(queue(10.0), up=Direction(60.0, ())), samples(2, queue=reading(90.0)),
      State(ups=((T0 - 20, 2),), at=T0 - 1),
-     "after 22:14:00 the scale-up stabilization window lets it go further, towards 9"),
+     "after 22:14:00 UTC the scale-up stabilization window lets it go further, towards 9"),
     ("rate", policy(queue(10.0), up=Direction(0.0, (Rule(RuleType.PODS, 2, 60.0),))), samples(3, queue=reading(90.0)),
      State(changes=((T0 - 10, 1),)), "without the scale-up rules: 9"),
     ("maxReplicas", policy(queue(10.0), most=5), samples(3, queue=reading(90.0)), State(),
@@ -83,9 +83,9 @@ CLAMPS: list[tuple[str, Policy, Samples, State, str]] = [
     ("no_data", policy(queue(10.0), concurrency(4.0)), samples(3, queue=reading(1.0)), State(),
      "with data that asks for no more than the others do: 1"),
     ("panic", policy(concurrency(4.0, Panic())), samples(3, concurrency=each(1, 1, 1, burst=1.0)),
-     State(panic_until=T0 + 30, panic_peak=8), "after 22:13:50, without another burst: 1"),
+     State(panic_until=T0 + 30, panic_peak=8), "after 22:13:50 UTC, without another burst: 1"),
     ("cooldown", policy(queue(10.0), least=0), samples(1, queue=reading(0.0)), State(active_at=T0 - 60),
-     "after 22:17:20, if nothing becomes active: 0"),
+     "after 22:17:20 UTC, if nothing becomes active: 0"),
     ("activation", policy(queue(10.0, activation=50.0), least=0), samples(2, queue=reading(20.0)),
      State(active_at=T0 - 300), "one active trigger, or one request, would have led to 2"),
 ]  # fmt: skip
@@ -111,7 +111,7 @@ def test_other_flips() -> None:
     assert recorded(policy(), samples(3))[1]["flip"] is None
     slow, fine = samples(2, latency=windows(1.5)), samples(2, latency=windows(0.6))
     assert flip(policy(latency()), slow)["text"] == "latency (p95) at or below 0.9 s would have left it at 2"
-    assert "above 0.9 s at the evaluation of 22:13:20 would lead to 3" in flip(policy(latency()), fine)["text"]
+    assert "above 0.9 s at the evaluation of 22:13:20 UTC would lead to 3" in flip(policy(latency()), fine)["text"]
     assert "waiting is only 5%" in flip(policy(latency()), samples(2, latency=windows(1.5, queue_share=0.05)))["text"]
 
 
