@@ -67,7 +67,7 @@ class ServiceStage(Stage):
 
     @abstractmethod
     async def restart(self) -> None:
-        """Connections that stand are cut; new ones are answered at once."""
+        """Connections that stand turn out dead when they are used; new ones are answered at once."""
 
     @abstractmethod
     def connections(self) -> int:

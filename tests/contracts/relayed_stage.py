@@ -21,7 +21,7 @@ class RelayedStage(ServiceStage):
         self.relay.hang()
 
     async def restart(self) -> None:
-        await self.relay.cut()
+        self.relay.forget()
 
     def connections(self) -> int:
         return self.relay.accepted

@@ -19,6 +19,7 @@ class Relay:
         self._flowing.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Relay:
         await self.up()
@@ -42,11 +43,16 @@ class Relay:
             server.close()
         await self.cut()
 
+    def forget(self) -> None:
+        """Reset each connection that stands when it is used again, as a machine does that crashed and is back."""
+        self._forgotten |= self._writers
+
     async def cut(self) -> None:
         """Reset the connections that stand; new ones are accepted if it is up."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
+        self._forgotten.clear()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -80,6 +86,8 @@ class Relay:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await self._flowing.wait()
+                if writer in self._forgotten:
+                    break
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
