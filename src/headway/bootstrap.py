@@ -36,6 +36,7 @@ from headway.api.schemas import InfoView
 from headway.api.server import create_server
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
+from headway.control.collector import calm_collector
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogKeeper, QueryLogService
@@ -105,9 +106,8 @@ class ControlPlane:
     """Every part of a running control plane, started and stopped in the one order that is safe."""
 
     def __init__(self, settings: Settings, safeguards: Safeguards) -> None:
-        home = settings.home_path
         self.settings = settings
-        self.home = home
+        self.home = home = settings.home_path
         self.clock = SystemClock()
         self.database = SqlDatabase(home / "headway.db")
         self.events = SqlEventLog(self.database)
@@ -304,6 +304,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
     asked_to_stop = False
     try:
         await plane.start()
+        calm_collector()
         if stopping.is_set() and plane.adopted:
             raise HeadwayError("interrupted while starting; what ran already goes on", hint="headway down stops it")
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="control API")

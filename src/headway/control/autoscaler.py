@@ -32,6 +32,7 @@ from headway.domain.deployments import Deployment
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState
 from headway.domain.replicas import ReplicaStatus
+from headway.domain.routing_table import Arm
 from headway.ports.clock import Clock
 from headway.ports.decision_log import DecisionLog
 from headway.ports.gateway import Gateway
@@ -151,7 +152,7 @@ class Autoscaler:
         for deployment in self._book.all():
             if is_scaled(deployment):
                 scaled.add(deployment.name)
-                await self._scale(deployment, [arm.version for arm in deployment.live], replicas, stats, held, taken)
+                await self._scale(deployment, deployment.live, replicas, stats, held, taken)
         self._forget(scaled)
         self._signals.sweep({replica.replica_id for own in replicas.values() for replica in own})
         self._recorder.record(taken)
@@ -164,8 +165,8 @@ class Autoscaler:
             deployment = self._book.find(model)
             if deployment is None or not is_scaled(deployment):
                 continue
-            versions = [arm.version for arm in deployment.live if (model, arm.version) in held]
-            at_zero = [version for version in versions if deployment.wished(version) == 0]
+            waited_for = [arm for arm in deployment.live if (model, arm.version) in held]
+            at_zero = [arm for arm in waited_for if deployment.wished(arm.version) == 0]
             await self._scale(deployment, at_zero, self._replicas(), {}, held, taken)
         self._recorder.record(taken)
 
@@ -188,21 +189,21 @@ class Autoscaler:
     async def _scale(
         self,
         deployment: Deployment,
-        versions: Sequence[str],
+        arms: Sequence[Arm],
         replicas: _Replicas,
         stats: Mapping[str, ReplicaStat],
         held: Mapping[tuple[str, str], int],
         taken: list[Taken],
     ) -> None:
-        """Decide about ``versions`` of one deployment. What is wrong with it stays with it."""
+        """Decide about the versions of ``arms``. What is wrong with it stays with it."""
         model = deployment.name
         try:
             plan = self._plans.plan_of(deployment)
             if plan is None:
                 return
-            for version in versions:
-                key = (model, version)
-                found = await self._decide(deployment, version, plan, replicas.get(key, ()), stats, held.get(key, 0))
+            for arm in arms:
+                key = (model, arm.version)
+                found = await self._decide(deployment, arm, plan, replicas.get(key, ()), stats, held.get(key, 0))
                 if found is not None:
                     taken.append(found)
         except Exception as error:
@@ -217,14 +218,14 @@ class Autoscaler:
     async def _decide(
         self,
         deployment: Deployment,
-        version: str,
+        arm: Arm,
         plan: Plan,
         replicas: Sequence[ReplicaStatus],
         stats: Mapping[str, ReplicaStat],
         held: int,
     ) -> Taken | None:
         """Decide, carry out; the decision if it is to be recorded."""
-        model = deployment.name
+        model, version = deployment.name, arm.version
         scaled = self._versions.get(model, {}).get(version)
         if scaled is None:
             scaled = _Scaled(await self._remembered(deployment, version, plan.policy.down.stabilization_s))
@@ -236,7 +237,7 @@ class Autoscaler:
             plan,
             self._plans.size_of(model, built),
             current=deployment.wished(version),
-            weight=next(arm.weight for arm in deployment.live if arm.version == version),
+            weight=arm.weight,
             held=held,
             replicas=replicas,
             stats=stats,
@@ -303,9 +304,9 @@ class Autoscaler:
             self._faults.pop(model, None)
         for model, versions in self._versions.items():
             deployment = self._book.find(model)
-            live = {arm.version for arm in deployment.live} if deployment is not None else set()
-            for version in [version for version in versions if version not in live]:
-                del versions[version]
+            if deployment is not None and len(versions) > len(deployment.live):
+                for version in versions.keys() - {arm.version for arm in deployment.live}:
+                    del versions[version]
         self._plans.keep(scaled)
 
 

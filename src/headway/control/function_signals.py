@@ -47,12 +47,11 @@ class FunctionSignals:
         """What is known by now; None before the first answer. ``samples``: of all other triggers."""
         monotonic = self._clock.monotonic()
         question = self._questions.of(key, (trigger, version.digest))
-        if question.due(trigger.every_s, monotonic):
+        if question.due(trigger.every_s, trigger.timeout_s + SLACK_S, monotonic):
             context = context_of(policy, samples, state, self._clock.now())
             self._questions.ask(
                 question,
                 lambda: self._call(key.model, version, trigger, context),
-                trigger.timeout_s + SLACK_S,
                 f"{trigger.spec.entrypoint} of {key.model} {version.name}",
             )
         if question.answer is None and not question.failures:

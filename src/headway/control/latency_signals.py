@@ -47,7 +47,7 @@ class LatencySignals:
         question = self._questions.of(key, trigger)
         if _due(question, trigger, state, now, monotonic):
             name = f"latency of {key.model} {key.version}"
-            self._questions.ask(question, lambda: self._windows(key, trigger), TIMEOUT_S, name)
+            self._questions.ask(question, lambda: self._windows(key, trigger), name)
         if question.answered_at is None and not question.failures:
             return None
         self._watch.look(key, question.failures, question.error)
@@ -118,7 +118,7 @@ def _due(
     monotonic: float,
 ) -> bool:
     every_s = trigger.every_s
-    if question.due(min(every_s, RETRY_S) if question.failures else every_s, monotonic):
+    if question.due(min(every_s, RETRY_S) if question.failures else every_s, TIMEOUT_S, monotonic):
         return True
     if state is None or state.evaluated_at is None or question.asked_at is None or question.task is not None:
         return False

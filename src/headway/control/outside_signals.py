@@ -31,9 +31,8 @@ class OutsideSignals:
     def reading(self, key: SignalKey, trigger: Asked, share: float, monotonic: float) -> Reading | None:
         """What is known by now, times ``share``; None before the first answer."""
         question = self._questions.of(key, trigger)
-        if question.due(trigger.every_s, monotonic):
-            name = f"{trigger.spec.type} for {key.model}"
-            self._questions.ask(question, lambda: self._read(trigger), trigger.timeout_s + SLACK_S, name)
+        if question.due(trigger.every_s, trigger.timeout_s + SLACK_S, monotonic):
+            self._questions.ask(question, lambda: self._read(trigger), f"{trigger.spec.type} for {key.model}")
         value = question.answer
         if value is None and not question.failures:
             return None

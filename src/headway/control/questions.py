@@ -1,7 +1,8 @@
 """Questions: what is asked again and again beside the tick, so that a slow answer never holds it up.
 
 One question is about one thing (``about``); when that is another one, its history is over. It keeps the last answer
-with the moment it was asked for: a failure later neither takes it away nor makes it younger.
+with the moment it was asked for: a failure later neither takes it away nor makes it younger. Time limits are looked at
+in each tick, which spares every attempt a timer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import logging
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, Generic, TypeVar
 
-from headway.control.waits import within
 from headway.domain.errors import HeadwayError
 from headway.ports.clock import Clock
 
@@ -23,7 +23,7 @@ TEXT_LENGTH: Final = 500
 class Question(Generic[T]):
     """One thing that is asked, and what came of it. Times are monotonic."""
 
-    __slots__ = ("about", "answer", "answered_at", "asked_at", "error", "failures", "seen", "task")
+    __slots__ = ("about", "answer", "answered_at", "asked_at", "began_at", "error", "failures", "late", "seen", "task")
 
     def __init__(self, about: object) -> None:
         self.about = about
@@ -31,6 +31,10 @@ class Question(Generic[T]):
         self.answered_at: float | None = None
         """When the answer that is kept was asked for."""
         self.asked_at: float | None = None
+        self.began_at: float | None = None
+        """When the attempt under way began, after it waited for its turn."""
+        self.late = False
+        """Whether that attempt is being given up."""
         self.error = ""
         """Why the latest attempt failed."""
         self.failures = 0
@@ -42,9 +46,12 @@ class Question(Generic[T]):
         """Of the answer."""
         return None if self.answered_at is None else max(0.0, monotonic - self.answered_at)
 
-    def due(self, every_s: float, monotonic: float) -> bool:
-        """Whether it is time to ask (again)."""
+    def due(self, every_s: float, timeout_s: float, monotonic: float) -> bool:
+        """Whether it is time to ask (again). An attempt that takes longer than ``timeout_s`` is given up."""
         if self.task is not None:
+            if self.began_at is not None and monotonic - self.began_at > timeout_s and not self.late:
+                self.late = True
+                self.task.cancel()
             return False
         return self.asked_at is None or monotonic - self.asked_at >= every_s
 
@@ -72,12 +79,10 @@ class Questions(Generic[T]):
         found.seen = self._round
         return found
 
-    def ask(
-        self, question: Question[T], how: Callable[[], Coroutine[Any, Any, T]], timeout_s: float, name: str
-    ) -> None:
+    def ask(self, question: Question[T], how: Callable[[], Coroutine[Any, Any, T]], name: str) -> None:
         """Begin an attempt; nobody waits for it."""
-        question.asked_at = self._clock.monotonic()
-        question.task = asyncio.create_task(self._ask(question, how, timeout_s), name=name)
+        question.asked_at, question.began_at, question.late = self._clock.monotonic(), None, False
+        question.task = asyncio.create_task(self._ask(question, how), name=name)
 
     def sweep(self) -> None:
         """End those that nobody has asked for since the last sweep."""
@@ -99,15 +104,18 @@ class Questions(Generic[T]):
             self._ending.add(question.task)
             question.task.add_done_callback(self._ending.discard)
 
-    async def _ask(self, question: Question[T], how: Callable[[], Coroutine[Any, Any, T]], timeout_s: float) -> None:
+    async def _ask(self, question: Question[T], how: Callable[[], Coroutine[Any, Any, T]]) -> None:
         try:
             async with self._slots:
-                began_at = self._clock.monotonic()
-                answer = await within(self._clock, timeout_s, how())
+                began_at = question.began_at = self._clock.monotonic()
+                answer = await how()
+        except asyncio.CancelledError:
+            if not question.late:
+                raise
+            waited_s = self._clock.monotonic() - (question.began_at or 0.0)
+            self._failed(question, f"no answer within {waited_s:.0f} s")
         except HeadwayError as error:
             self._failed(question, error.message)
-        except TimeoutError as error:
-            self._failed(question, str(error) or f"no answer within {timeout_s:g} s")
         except Exception as error:
             if not question.failures:
                 log.exception("cannot find out what is scaled by")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import inf
 from typing import Final
 
 from headway.domain.lifecycle import ReplicaPhase
@@ -34,7 +35,7 @@ LEAVING: Final = frozenset({ReplicaPhase.STOPPING, ReplicaPhase.STOPPED})
 class ReplicaHistory:
     """Measurements of one replica since it became ready."""
 
-    __slots__ = ("_rings", "latest", "ready_at", "ready_since")
+    __slots__ = ("_rings", "_steps", "_windows", "latest", "ready_at", "ready_since")
 
     def __init__(self, ready_at: float, ready_since: float) -> None:
         self.ready_at = ready_at
@@ -42,27 +43,34 @@ class ReplicaHistory:
         self.ready_since = ready_since
         """The same moment on the monotonic clock."""
         self.latest: ReplicaStat | None = None
+        self._windows: frozenset[float] = frozenset()
         self._rings: dict[float, deque[ReplicaStat]] = {}
+        """By window; never empty once there is a measurement."""
+        self._steps: tuple[tuple[float, float, deque[ReplicaStat]], ...] = ()
+        """The same with the window and the least distance of two points in front."""
 
     def add(self, stat: ReplicaStat, windows: frozenset[float]) -> None:
         """Take in a measurement, for rates over ``windows`` (seconds) from now on."""
-        if stat.at < self.ready_since:
+        at, latest = stat.at, self.latest
+        if at < self.ready_since:
             return
-        latest = self.latest
-        if latest is not None:
-            if stat.epoch != latest.epoch:
-                self._rings.clear()
-            elif stat.at <= latest.at:
-                return
         self.latest = stat
-        if self._rings.keys() != windows:
-            self._rewindow(windows)
-        for window_s, ring in self._rings.items():
-            if ring and stat.at - ring[-1].at > max(window_s, STALE_S):
+        if latest is None or stat.epoch != latest.epoch:
+            self._begin(windows, stat)
+            return
+        if windows is not self._windows and windows != self._windows:
+            self._rewindow(windows, stat)
+        gap_s = at - latest.at
+        if gap_s <= 0:
+            self.latest = latest
+            return
+        for window_s, step_s, ring in self._steps:
+            if gap_s > STALE_S and gap_s > window_s:
                 ring.clear()  # nobody looked meanwhile: an average over that would be called one over the window
-            if not ring or stat.at - ring[-1].at >= window_s / POINTS:
                 ring.append(stat)
-            oldest = stat.at - window_s
+            elif at - ring[-1].at >= step_s:
+                ring.append(stat)
+            oldest = at - window_s
             while len(ring) > 1 and ring[1].at <= oldest:
                 ring.popleft()
 
@@ -72,7 +80,7 @@ class ReplicaHistory:
         None: not known.
         """
         latest, ring = self.latest, self._rings.get(window_s)
-        if latest is None or not ring:
+        if latest is None or ring is None:
             return None
         last: float | None = getattr(latest, counter)
         if last is None:
@@ -80,14 +88,21 @@ class ReplicaHistory:
         for point in ring:  # the first one, unless the counter was not known then
             first: float | None = getattr(point, counter)
             if first is not None:
-                known = latest.at - point.at >= LEAST_INTERVAL_S and last >= first
-                return (last - first, point.at, latest.at) if known else None
+                since, until = point.at, latest.at
+                return (last - first, since, until) if until - since >= LEAST_INTERVAL_S and last >= first else None
         return None
 
-    def _rewindow(self, windows: frozenset[float]) -> None:
+    def _begin(self, windows: frozenset[float], stat: ReplicaStat) -> None:
+        self._set(windows, {window_s: deque((stat,)) for window_s in windows})
+
+    def _rewindow(self, windows: frozenset[float], stat: ReplicaStat) -> None:
         """Another policy asks for other windows: begin them with the longest history there is."""
-        longest = max(self._rings.items(), default=(0.0, deque[ReplicaStat]()), key=lambda item: item[0])[1]
-        self._rings = {w: self._rings.get(w) or deque(longest) for w in windows}
+        longest = self._rings[max(self._rings)] if self._rings else deque((stat,))
+        self._set(windows, {window_s: self._rings.get(window_s) or deque(longest) for window_s in windows})
+
+    def _set(self, windows: frozenset[float], rings: dict[float, deque[ReplicaStat]]) -> None:
+        self._windows, self._rings = windows, rings
+        self._steps = tuple((window_s, window_s / POINTS, ring) for window_s, ring in rings.items())
 
 
 class ReplicaRates:
@@ -175,16 +190,15 @@ class ReplicaRates:
         monotonic: float,
         factor: float,
     ) -> PerReplica:
-        values = self._averages(replicas, counter, window_s, monotonic)
-        bursts = self._averages(replicas, counter, burst_s, monotonic) if burst_s is not None else {}
+        histories = [self._histories.get(replica.replica_id) for replica in replicas]
+        values = _averages(histories, counter, window_s, monotonic)
+        bursts = _averages(histories, counter, burst_s, monotonic) if burst_s is not None else [None] * len(histories)
         readings = []
-        for replica in replicas:
-            replica_id = replica.replica_id
-            history = self._histories.get(replica_id)
+        for history, value, burst in zip(histories, values, bursts, strict=True):
             if history is None:
                 readings.append(_NOT_READY)
                 continue
-            value, burst, latest = values.get(replica_id), bursts.get(replica_id), history.latest
+            latest = history.latest
             readings.append(
                 ReplicaReading(
                     True,
@@ -196,20 +210,21 @@ class ReplicaRates:
             )
         return PerReplica(tuple(readings))
 
-    def _averages(
-        self, replicas: Sequence[ReplicaStatus], counter: str, window_s: float, monotonic: float
-    ) -> dict[str, float]:
-        """Growth per second of each replica that is known, over the interval that all of them share."""
-        grown: dict[str, tuple[float, float, float]] = {}
-        for replica in replicas:
-            history = self._histories.get(replica.replica_id)
-            found = history.grown(counter, window_s) if history is not None else None
-            if found is not None and monotonic - found[2] <= STALE_S:
-                grown[replica.replica_id] = found
-        if not grown:
-            return {}
-        began_at = min(since for _, since, _ in grown.values())
-        return {replica_id: growth / (until - began_at) for replica_id, (growth, _, until) in grown.items()}
+
+def _averages(
+    histories: Sequence[ReplicaHistory | None], counter: str, window_s: float, monotonic: float
+) -> list[float | None]:
+    """Growth per second of each replica that is known, over the interval that all of them share."""
+    grown: list[tuple[float, float, float] | None] = []
+    began_at = inf
+    for history in histories:
+        found = None
+        if history is not None and history.latest is not None and monotonic - history.latest.at <= STALE_S:
+            found = history.grown(counter, window_s)
+            if found is not None and found[1] < began_at:
+                began_at = found[1]
+        grown.append(found)
+    return [None if found is None else found[0] / (found[2] - began_at) for found in grown]
 
 
 _NOT_READY: Final = ReplicaReading(False, 0.0, None)

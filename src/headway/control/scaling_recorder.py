@@ -9,8 +9,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from headway.control.waits import pause, within
 from headway.domain.decisions import DecisionRecord
@@ -35,8 +34,7 @@ MOST_WAITING: Final = 20_000
 """Decisions, and events, that wait for their log; beyond, the oldest are lost and counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A decision that was taken, and all it was taken from."""
 
     model: str

@@ -128,7 +128,9 @@ class ScalingSignals:
             found = self.rates.concurrency(replicas, window_s, burst_s, monotonic)
         else:
             found = self.rates.throughput(replicas, window_s, burst_s, monotonic)
-        missing = any(r.value is None and r.ready_for_s > SETTLED_S for r in found.replicas)
+        missing = False
+        for _, ready_for_s, value, _, _ in found.replicas:
+            missing = missing or (value is None and ready_for_s > SETTLED_S)
         if missing and signal is Signal.MEMORY and size.memory_bytes is None:
             self._watch.look_again(key, missing, "resources.memory is not set: there is nothing to take a share of")
         else:
