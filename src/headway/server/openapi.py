@@ -165,6 +165,7 @@ def document(config: ServerConfig, kind: InputKind, signature: Signature) -> dic
             "/health/status": get("The model's own health_status"),
             f"/v2/models/{config.model}": get("Inputs and outputs"),
             "/metrics": get("Prometheus text"),
+            "/stats": get("What replicas are scaled by"),
         },
         "components": {"schemas": _schemas(kind, signature)},
     }
