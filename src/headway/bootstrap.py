@@ -124,9 +124,7 @@ class ControlPlane:
             query_log_dir=query_log_dir(home) / "segments" if settings.query_log else None,
         )
         self.tokens = TokenService(
-            SqlTokenStore(self.database),
-            self.clock,
-            home_admin_sha256=token_rules.digest(admin_token(home)),
+            SqlTokenStore(self.database), self.clock, home_admin_sha256=token_rules.digest(admin_token(home))
         )
         self.builds = EnvironmentBuilds(self.book, self.bundles, UvEnvironments(home / "environments"), self.clock)
         self.require_token = not is_loopback(settings.data_host)
