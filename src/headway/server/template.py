@@ -73,6 +73,10 @@ def boot_template(config_file: Path) -> int:
 
     def run() -> int:
         control = open_socket(config.listen)
+        try:
+            template_mark.check()
+        except template_mark.MarkFault as fault:  # found out before anything is loaded in vain
+            return Template(config, None, control, 0.0, str(fault)).run()
         before = connections()
         started = perf_counter()
         model = load(config, stages)
@@ -93,10 +97,6 @@ def boot_template(config_file: Path) -> int:
 def _obstacle(known: set[int]) -> str | None:
     if has_children():
         return "loading started processes, which replicas cannot share"
-    try:
-        template_mark.check()
-    except template_mark.MarkFault as fault:
-        return str(fault)
     return obstacle(known)
 
 
@@ -111,7 +111,7 @@ class Template:
     """Waits and forks. :meth:`run` returns in the template alone; children end in :func:`be_replica`."""
 
     def __init__(
-        self, config: ServerConfig, model: LoadedModel, control: socket.socket, load_s: float, found: str | None
+        self, config: ServerConfig, model: LoadedModel | None, control: socket.socket, load_s: float, found: str | None
     ) -> None:
         self._config = config
         self._model = model
@@ -135,7 +135,8 @@ class Template:
             signal.signal(number, _noted)
         signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
         inode = socket_inode(self._config.listen)
-        log.info("loaded; replicas start from here")
+        if self._model is not None:
+            log.info("loaded; replicas start from here")
         while not (self._stopping and not self._children):
             self._turn()
             if self._result is not None:
@@ -229,6 +230,9 @@ class Template:
         serial = request.serial
         if self._stopping:
             self._tell(NotForked(serial=serial, message="the template is being stopped"))
+            return
+        if self._model is None:
+            self._tell(NotForked(serial=serial, message=str(self._hello.obstacle)))
             return
         same = self._hello.obstacle is not None
         reading, writing = os.pipe2(os.O_CLOEXEC)

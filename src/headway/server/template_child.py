@@ -56,12 +56,7 @@ def be_replica(birth: Birth) -> int:
         os.setsid()
         # What load registered is for the process that ran it, at its end: a scratch folder would be gone too soon.
         atexit._clear()
-    try:
-        template_mark.rename(config.replica_id)
-    except template_mark.MarkFault:
-        if not birth.same:
-            raise
-        os.environ[template_mark.VARIABLE] = config.replica_id  # the record has its pid: it is found by that
+    template_mark.rename(config.replica_id)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if not birth.same:
         os.write(birth.report, NAMED)

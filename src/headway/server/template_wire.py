@@ -38,7 +38,8 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", kw_only=True):
     load_s: float
     """How long import and load took."""
     obstacle: str | None
-    """Why it cannot be forked; then the process itself becomes the replica that it is asked for."""
+    """Why it cannot be forked; then the process itself becomes the replica that it is asked for, or says that it will
+    not."""
 
 
 class Forked(msgspec.Struct, frozen=True, tag="forked", kw_only=True):

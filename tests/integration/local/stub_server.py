@@ -2,7 +2,7 @@
 
 Run as ``PYTHON -m headway.server CONFIG.json`` where PYTHON is the script that :func:`stub_python` writes.
 ``model.py`` may define ``load()`` and ``live()``; ``unready`` in the bundle makes it answer 503, ``stubborn``
-makes it ignore SIGTERM.
+makes it ignore SIGTERM. As a template it says that it cannot be forked.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 _SERVER = """
 import faulthandler, json, os, signal, socket, sys, time
 
-config = json.load(open(sys.argv[-1]))
+config = json.load(open(sys.argv[3]))
 bundle = config["bundle_path"]
 
 def has(name):
@@ -21,6 +21,17 @@ def has(name):
 
 faulthandler.register(signal.SIGUSR2, file=open(config["stack_file"], "w"), all_threads=True)
 signal.signal(signal.SIGTERM, signal.SIG_IGN if has("stubborn") else lambda *_: os._exit(0))
+if sys.argv[4:] == ["--template"]:
+    control = socket.socket(socket.AF_UNIX)
+    control.bind(config["listen"].removeprefix("unix:"))
+    control.listen(8)
+    while True:
+        runtime, _ = control.accept()
+        with runtime, runtime.makefile("rwb", buffering=0) as lines:
+            lines.write(b'{"type": "hello", "load_s": 0.0, "obstacle": "the stand-in is not forked"}\\n')
+            for line in lines:
+                answer = {"type": "not_forked", "serial": json.loads(line)["serial"], "message": "it is not forked"}
+                lines.write(json.dumps(answer).encode() + b"\\n")
 print("stub", os.getpid(), "starts", flush=True)
 model = {}
 if has("model.py"):

@@ -187,6 +187,9 @@ class TemplateProcess:
             if link.closed:  # should it have come to be all the same, nobody would know of it
                 await end_processes(await asyncio.to_thread(scan, self._around.launcher.home, replica_id), grace_s=0.0)
                 self._stir.set()
+            elif self._becomes:  # nor can it be the replica: then it is of no use
+                self._becomes = False
+                self._stir.set()
             return answer.message
         if answer.same:
             process, self._process = self._process, None
