@@ -138,15 +138,20 @@ def shift(
 ) -> tuple[Deployment, list[NewEvent]] | None:
     """The deployment with the wished split live, once all of it is ready; None when it is not yet time.
 
+    A version whose count triggers move, and that gets no more traffic than it has, is not waited for: under load it
+    may lack replicas at any moment.
+
     ``previous`` is renewed only when a version comes in that was not in the split before. So after a canary
     has been promoted, rollback leads to the split before the canary, not to the trial itself.
     """
     if deployment.target == deployment.live or not deployment.target:
         return None
+    more = counts.growing(deployment.live, deployment.target)
     for arm in deployment.target:
         if deployment.version(arm.version).state not in (_V.STARTING, _V.LIVE):
             return None
-        if ready_count(arm.version, replicas) < deployment.wished(arm.version):
+        settled = deployment.scaling is not None and arm.version not in more
+        if not settled and ready_count(arm.version, replicas) < deployment.wished(arm.version):
             return None
     before = {arm.version for arm in deployment.live}
     comes_in = any(arm.version not in before for arm in deployment.target)

@@ -296,6 +296,14 @@ def test_a_new_version_is_live_with_all_that_it_started_with() -> None:
     assert rollout.shift(deployment, [*old, replica("c", "v2"), replica("d", "v2")], 10.0) is not None
 
 
+def test_a_canary_does_not_wait_until_the_busy_version_beside_it_has_grown() -> None:
+    deployment = starting(commands.deploy(elastic({"v1": 5}), document(), B, 10, 9.0).deployment, "v2")
+    assert rollout.shift(deployment, [replica("a", "v1")], 10.0) is None
+    assert rollout.shift(deployment, [replica("a", "v1"), replica("b", "v2")], 10.0) is not None
+    back = replace(deployment, live=deployment.target, target=(Arm("v1", 100),))
+    assert rollout.shift(back, [replica("a", "v1"), replica("b", "v2")], 10.0) is None, "v1 gets more"
+
+
 def test_scaled_to_zero_it_is_ready_and_says_so() -> None:
     deployment = elastic({"v1": 0}, least=0)
     assert told(deployment) == ("ready", "scaled to zero")
