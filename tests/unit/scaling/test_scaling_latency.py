@@ -117,6 +117,15 @@ def test_a_step_is_not_judged_before_its_replicas_are_ready() -> None:
     assert (scene.count, scene.last.not_replica_bound) == (3, "latency")
 
 
+def test_a_step_to_below_the_threshold_helped_however_little_that_is() -> None:
+    for after, bound in ((0.89, True), (0.91, False), (0.85, True)):
+        scene = Scene(alone(), 3)
+        see(scene, 0.95)
+        for _ in range(5):
+            see(scene, after)
+        assert (scene.count, scene.last.not_replica_bound == "") == (4 if bound else 3, bound)
+
+
 def test_a_step_has_a_whole_cooldown_after_its_replicas_are_ready() -> None:
     scene = Scene(alone(cooldown_s=120.0), 3)
     see(scene, SLOW, 0)
