@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import pytest
 
 from headway.adapters.signals import PostgresqlSource
 from headway.domain.errors import SignalLost
 from headway.domain.scaling_spec import PostgresqlTrigger
+from tests.services.documented import documented
 from tests.services.fixtures import PASSWORD, PostgresqlService
 from tests.waiting import eventually
 
@@ -143,3 +145,20 @@ async def test_postgresql_restarts_between_two_questions(
     postgresql_service.kill()
     postgresql_service.restart()
     assert await source.read(trigger("SELECT 7")) == 7
+
+
+async def test_the_documented_trigger(postgresql_service: PostgresqlService) -> None:
+    shown = documented(PostgresqlTrigger)
+    connection = await asyncpg.connect(postgresql_service.address)
+    try:
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS jobs (state text); TRUNCATE jobs;"
+            "INSERT INTO jobs VALUES ('queued'), ('running'), ('done'), ('queued')"
+        )
+    finally:
+        await connection.close()
+    source = PostgresqlSource({str(shown.connection_from_env): postgresql_service.address})
+    try:
+        assert await source.read(shown) == 3
+    finally:
+        await source.close()

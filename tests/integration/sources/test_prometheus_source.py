@@ -12,6 +12,7 @@ from headway.adapters.signals import PrometheusSource
 from headway.domain.errors import SignalLost
 from headway.domain.scaling_spec import PrometheusTrigger
 from tests.services.canned_http import CannedHttp
+from tests.services.documented import documented
 from tests.services.fixtures import PrometheusService
 from tests.waiting import PortPicker
 
@@ -185,3 +186,11 @@ async def test_a_server_that_hangs_keeps_no_other_waiting(
 async def test_nobody_there(source: PrometheusSource, host: str) -> None:
     with pytest.raises(SignalLost, match=rf"Prometheus at http://{host}, asked for up: .*(refused|known|resolution)"):
         await source.read(trigger(f"http://{host}"))
+
+
+async def test_the_documented_trigger(source: PrometheusSource, prometheus_service: PrometheusService) -> None:
+    """Without such a metric there is no number; with what the page says to add, it is 0."""
+    shown = documented(PrometheusTrigger).model_copy(update={"server_address": prometheus_service.address})
+    with pytest.raises(SignalLost, match="no elements"):
+        await source.read(shown)
+    assert await source.read(shown.model_copy(update={"query": f"{shown.query} or vector(0)"})) == 0

@@ -14,6 +14,7 @@ from headway.adapters.signals import RabbitmqSource
 from headway.domain.errors import SignalLost
 from headway.domain.scaling_spec import RabbitmqTrigger
 from tests.services.canned_http import CannedHttp
+from tests.services.documented import documented
 from tests.services.fixtures import PASSWORD, RabbitmqService
 from tests.services.rabbitmq import amqp, fill, http, until_told
 from tests.waiting import PortPicker, eventually
@@ -165,3 +166,13 @@ async def test_strange_answers_of_the_management(free_port: PortPicker, answer: 
         finally:
             await source.close()
         assert canned.requests[0].startswith("GET /rabbit/api/queues/%2F/jobs ")
+
+
+async def test_the_documented_trigger(rabbitmq_service: RabbitmqService) -> None:
+    shown = documented(RabbitmqTrigger)
+    await fill(rabbitmq_service, shown.queue_name, 6)
+    source = RabbitmqSource({str(shown.host_from_env): amqp(rabbitmq_service)})
+    try:
+        assert await source.read(shown) == 6
+    finally:
+        await source.close()

@@ -14,6 +14,7 @@ from headway.adapters.signals import RedisSource
 from headway.domain.errors import SignalLost
 from headway.domain.scaling_spec import RedisTrigger
 from tests.integration.sources import rq_jobs
+from tests.services.documented import documented
 from tests.services.fixtures import PASSWORD, RedisService
 from tests.waiting import PortPicker
 
@@ -177,3 +178,14 @@ async def test_redis_hangs_and_goes_on(source: RedisSource, redis_service: Redis
 async def test_nothing_listens(source: RedisSource, free_port: PortPicker) -> None:
     with pytest.raises(SignalLost, match="Connection refused"):
         await source.read(trigger(free_port()))
+
+
+async def test_the_documented_trigger(redis_service: RedisService, direct: redis.Redis) -> None:
+    shown = documented(RedisTrigger)
+    direct.rpush("rq:queue:thumbnails", *range(4))
+    direct.zadd("rq:wip:thumbnails", {"a-job": 1})
+    source = RedisSource({str(shown.password_from_env): PASSWORD})
+    try:
+        assert await source.read(shown.model_copy(update={"address": f"127.0.0.1:{redis_service.port}"})) == 5
+    finally:
+        await source.close()
