@@ -12,12 +12,14 @@ local TELL_MS = 20       -- between looks at what to tell
 local REPEAT_MS = 200    -- a count that only changed is told this often at most
 local RETRY_MS = 500     -- between tries to reach the one who wants to know
 local LOST_MS = 1000     -- who has not looked for this long has gone
+local DEAD_MS = 3000     -- a task that was not seen for this long has failed; it waits a second at most
 local ROOM_BYTES = 65536 -- of a body, well below what the buffer takes
 
 local holds = Map.new("holds.map", Map._str)
 local routes = Map.new("routes.map", Map._str)
 local waiting = {}       -- model/version -> what is known of those who wait for it
-local telling = false
+local telling = 0        -- number of the task that tells
+local told_at = 0        -- when it was last seen at work
 local numbers = 0
 
 local function now_ms()
@@ -83,9 +85,11 @@ end
 
 -- Tells while anybody waits, then ends. The connection stands for this process: when it closes, nobody waits here.
 local function tell()
+    local mine = telling
     local socket, said, said_at, tried_at, known = nil, "", 0, 0, {}
-    while next(waiting) do
+    while next(waiting) and mine == telling do
         local now = now_ms()
+        told_at = now
         local text, keys = line(now)
         local begun = false
         for key in pairs(keys) do
@@ -106,7 +110,9 @@ local function tell()
         end
         core.msleep(TELL_MS)
     end
-    telling = false
+    if mine == telling then
+        told_at = 0
+    end
     if socket then
         socket:close()
     end
@@ -167,8 +173,8 @@ core.register_action("hold", { "http-req" }, function(txn)
         return act.ABORT
     end
     entry.seen[number] = now
-    if not telling then
-        telling = true
+    if now - told_at > DEAD_MS then
+        telling, told_at = telling + 1, now
         core.register_task(tell)
     end
     act.wake_time(entry.here > FEW and SLOW_POLL_MS or POLL_MS)

@@ -13,7 +13,7 @@ there is a head the script tells how many wait (:mod:`headway.adapters.haproxy.h
 After a reload the old process has no way to new replicas: there the head, and all behind it, go to the holder's socket
 again, where the new process listens. There they look for a replica side by side.
 
-A head that dies with its replica is not sent again by us: two are enough for a request that kills who takes it.
+A request whose only replica dies comes here too. If it dies with the next as well it is refused: it may be what kills.
 """
 
 from __future__ import annotations
