@@ -87,7 +87,7 @@ class Settings(BaseSettings):
         default="1Gi", description="How much room sampled payloads may take; beyond it the oldest go."
     )
     decisions_retention: Annotated[str, _checked(_check_retention)] = Field(
-        default="30d", description="How long scaling decisions are kept; the newest thousand of a version stay."
+        default="7d", description="How long scaling decisions are kept; the newest thousand of a version stay."
     )
 
     @property
