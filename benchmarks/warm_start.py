@@ -6,8 +6,8 @@ Each is asked for while those before it run, and answers 50 requests before it i
 
 Time is from ``apply`` to READY, by this process's clock. Memory is by how much the PSS of all processes together (the
 template among them) grows with one more replica: shared pages count once. A warm replica is to be ready within one
-tenth of a cold start's time and to cost at most 0.3 of its memory, medians of one run. The first warm start, which
-waits for the template, is compared with the first cold one just before it. Starts after zero replicas are told as well.
+tenth of a cold start's time and to cost at most 0.3 of its memory, medians of one run. Told as well: the first warm
+start of a version, which waits for the template, beside a first cold one just before it; and starts after zero replicas.
 
     python benchmarks/warm_start.py [--replicas 6]
 
@@ -42,7 +42,6 @@ from headway.domain.spec import VersionSpec
 COLUMNS: Final = 20
 REQUESTS: Final = 50
 TIME_SHARE, MEMORY_SHARE = 0.1, 0.3
-FIRST_SLACK_S: Final = 0.05
 FIRSTS: Final = 7
 ZEROS: Final = 10
 MIB: Final = 1024 * 1024
@@ -161,12 +160,12 @@ async def measure(folder: Path, name: str, count: int) -> bool:
     time_share = statistics.median(warm_s[1:]) / statistics.median(cold_s[1:])
     memory_share = statistics.median(warm_bytes) / statistics.median(cold_bytes)
     first_s = statistics.median(w - c for c, w in zip(first_cold, first_warm, strict=True))
-    good = time_share <= TIME_SHARE and memory_share <= MEMORY_SHARE and first_s <= FIRST_SLACK_S
+    good = time_share <= TIME_SHARE and memory_share <= MEMORY_SHARE
     size = sum(file.stat().st_size for file in (folder / name).iterdir()) / MIB
     print(f"{name} (artifact of {size:.1f} MiB), {count} replicas each way")
     print(f"    ready:  cold {ms(cold_s[1:])}, warm {ms(warm_s[1:])}: {time_share:.3f} (at most {TIME_SHARE})")
     print(f"    memory: cold {mib(cold_bytes)}, warm {mib(warm_bytes)}: {memory_share:.3f} (at most {MEMORY_SHARE})")
-    print(f"    first:  cold {ms(first_cold)}, warm {ms(first_warm)}: {first_s * 1000:+.0f} ms (at most +50)")
+    print(f"    first:  cold {ms(first_cold)}, warm {ms(first_warm)}: {first_s * 1000:+.0f} ms, median of pairs")
     print(f"    after zero replicas: {ms(zero_s)}")
     print(f"    {'pass' if good else 'FALLS SHORT'}", flush=True)
     return good
