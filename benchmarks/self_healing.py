@@ -1,13 +1,15 @@
-"""A model heals itself under load nobody expected: three runs on a real Headway, each with its picture.
+"""A model heals itself under load nobody expected: four runs on a real Headway, each with its picture.
 
 ``latency``: predictions take 0.2 s, one at a time, so a replica carries 5 requests/s. Users come in phases until one
 replica is far too few; a latency policy (p95 above 900 ms adds 2 replicas) brings latency back, and when users leave
 the replicas go. A real policy looks at half an hour every five minutes; here all its times are 60 times shorter.
+``bound``: the same, but all replicas share a lock, so more of them help nobody: the loop has to find out, go back and
+say so.
 ``cpu``: predictions burn 40 ms of processor time, a replica asks for 100m; 80 % and 1 to 12 replicas.
 ``queue``: RQ jobs of two seconds on a real Redis; 5 to 30 replicas, one worker for each, by queued, started and
 scheduled jobs.
 
-    python benchmarks/self_healing.py [latency cpu queue] [--images docs/images]
+    python benchmarks/self_healing.py [latency bound cpu queue] [--images docs/images]
 
 Exit 0 when every run healed as promised, 1 otherwise; 2 when redis-server is missing for ``queue``.
 """
@@ -34,6 +36,7 @@ from self_healing_queue import Queue, missing
 from headway.client import Client
 
 FACTOR: Final = 60
+ALL: Final = ("latency", "bound", "cpu", "queue")
 SLEEPS: Final = """
 import time
 class Model:
@@ -48,6 +51,15 @@ class Model:
         until = time.thread_time() + 0.04
         while time.thread_time() < until:
             sum(range(1000))
+        return [1] * len(X)
+"""
+LOCKED: Final = """
+import fcntl, os, tempfile, time
+class Model:
+    def predict(self, X):
+        with open(os.path.join(tempfile.gettempdir(), "one-for-all.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            time.sleep(0.2)
         return [1] * len(X)
 """
 NOTHING: Final = """
@@ -114,6 +126,15 @@ LATENCY: Final = Scenario(
     (Phase(4, 40), Phase(12, 60), Phase(30, 170), Phase(3, 130)),
     2,
 )  # fmt: skip
+BOUND: Final = Scenario(
+    "bound",
+    "Latency that replicas cannot lower: the step is taken back",
+    "0.2 s a prediction, one at a time among all replicas (they share a lock); the same policy",
+    LOCKED,
+    LATENCY.spec,
+    (Phase(2, 30), Phase(12, 180)),
+    1,
+)
 CPU: Final = Scenario(
     "cpu",
     "Processor policy: 80 % of what a replica asks for",
@@ -248,8 +269,8 @@ def heal_users(installation: Installation, root: Path, images: Path, scenario: S
     deploy(client, root / scenario.name, scenario)
     url = f"http://127.0.0.1:{installation.data_port}/models/{scenario.name}/predict"
     run, crowd = asyncio.run(with_users(client, scenario, url))
-    latency = scenario is LATENCY
-    panel, p95 = latency_panel(client, run, scenario.name, (0.9, "threshold") if latency else None)
+    by_latency = scenario is not CPU
+    panel, p95 = latency_panel(client, run, scenario.name, (0.9, "threshold") if by_latency else None)
     decisions = changes(client, run, scenario.name)
     panels = [
         Panel("users", (Curve("users", run.load, step=True),)),
@@ -257,32 +278,47 @@ def heal_users(installation: Installation, root: Path, images: Path, scenario: S
         Panel("replicas", (Curve("ready", run.replicas, step=True), Curve("wished", run.wished, step=True))),
     ]
     draw(Picture(scenario.title, scenario.facts, panels, decisions), images / f"self-healing-{scenario.name}.png")
-    begin, end = peak_span(scenario)
     statuses = crowd.answers.statuses()
     print(f"    answers by status: {dict(statuses)}; {len(decisions)} decisions: {decisions}")
     good = told(set(statuses) == {200}, "every request answered 200")
-    most = max(value for _, value in run.replicas)
-    last = run.replicas[-1][1]
-    if latency:
-        worst = max(value for at, value in p95 if begin - 60 <= at < end)
-        tail = [value for at, value in p95 if end - 60 <= at < end - 5]
-        good &= told(worst > 0.9, f"p95 had risen to {worst:.2f} s")
-        good &= told(max(tail) <= 0.9, f"p95 in the last minute of the peak at most {max(tail):.2f} s (900 ms)")
-        good &= told(most <= 12, f"{most:g} replicas at most")
+    if scenario is LATENCY:
+        good &= healed(scenario, run, p95)
+    elif scenario is BOUND:
+        good &= gave_up(client, scenario, run, decisions)
     else:
-        load = statistics.mean(
-            one.count / (one.end - one.start)
-            for one in client.windows(
-                scenario.name, window="5s", since=run.began + end - 40, until=run.began + end
-            ).windows
-        )
-        need = load * 0.04 / 0.08
-        held = statistics.mean(value for at, value in run.wished if end - 20 <= at < end)
-        text = f"{held:.1f} replicas for {load:.1f} requests/s, which use 80 % of {need:.1f}"
-        good &= told(0.85 * need <= held <= 1.5 * need + 1, text)
-    good &= told(last <= 2, f"{last:g} replicas at the end")
+        good &= followed(client, scenario, run)
     client.delete(scenario.name)
     return good
+
+
+def healed(scenario: Scenario, run: Run, p95: list[tuple[float, float]]) -> bool:
+    begin, end = peak_span(scenario)
+    worst = max(value for at, value in p95 if begin - 60 <= at < end)
+    tail = max(value for at, value in p95 if end - 60 <= at < end - 5)
+    most, last = max(value for _, value in run.replicas), run.replicas[-1][1]
+    good = told(worst > 0.9, f"p95 had risen to {worst:.2f} s")
+    good &= told(tail <= 0.9, f"p95 in the last minute of the peak at most {tail:.2f} s (900 ms)")
+    good &= told(most <= 12, f"{most:g} replicas at most")
+    return told(last <= 2, f"{last:g} replicas at the end") and good
+
+
+def gave_up(client: Client, scenario: Scenario, run: Run, decisions: list[tuple[float, int, int]]) -> bool:
+    told_of = [event for event in client.events(model=scenario.name) if event.type == "scaling_not_replica_bound.v1"]
+    ups = [decision for decision in decisions if decision[2] > decision[1]]
+    good = told(len(ups) == 1, f"{len(ups)} step up (1)")
+    good &= told(len(told_of) == 1, f"{len(told_of)} event that more replicas do not help (1)")
+    return told(run.wished[-1][1] == 1, f"{run.wished[-1][1]:g} replica at the end, as before the step") and good
+
+
+def followed(client: Client, scenario: Scenario, run: Run) -> bool:
+    _, end = peak_span(scenario)
+    peak = client.windows(scenario.name, window="5s", since=run.began + end - 40, until=run.began + end)
+    load = statistics.mean(one.count / (one.end - one.start) for one in peak.windows)
+    need = load * 0.04 / 0.08
+    held = statistics.mean(value for at, value in run.wished if end - 20 <= at < end)
+    text = f"{held:.1f} replicas for {load:.1f} requests/s, which use 80 % of {need:.1f}"
+    good = told(0.85 * need <= held <= 1.5 * need + 1, text)
+    return told(run.replicas[-1][1] <= 2, f"{run.replicas[-1][1]:g} replicas at the end") and good
 
 
 def heal_queue(installation: Installation, root: Path, images: Path, queue: Queue) -> bool:
@@ -312,12 +348,12 @@ def heal_queue(installation: Installation, root: Path, images: Path, queue: Queu
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", default=["latency", "cpu", "queue"], metavar="SCENARIO")
+    parser.add_argument("scenarios", nargs="*", default=list(ALL), metavar="SCENARIO")
     parser.add_argument("--images", type=Path, default=Path("docs/images"))
     given = parser.parse_args()
-    unknown = set(given.scenarios) - {"latency", "cpu", "queue"}
+    unknown = set(given.scenarios) - set(ALL)
     if unknown:
-        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are latency, cpu and queue")
+        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(ALL)}")
     if "queue" in given.scenarios and missing():
         print(missing(), file=sys.stderr)
         return 2
@@ -329,7 +365,7 @@ def main() -> int:
         installation.env["QUEUE_ADDRESS"] = queue.address
         installation.up()
         try:
-            for scenario in (LATENCY, CPU):
+            for scenario in (LATENCY, BOUND, CPU):
                 if scenario.name in given.scenarios:
                     print(f"{scenario.title}\n    {scenario.facts}", flush=True)
                     good &= heal_users(installation, Path(folder), given.images, scenario)
