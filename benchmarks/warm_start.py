@@ -7,7 +7,7 @@ Each is asked for while those before it run, and answers 50 requests before it i
 Time is from ``apply`` to READY, by this process's clock. Memory is by how much the PSS of all processes together (the
 template among them) grows with one more replica: shared pages count once. A warm replica is to be ready within one
 tenth of a cold start's time and to cost at most 0.3 of its memory, medians of one run. Told as well: the first warm
-start of a version, which waits for the template, beside a first cold one just before it; and starts after zero replicas.
+start of a version, which waits for the template, beside the first cold one before it; and starts after zero replicas.
 
     python benchmarks/warm_start.py [--replicas 6]
 
