@@ -78,7 +78,19 @@ def test_commands_options_and_model_names_are_completed(terminal: Terminal, monk
     terminal.answer("GET /v1/models", [summary("iris"), summary("irises"), summary("rain")])
     assert complete("headway de", monkeypatch, terminal) == ["deploy", "delete"]
     assert complete("headway deploy --ca", monkeypatch, terminal) == ["--canary"]
-    for command in ("status", "logs", "predict", "scale", "traffic", "promote", "rollback", "versions", "delete"):
+    for command in (
+        "autoscale",
+        "explain",
+        "status",
+        "logs",
+        "predict",
+        "scale",
+        "traffic",
+        "promote",
+        "rollback",
+        "versions",
+        "delete",
+    ):
         assert complete(f"headway {command} ir", monkeypatch, terminal) == ["iris", "irises"]
 
 
