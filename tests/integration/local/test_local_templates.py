@@ -16,6 +16,7 @@ import pytest
 from headway.adapters.local import SystemClock, procfs, templates
 from headway.adapters.local.adoption import FoundProcess, scan, stop_strays
 from headway.adapters.local.memory_limit import MemoryWatch
+from headway.adapters.local.records import ReplicaFolders
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import Probe, Probes, ReplicaSpec, ReplicaStatus
 from headway.server.template_wire import key_of
@@ -43,7 +44,9 @@ class Model:
 {load}
     def predict(self, X: dict):
 {predict}
-        return {{"pid": os.getpid(), "random": random.random(), "replica": os.environ["HEADWAY_REPLICA"]}}
+        chance = getattr(self, "chance", random.random)()
+        numbers = {{"random": random.random(), "chance": chance}}
+        return numbers | {{"pid": os.getpid(), "replica": os.environ["HEADWAY_REPLICA"]}}
 """
 
 
@@ -115,8 +118,9 @@ async def until_ready(control: ControlPlane, *replica_ids: str, restarts: int = 
 
 
 async def test_replicas_are_forked_from_one_load_and_are_themselves(hand: LocalHand) -> None:
+    seeded = source("import numpy.random; self.chance = numpy.random.random")
     async with ControlPlane(hand.runtime()) as control:
-        await control.runtime.apply([warm_spec(hand), warm_spec(hand, TWO)])
+        await control.runtime.apply([warm_spec(hand, ONE, seeded), warm_spec(hand, TWO, seeded)])
         await eventually(lambda: _P.READY in control.phases(ONE) and _P.READY in control.phases(TWO), 30)
         template = template_of(hand)
         assert template is not None
@@ -129,6 +133,7 @@ async def test_replicas_are_forked_from_one_load_and_are_themselves(hand: LocalH
         assert one is not None
         assert first["pid"] == one.pid
         assert first["random"] != second["random"]
+        assert first["chance"] != second["chance"]
         assert first["request"] != second["request"]
         assert "loading prints" in await text_of(control.runtime, ONE)
         watch = MemoryWatch(SystemClock())
@@ -139,7 +144,7 @@ async def test_replicas_are_forked_from_one_load_and_are_themselves(hand: LocalH
         watch.remove(one.pid or 0)
         resident.close()
         # One leaves as any other does, and takes nothing with it that load had made.
-        await control.runtime.apply([warm_spec(hand, TWO)])
+        await control.runtime.apply([warm_spec(hand, TWO, seeded)])
         await control.until(None, ONE)
         assert "exit handler of load" not in notes(hand)
         assert (await ask(two))["replica"] == TWO
@@ -278,6 +283,11 @@ async def test_the_next_control_plane_adopts_replicas_and_template(hand: LocalHa
         before, one = template_of(hand), control.status(ONE)
     assert before is not None
     assert one is not None
+    # As if it had died the moment the fork was there and nobody had written down its pid.
+    folder = ReplicaFolders(hand.home).of(ONE)
+    record = folder.load()
+    assert record is not None
+    folder.save(replace(record.without_process(), phase=_P.STARTING))
     async with ControlPlane(hand.runtime()) as second:
         adopted = second.status(ONE)
         assert adopted is not None
@@ -302,6 +312,17 @@ async def test_without_a_control_plane_nothing_is_left_of_templates(hand: LocalH
     assert scan(hand.home) == []
     assert not (hand.home / "templates").exists()
     assert "exit handler of load" in notes(hand)
+
+
+async def test_a_forked_replica_has_its_own_memory_limit(hand: LocalHand) -> None:
+    greedy = source(predict="if os.getpid() != LOADED_BY: self.eaten = b'x' * (400 * 2**20)")
+    async with ControlPlane(hand.runtime()) as control:
+        await control.runtime.apply([warm_spec(hand, model=greedy, memory_bytes=200 * 2**20)])
+        await eventually(lambda: _P.BACKOFF in control.phases(), 30)
+        crash = next(t.status for t in control.seen if t.status.phase is _P.BACKOFF)
+        assert crash.reason == "OOMKilled"
+        template = template_of(hand)
+        assert template is not None  # whose limit is its own
 
 
 async def test_a_forked_replica_of_several_workers_shares_the_one_load(hand: LocalHand) -> None:
