@@ -101,7 +101,7 @@ def postgresql_service(require_service: Require, free_port: PortPicker) -> Itera
             user=user,
             cwd=service.folder,
         )
-        fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB")
+        fast = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=16MB", "jit=off")
         here = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "logging_collector=off")
         ask = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-U", "headway", "-d", "postgres"]
         options = [part for setting in (*fast, *here) for part in ("-c", setting)]

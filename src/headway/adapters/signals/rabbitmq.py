@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -21,7 +22,7 @@ from headway.domain.scaling_spec import ExternalTriggerSpec, RabbitmqTrigger
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
-LEAVE_S = 2.0
+LEAVE_S = 1.0
 """How long taking leave of a server may take, in the background."""
 
 
@@ -92,6 +93,9 @@ class RabbitmqSource:
         from aio_pika import connect
         from aio_pika.exceptions import ChannelClosed
 
+        for library in ("aiormq", "aio_pika"):
+            # It logs every failure with its traceback, at every poll. SignalLost tells the same, to whom it concerns.
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         if connection is None or connection.is_closed:
             connection = await connect(address, client_properties={"connection_name": "headway"})
         try:
