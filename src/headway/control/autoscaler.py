@@ -8,7 +8,7 @@ is to hold.
 Each version of a live split has a state of its own: stabilization windows, cooldowns, what latency did. It lives in
 memory. After a restart it is taken from the version's last record if that is fresh; otherwise from nothing, which is
 safe, since a decision begins by remembering the present count and no data means hold: at worst a scale-down comes one
-stabilization window later.
+stabilization window, and the way to zero one cooldown period, later.
 
 :meth:`Autoscaler.wake` is for requests that wait for a first replica: versions at zero, only they, are looked at then.
 """
@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 1.0
 WAKE_S: Final = 0.005
 """Least time between two looks at versions at zero, however many requests arrive for them."""
-FRESH_S: Final = 300.0
-"""How old a version's last record may be for its state to be taken up again."""
+FRESH_S: Final = 120.0
+"""How old a version's last record may be for its state to be taken up again: a quiet one is up to a minute old."""
 _Replicas = dict[tuple[str, str], list[ReplicaStatus]]
 
 
@@ -282,18 +282,19 @@ class Autoscaler:
         self._recorder.tell(NewEvent(decision.at, EventType.SCALING_NOT_REPLICA_BOUND, model, version, data=data))
 
     async def _remembered(self, deployment: Deployment, version: str, window_s: float) -> State:
-        """What the version's last record left, while that is fresh.
+        """What the version's last record left, while that is fresh; else nothing.
 
-        In any case the scale-down window holds a wish: the present count, as the HPA begins with, when there is none.
+        Nobody looked meanwhile. So the cooldown period begins anew, and, if nothing is left of it, the scale-down window:
+        as at the very first decision.
         """
         now, state = self._clock.now(), State()
         try:
             record = await self._decisions.latest(deployment.name, version)
             if record is not None and 0 <= now - record.at <= FRESH_S:
-                state = state_after(record.document)
+                state = replace(state_after(record.document), active_at=now)
         except Exception:
             log.exception("cannot take up what was decided about %s %s; beginning anew", deployment.name, version)
-        if all(at <= now - window_s for at, _ in state.downs):
+        if state.at is not None and all(at <= now - window_s for at, _ in state.downs):
             state = replace(state, downs=((now, deployment.wished(version)),))
         return state
 

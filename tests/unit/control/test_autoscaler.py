@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from headway.adapters.memory.runtime import Script
 from headway.domain.errors import StorageFailed
 
 from .scaling_world import CONCURRENCY, REDIS, ScalingWorld, scaling
@@ -189,18 +188,35 @@ async def test_after_a_restart_the_stabilization_window_goes_on(world: ScalingWo
     assert world.wished("iris") == 1, "nor to begin the window anew"
 
 
-async def test_without_a_record_a_restart_holds_for_one_window(world: ScalingWorld) -> None:
+@pytest.mark.parametrize(("away_s", "recorded"), [(1.0, False), (120.0, True), (3600.0, True)])
+async def test_when_nothing_is_left_of_the_window_a_restart_begins_it_anew(
+    world: ScalingWorld, away_s: float, recorded: bool
+) -> None:
     await world.publish("iris", scaling(CONCURRENCY))
     world.flight["iris"] = 8.0
     await world.pass_time(30)
     await world.crash()
-    await world.decisions.expire(float("inf"), 0)
+    if not recorded:
+        await world.decisions.expire(float("inf"), 0)
     world.flight["iris"] = 0.0
+    await world.pass_time(away_s)
     await world.up()
-    await world.pass_time(20)
+    await world.pass_time(25)
     assert world.wished("iris") == 4
     await world.pass_time(40)
     assert world.wished("iris") == 1
+
+
+async def test_after_a_restart_the_last_replica_stays_for_the_cooldown_period(world: ScalingWorld) -> None:
+    await world.publish("iris", scaling(CONCURRENCY, least=0, cooldownPeriod="60s"))
+    await world.pass_time(50)
+    await world.crash()
+    await world.pass_time(50)
+    await world.up()
+    await world.pass_time(50)
+    assert world.wished("iris") == 1, "who knows what was asked for while nobody looked"
+    await world.pass_time(20)
+    assert world.wished("iris") == 0
 
 
 async def test_shadow_mode_records_what_it_would_do_and_does_nothing(world: ScalingWorld) -> None:
@@ -262,6 +278,7 @@ async def test_latency_is_read_from_the_query_log_of_each_version(world: Scaling
     await world.publish("slow", scaling({**latency, "cooldown": "60s"}))
     for _ in range(25):
         world.log_requests("slow", 20, total_s=2.0, queue_s=1.5)
+        world.log_requests("slow", 400, total_s=0.1, queue_s=0.0, version="v2")  # of a shadow, say
         await world.pass_time(1)
     assert world.wished("slow") == 3
     (said,) = world.autoscaler.latest("slow")["v1"]["decision"]["proposals"]
@@ -307,10 +324,10 @@ async def test_a_users_function_is_called_with_what_is_known(world: ScalingWorld
 
 
 async def test_replicas_that_drain_do_not_count(world: ScalingWorld) -> None:
-    world.machine.script(Script(stops_after_s=1000.0))
     await world.publish("iris", scaling(CONCURRENCY))
     world.flight["iris"] = 8.0
     await world.pass_time(30)
+    world.proxy.busy |= world.ids("iris")  # none of them is through with its requests
     world.flight["iris"] = 4.0
     await world.pass_time(60)
     shown = world.autoscaler.latest("iris")["v1"]["samples"]
