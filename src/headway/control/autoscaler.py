@@ -284,8 +284,8 @@ class Autoscaler:
     async def _remembered(self, deployment: Deployment, version: str, window_s: float) -> State:
         """What the version's last record left, while that is fresh; else nothing.
 
-        Nobody looked meanwhile. So the cooldown period begins anew, and, if nothing is left of it, the scale-down window:
-        as at the very first decision.
+        Nobody looked meanwhile: as at the very first decision, the cooldown period begins anew, and so does the
+        scale-down window if nothing is left of it.
         """
         now, state = self._clock.now(), State()
         try:
