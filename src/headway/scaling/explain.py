@@ -8,6 +8,7 @@ from typing import Any
 
 from headway.scaling.decision import Decision, Proposal, Status
 from headway.scaling.record import decision_of, policy_in
+from headway.scaling.said import counted
 
 _STATUS = {
     Status.OK: "wishes",
@@ -54,9 +55,9 @@ def tell(document: Mapping[str, Any]) -> list[str]:
     samples = document["samples"]
     when = f"{datetime.fromtimestamp(decision.at, UTC):%Y-%m-%d %H:%M:%S} UTC"
     most = max(policy.most, policy.least)
-    seen = f"{decision.current} replicas wished, {samples['ready']} ready, bounds {policy.least} to {most}"
+    seen = f"{counted(decision.current, 'replica')} wished, {samples['ready']} ready, bounds {policy.least} to {most}"
     if samples["held"]:
-        seen += f", {samples['held']} requests held"
+        seen += f", {counted(samples['held'], 'request')} held"
     lines = [f"{when}: {seen}{', shadow: nothing is carried out' if decision.shadow else ''}"]
     lines += [f"  {_line(proposal)}" for proposal in decision.proposals]
     lines.append(f"  largest wish: {decision.wish}")

@@ -15,7 +15,7 @@ from math import inf
 
 from headway.scaling.decision import Proposal, Status
 from headway.scaling.policy import ReplicaTrigger, Signal
-from headway.scaling.said import Said, no_data, up, within
+from headway.scaling.said import Said, no_data, up, waiting, within
 from headway.scaling.samples import LatencyReading, PerReplica, Reading, Samples
 
 _OLDEST_S = 5.0
@@ -110,7 +110,7 @@ def held_need(trigger: ReplicaTrigger, held: int) -> int:
 
 def _held(trigger: ReplicaTrigger, samples: Samples) -> Said:
     need = max(samples.current, held_need(trigger, samples.held))
-    note = f"{samples.held} requests wait for a first replica"
+    note = waiting(samples.held)
     value = float(samples.held) if trigger.signal is Signal.CONCURRENCY else None
     return Said(Proposal(trigger.name, Status.OK, need, value, trigger.target, 0.0, note), True)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from headway.scaling.decision import LatencyState, Proposal, Status
 from headway.scaling.policy import LatencyTrigger, Pick
-from headway.scaling.said import no_data
+from headway.scaling.said import counted, no_data, waiting
 from headway.scaling.samples import LatencyReading, LatencyWindow, PerReplica, Reading, Samples
 
 _AGE_EVALUATIONS = 3.0
@@ -59,7 +59,7 @@ def propose(
         if samples.held <= 0:
             nothing = Proposal(name, Status.INACTIVE, None, None, threshold, None, "there is no replica to measure")
             return LatencySaid(nothing, state)
-        held = Proposal(name, Status.OK, 1, None, threshold, 0.0, f"{samples.held} requests wait for a first replica")
+        held = Proposal(name, Status.OK, 1, None, threshold, 0.0, waiting(samples.held))
         return LatencySaid(held, state, True)
     lost = _lost(trigger, reading)
     if lost or type(reading) is not LatencyReading:
@@ -140,7 +140,10 @@ def _evaluate(
         return _wish(state, Status.WAITING, current, f"{seen}; {idle}; cooldown for {cooling_s:.0f} s more"), False
     fewer = max(0, current - trigger.step)
     if _too_few(trigger, state, fewer, reading, now):
-        note = f"{seen}; {state.short_count} replicas were too few for {state.short_requests} requests in a window"
+        fewer_were = (
+            f"{counted(state.short_count, 'replica')} did not do for {state.short_requests} requests in a window"
+        )
+        note = f"{seen}; {fewer_were}"
         return _wish(state, Status.WAITING, current, note), False
     if state.below_since is not None and now - state.below_since >= trigger.down_after_s:
         note = f"{seen}; well below for {now - state.below_since:.0f} s: a step down"

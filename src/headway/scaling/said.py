@@ -31,6 +31,16 @@ def within(ratio: float, tolerance: tuple[float, float]) -> bool:
     return 1.0 - tolerance[1] - ROUNDING <= ratio <= 1.0 + tolerance[0] + ROUNDING
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 replica``, ``2 replicas``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def waiting(held: int) -> str:
+    """What is told of requests that wait at the gateway."""
+    return f"{counted(held, 'request')} {'waits' if held == 1 else 'wait'} for a first replica"
+
+
 def no_data(trigger: str, target: float | None, note: str, age_s: float | None = None) -> Said:
     """It cannot tell."""
     return Said(Proposal(trigger, Status.NO_DATA, None, None, target, age_s, note))
