@@ -304,10 +304,12 @@ def healed(scenario: Scenario, run: Run, p95: list[tuple[float, float]]) -> bool
 
 def gave_up(client: Client, scenario: Scenario, run: Run, decisions: list[tuple[float, int, int]]) -> bool:
     told_of = [event for event in client.events(model=scenario.name) if event.type == "scaling_not_replica_bound.v1"]
-    ups = [decision for decision in decisions if decision[2] > decision[1]]
-    good = told(len(ups) == 1, f"{len(ups)} step up (1)")
-    good &= told(len(told_of) == 1, f"{len(told_of)} event that more replicas do not help (1)")
-    return told(run.wished[-1][1] == 1, f"{run.wished[-1][1]:g} replica at the end, as before the step") and good
+    at, before, tried = max(decision for decision in decisions if decision[2] > decision[1])
+    after = [decision[2] for decision in decisions if decision[0] > at]
+    good = told(len(told_of) == 1, f"{len(told_of)} event that more replicas do not help (1)")
+    text = f"the step from {before} to {tried} after {at:.0f} s was the last one, and was taken back"
+    good &= told(bool(after) and max(after) <= before, text)
+    return told(run.wished[-1][1] <= before, f"{run.wished[-1][1]:g} wished at the end") and good
 
 
 def followed(client: Client, scenario: Scenario, run: Run) -> bool:
