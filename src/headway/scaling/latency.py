@@ -140,10 +140,9 @@ def _evaluate(
         return _wish(state, Status.WAITING, current, f"{seen}; {idle}; cooldown for {cooling_s:.0f} s more"), False
     fewer = max(0, current - trigger.step)
     if _too_few(trigger, state, fewer, reading, now):
-        fewer_were = (
-            f"{counted(state.short_count, 'replica')} did not do for {state.short_requests} requests in a window"
-        )
-        note = f"{seen}; {fewer_were}"
+        few = counted(state.short_count, "replica")
+        verb = "was" if state.short_count == 1 else "were"
+        note = f"{seen}; {few} {verb} too few for {state.short_requests} requests in a window"
         return _wish(state, Status.WAITING, current, note), False
     if state.below_since is not None and now - state.below_since >= trigger.down_after_s:
         note = f"{seen}; well below for {now - state.below_since:.0f} s: a step down"
