@@ -90,6 +90,7 @@ def test_versions_from_2_8_are_fine(said: str, version: str) -> None:
     [
         "HAProxy version 2.6.12-1+deb12u4 2026/01/01\n",
         "HA-Proxy version 1.8.8 2018/04/19\n",
+        "HAProxy version 2.8.25 2026/06/26\nFeature list : +EPOLL -LUA +PCRE\n",
         "cat (GNU) version 9.1\n",
         "",
     ],

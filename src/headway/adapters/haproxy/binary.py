@@ -53,11 +53,11 @@ def find_binary(named: str | None = None) -> str:
 
 
 async def check_binary(path: str) -> Binary:
-    """Ask the program for its version. Raises ``MissingBinary`` when it does not run or is older than 2.8."""
+    """Ask the program for its version. ``MissingBinary`` when it does not run, is older than 2.8 or has no Lua."""
     try:
         process = await asyncio.create_subprocess_exec(
             path,
-            "-v",
+            "-vv",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -69,10 +69,12 @@ async def check_binary(path: str) -> Binary:
 
 
 def parse_version(path: str, output: str) -> str:
-    """``2.8.25-5cf5d0683`` out of what ``haproxy -v`` prints; ``MissingBinary`` when it is too old or no HAProxy."""
+    """``2.8.25-5cf5d0683`` out of what ``haproxy -vv`` prints; ``MissingBinary`` when it does not do."""
     found = _VERSION.search(output) if "haproxy" in output.lower() else None
     if found is None:
         raise MissingBinary(f"{path} is not HAProxy: it says {output.strip()[:100]!r}", hint=_HOW)
     if (int(found[1]), int(found[2])) < OLDEST:
         raise MissingBinary(f"{path} is HAProxy {found[1]}.{found[2]}, 2.8 or newer is needed", hint=_HOW)
+    if "-LUA" in output.split():
+        raise MissingBinary(f"{path} is built without Lua, which holds requests for a first replica", hint=_HOW)
     return found[0].removeprefix("version ")

@@ -11,7 +11,8 @@ How a new table gets into the running HAProxy, cheapest way first:
    or the keep-alive time. Until then it goes on routing by its old table, which is why :meth:`drained` waits
    for old workers as well.
 
-The files on disk always say what was applied last, so a restart or reload of HAProxy reads the same.
+The files on disk always say what was applied last, so a restart or reload of HAProxy reads the same. Requests that
+find no replica wait for one: :mod:`headway.adapters.haproxy.waiting`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from headway.adapters.haproxy.config import (
     structure,
 )
 from headway.adapters.haproxy.held import HeldRequests, Waiting
-from headway.adapters.haproxy.maps import ORDER, backend_name, replica_of, server_name
+from headway.adapters.haproxy.maps import ORDER, backend_name, replica_of, replicas_in, server_name, servers_of
 from headway.adapters.haproxy.places import Places, make_folders, replace_file, socket_dir
 from headway.adapters.haproxy.process import HaproxyProcess
 from headway.adapters.haproxy.runtime_api import BackendState, RuntimeApi
@@ -88,7 +89,7 @@ class HaproxyGateway:
         self._api = RuntimeApi(self._places.stats_socket, self._places.master_socket)
         self._lock = asyncio.Lock()
         self.on_held: Callable[[], None] | None = None
-        """Called, in the event loop, as soon as a request begins to wait for a version for which none waited."""
+        """See the port."""
         self._held = HeldRequests(lambda: self.on_held() if self.on_held is not None else None)
         self._binary: Binary | None = None
         self._process: HaproxyProcess | None = None
@@ -317,7 +318,7 @@ class HaproxyGateway:
     async def _bring_in(self, table: RoutingTable, known: RoutingTable) -> None:
         """Servers for endpoints that are new: unheard of, or back after they had left."""
         running = await self._api.backends()
-        before = _servers(known)
+        before = servers_of(known)
         for model in table.models:
             for version in model.versions:
                 backend = backend_name(model.model, version)
@@ -332,7 +333,7 @@ class HaproxyGateway:
 
     async def _let_out(self, table: RoutingTable) -> None:
         """Drain servers that are not in ``table`` and forget those of them that are idle."""
-        staying = _servers(table)
+        staying = servers_of(table)
         for backend in (await self._api.backends()).values():
             alone = not any((backend.name, name) in staying for name in backend.servers)
             for server in backend.servers.values():
@@ -344,8 +345,8 @@ class HaproxyGateway:
                     await self._api.delete_server(backend.name, server.name)
 
     def _note_leaving(self, table: RoutingTable, known: RoutingTable | None, workers: frozenset[int]) -> None:
-        staying = _replicas(table)
-        for replica_id in (_replicas(known) if known is not None else frozenset()) - staying:
+        staying = replicas_in(table)
+        for replica_id in (replicas_in(known) if known is not None else frozenset()) - staying:
             self._suspects[replica_id] = workers
         for replica_id in staying & set(self._suspects):
             del self._suspects[replica_id]
@@ -357,7 +358,7 @@ class HaproxyGateway:
             table = self._table
             if not wanted or table is None:
                 return frozenset()
-            wanted -= _replicas(table)
+            wanted -= replicas_in(table)
             if self._process is None or self._process.ended:
                 return wanted  # nothing runs that could send anything, and what will run knows ``table`` only
             await self._let_out(table)
@@ -381,14 +382,6 @@ class HaproxyGateway:
 
 def _drains(status: str) -> bool:
     return status.startswith(("DRAIN", "MAINT"))
-
-
-def _servers(table: RoutingTable) -> set[tuple[str, str]]:
-    return {(backend_name(m.model, v), server_name(e)) for m in table.models for v in m.versions for e in v.endpoints}
-
-
-def _replicas(table: RoutingTable) -> frozenset[str]:
-    return frozenset(e.replica_id for m in table.models for v in m.versions for e in v.endpoints)
 
 
 def _held(backends: dict[str, BackendState]) -> set[str]:

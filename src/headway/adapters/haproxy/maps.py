@@ -73,6 +73,16 @@ def replica_of(server: str) -> str:
     return server.rpartition(".")[0]
 
 
+def servers_of(table: RoutingTable) -> set[tuple[str, str]]:
+    """Backend and name of every replica's server."""
+    return {(backend_name(m.model, v), server_name(e)) for m in table.models for v in m.versions for e in v.endpoints}
+
+
+def replicas_in(table: RoutingTable) -> frozenset[str]:
+    """Every replica's id."""
+    return frozenset(e.replica_id for m in table.models for v in m.versions for e in v.endpoints)
+
+
 def sticky_rule(sticky: Sticky) -> str:
     """``header:x-user``; names are compared as HTTP does: headers in any case, cookies exactly."""
     name = sticky.name.lower() if sticky.kind == "header" else sticky.name
