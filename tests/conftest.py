@@ -38,11 +38,10 @@ def layer(path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of e2e runs on one xdist worker, one test at a time, while others run the rest."""
+    """Tests of e2e carry that mark."""
     for item in items:
         if layer(item.path) == "e2e":
             item.add_marker(pytest.mark.e2e)
-            item.add_marker(pytest.mark.xdist_group("e2e"))
 
 
 @pytest.hookimpl(optionalhook=True)
