@@ -72,26 +72,12 @@ def records(headway: Installation) -> list[dict[str, Any]]:
     return found
 
 
-def test_load_brings_replicas_and_silence_takes_them_away(
-    running: Installation, write_model: Callable[..., Path]
-) -> None:
-    policy = spec(minReplicas=1, maxReplicas=3, triggers=[CONCURRENCY])
-    running.ok("deploy", str(write_model("slow", SLOW, spec=policy)))
-    with load(running.data_url, 8) as statuses:
-        wait_until(lambda: replicas(running) == 3, TIMEOUT_S, what="3 ready replicas")
-    assert statuses
-    assert set(statuses) == {200}
-    wait_until(lambda: replicas(running) == 1, TIMEOUT_S, what="1 ready replica")
-
-    changes = decided(running)
-    assert (changes[0][0], changes[-1][1]) == (1, 1)
-    assert max(new for _, new in changes) == 3
-    wait_until(lambda: len(records(running)) == len(changes), TIMEOUT_S, what="a record of each change")
-    assert [(r["current"], r["desired"]) for r in records(running)] == changes
-    assert all(r["summary"] and r["binding"] for r in records(running))
+def recorded(headway: Installation) -> list[tuple[int, int]]:
+    """The same from the records."""
+    return [(r["current"], r["desired"]) for r in records(headway)]
 
 
-def test_a_control_plane_that_dies_leaves_the_count_and_its_next_life_goes_on(
+def test_load_brings_replicas_a_crash_changes_nothing_and_silence_takes_them_away(
     running: Installation, write_model: Callable[..., Path]
 ) -> None:
     policy = spec(minReplicas=1, maxReplicas=3, triggers=[CONCURRENCY])
@@ -102,8 +88,16 @@ def test_a_control_plane_that_dies_leaves_the_count_and_its_next_life_goes_on(
         running.kill(next(p for p in running.processes() if p.pid == pid))
         running.up()
         before = len(statuses)
-        wait_until(lambda: len(statuses) > before + 100, TIMEOUT_S, what="answers after the restart")
+        wait_until(lambda: len(statuses) > before + 50, TIMEOUT_S, what="answers after the restart")
         assert replicas(running) == 3
+        assert max(new for _, new in decided(running)) == decided(running)[-1][1] == 3
     assert set(statuses) == {200}
-    assert decided(running)[-1][1] == 3, "a restart under load takes no replica away"
     wait_until(lambda: replicas(running) == 1, TIMEOUT_S, what="1 ready replica")
+
+    changes = decided(running)
+    assert (changes[0][0], changes[-1][1]) == (1, 1)
+    wait_until(lambda: recorded(running)[-1:] == changes[-1:], TIMEOUT_S, what="a record of the last change")
+    # What was carried out in the very moment of the kill may have an event and no record.
+    assert len(changes) - 1 <= len(recorded(running)) <= len(changes)
+    assert set(recorded(running)) <= set(changes)
+    assert all(r["summary"] and r["binding"] for r in records(running))
