@@ -2,9 +2,10 @@
 
 **The watch** adds up the resident memory of a replica's session (it and the processes it started) and calls
 ``on_over`` above the limit. In that sum pages that a forked worker shares with its parent count twice, so of a replica
-of several processes the PSS (each shared page divided among its sharers) counts. The kernel walks all pages for it,
-milliseconds for a gigabyte; therefore it is read every 5 s, and between only where the sum is above the limit: at once
-when the sum has grown by what was left, else so seldom that it takes at most a twentieth of a processor.
+of several processes, and of one that was forked from a template, the PSS (each shared page divided among its sharers)
+counts. The kernel walks all pages for it, milliseconds for a gigabyte; therefore it is read every 5 s, and between only
+where the sum is above the limit: at once when the sum has grown by what was left, else so seldom that it takes at most
+a twentieth of a processor.
 
 **The backstop** is for what is faster than a look every 250 ms. ``RLIMIT_DATA`` (setrlimit(2)) bounds the
 private writable memory that a process may *ask* for; beyond it the allocation itself fails, which Python turns
@@ -63,6 +64,8 @@ class _Watched:
     limit: int | None
     on_over: Callable[[int], None]
     leader: int
+    shares: bool
+    """Its pages are shared with processes that are not watched here: with the template that it was forked from."""
     gauges: dict[int, procfs.MemoryGauge] = field(default_factory=dict)
     """Of its processes, by pid."""
     used: int = 0
@@ -97,10 +100,13 @@ class MemoryWatch:
         for leader in list(self._watched):
             self.remove(leader)
 
-    def add(self, leader: int, limit: int | None, on_over: Callable[[int], None]) -> None:
-        """Watch the session that process ``leader`` leads; ``limit`` None: only measure it."""
+    def add(self, leader: int, limit: int | None, on_over: Callable[[int], None], *, shares: bool = False) -> None:
+        """Watch the session that process ``leader`` leads; ``limit`` None: only measure it.
+
+        ``shares``: it was forked, or is forked from, so its part of the pages (PSS) counts and not all it can see.
+        """
         self.remove(leader)
-        self._watched[leader] = _Watched(limit, on_over, leader, {leader: procfs.MemoryGauge(leader)})
+        self._watched[leader] = _Watched(limit, on_over, leader, shares, {leader: procfs.MemoryGauge(leader)})
 
     def remove(self, leader: int) -> None:
         """Watch it no more; fine when it is not watched."""
@@ -158,7 +164,7 @@ class MemoryWatch:
             # Code and other file pages count once, with the leader.
             used += resident if pid == watched.leader else resident - shared
         limit = watched.limit
-        if len(watched.gauges) > 1:
+        if watched.shares or len(watched.gauges) > 1:
             summed, used = used, min(used, watched.shared_out + max(0, used - watched.summed))
             over = limit is not None and summed > limit and (used > limit or self._clock.monotonic() >= watched.due_at)
             if exactly or over:

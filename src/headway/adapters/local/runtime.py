@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,10 @@ from headway.adapters.local.process import require_pidfd
 from headway.adapters.local.records import GONE, ReplicaFolder, ReplicaFolders, ReplicaRecord
 from headway.adapters.local.sockets import replica_socket
 from headway.adapters.local.start_slots import StartSlots, default_slots
-from headway.adapters.local.supervisor import ReplicaSupervisor, Surroundings
+from headway.adapters.local.starts import Surroundings
+from headway.adapters.local.supervisor import ReplicaSupervisor
+from headway.adapters.local.template_process import TemplateSurroundings
+from headway.adapters.local.templates import Templates
 from headway.domain.errors import HeadwayError, ReplicaNotFound
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import ReplicaSpec, ReplicaStatus, ReplicaTransition
@@ -64,7 +68,12 @@ class LocalRuntime:
         self._memory = MemoryWatch(clock)
         self._reports = _Reports()
         slots = StartSlots(start_slots if start_slots is not None else default_slots())
-        self._around = Surroundings(clock, self._launcher, self._memory, slots, self._reports.add, backoff_reset_s)
+        self._templates = Templates(
+            self._home, run_dir, TemplateSurroundings(clock, self._launcher, self._memory, slots)
+        )
+        self._around = Surroundings(
+            clock, self._launcher, self._memory, slots, self._templates, self._reports.add, backoff_reset_s
+        )
         self._supervisors: dict[str, ReplicaSupervisor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._desired: dict[str, ReplicaSpec] = {}
@@ -94,10 +103,11 @@ class LocalRuntime:
                 for supervisor in self._supervisors.values():
                     supervisor.request_stop()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._templates.end()
                 await adoption.stop_strays(self._home)
             await self._detach()
 
-    async def apply(self, desired: Sequence[ReplicaSpec]) -> None:
+    async def apply(self, desired: Sequence[ReplicaSpec], warm: Sequence[ReplicaSpec] = ()) -> None:
         """See the port. Raises :class:`HeadwayError` for a replica that is asked for twice, or with another
         spec than it was started with; every other replica is taken care of all the same.
         """
@@ -106,6 +116,7 @@ class LocalRuntime:
         if self._lost:
             lost, self._lost = self._lost, []
             self._keep(asyncio.create_task(self._end_lost(lost), name="lost replicas"))
+        self._templates.keep([*warm, *(spec for spec in desired if spec.warm)])
         self._desired = {spec.replica_id: spec for spec in desired}
         faults = [] if len(self._desired) == len(desired) else ["a replica is asked for twice"]
         for spec in desired:
@@ -149,7 +160,8 @@ class LocalRuntime:
         self._reports.open()
         self._launcher.prepare()
         self._run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = await asyncio.to_thread(adoption.scan, self._home)
+        found, templates = adoption.without_templates(await asyncio.to_thread(adoption.scan, self._home))
+        self._templates.adopt(templates)
         adopted: set[int] = set()
         looks = []
         gone: list[tuple[float, ReplicaFolder, str]] = []
@@ -184,6 +196,7 @@ class LocalRuntime:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._templates.detach()
         await self._memory.stop()
         self._supervisors.clear()
         self._desired.clear()
@@ -270,4 +283,8 @@ def _load(folder: ReplicaFolder) -> ReplicaRecord | None:
 
 def _same(one: ReplicaSpec, other: ReplicaSpec) -> bool:
     """Equality beyond Python types: a spec read from a record has lists where tuples were."""
-    return one == other or msgspec.to_builtins(one) == msgspec.to_builtins(other)
+    return one == other or _plain(one) == _plain(other)
+
+
+def _plain(spec: ReplicaSpec) -> object:
+    return msgspec.to_builtins(replace(spec, warm=False))
