@@ -22,7 +22,14 @@ import uvloop
 
 from headway import __version__
 from headway.adapters.haproxy import HaproxyGateway
-from headway.adapters.local import LocalReplicaStats, LocalRuntime, SystemClock, run_dir_for, stop_strays
+from headway.adapters.local import (
+    LocalReplicaStats,
+    LocalRuntime,
+    SystemClock,
+    allow_many_files,
+    run_dir_for,
+    stop_strays,
+)
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.environments import UvEnvironments
 from headway.adapters.local.scaling_functions import LocalScalingFunctions
@@ -33,7 +40,7 @@ from headway.adapters.signals import PostgresqlSource, PrometheusSource, Rabbitm
 from headway.adapters.sql import SqlDatabase, SqlDecisionLog, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
-from headway.api.server import create_server
+from headway.api.server import bind, create_server
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
 from headway.control.collector import calm_collector
@@ -47,7 +54,7 @@ from headway.control.scaling_service import autoscaler
 from headway.control.service import ControlService
 from headway.control.tokens import TokenService
 from headway.domain import tokens as token_rules
-from headway.domain.errors import AlreadyRunning, HeadwayError, InsecureListener
+from headway.domain.errors import HeadwayError, InsecureListener
 from headway.domain.events import EventType, NewEvent
 from headway.domain.query_log import Retention
 from headway.domain.tokens import Scope
@@ -253,23 +260,6 @@ class ControlPlane:
             )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket for the control API; :class:`AlreadyRunning` when the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise AlreadyRunning(
-            f"cannot listen on {host}:{port} for the control API: {error.strerror}",
-            hint="choose another with --control-port or HEADWAY_CONTROL_PORT",
-        ) from None
-    return listener
-
-
 async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -365,6 +355,7 @@ def serve(settings: Settings, *, safeguards: Safeguards | None = None) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    allow_many_files()
     home = settings.home_path
     with (
         home_lock(home),

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from headway.domain.errors import AlreadyRunning
+
 MAX_CONNECTIONS = 1_000
 GRACE_S = 3
 
@@ -43,6 +45,23 @@ class ControlServer(uvicorn.Server):
         """Let ``serve`` return soon: no new connections, streams end, requests in flight finish."""
         self._closing.set()
         self.should_exit = True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket for the control API; :class:`AlreadyRunning` when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise AlreadyRunning(
+            f"cannot listen on {host}:{port} for the control API: {error.strerror}",
+            hint="choose another with --control-port or HEADWAY_CONTROL_PORT",
+        ) from None
+    return listener
 
 
 def create_server(app: ASGIApp, *, host: str, port: int, closing: asyncio.Event) -> ControlServer:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from headway.adapters.local import procfs
 from headway.domain.errors import HeadwayError, Unsupported
 from headway.ports.clock import Clock
 
+MANY_FILES = 65_536
 STACK_WAIT_S = 1.0
 """For the stack dump of a process that hangs."""
 STACK_POLL_S = 0.05
@@ -58,6 +60,14 @@ def require_pidfd() -> None:
     """Raises :class:`Unsupported` where the system has no pidfd."""
     if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         raise Unsupported("the local runtime needs Linux 5.4 or newer", hint="use the kubernetes runtime here")
+
+
+def allow_many_files() -> None:
+    """Raise this process's limit of open files where it may: each replica takes a few. Its children inherit that."""
+    present, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MANY_FILES if most == resource.RLIM_INFINITY else min(MANY_FILES, most)
+    if present != resource.RLIM_INFINITY and present < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 class ReplicaProcess:
