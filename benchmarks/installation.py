@@ -9,7 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+
+import yaml
 
 from headway.client import Client
 from headway.domain.errors import HeadwayError
@@ -24,6 +27,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def write_model(folder: Path, name: str, code: str, spec: Mapping[str, object]) -> Path:
+    """A new folder with model ``name``."""
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(code)
+    document = {
+        "apiVersion": "headway.dev/v1alpha1",
+        "kind": "ModelDeployment",
+        "metadata": {"name": name},
+        "spec": dict(spec),
+    }
+    (folder / "headway.yaml").write_text(yaml.safe_dump(document))
+    return folder
 
 
 class Installation:

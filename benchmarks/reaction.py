@@ -21,8 +21,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-import yaml
-from installation import Installation
+from installation import Installation, write_model
 from open_loop import OpenLoop, Report
 
 BEFORE, AFTER = 6.0, 18.0
@@ -39,19 +38,6 @@ SPEC: Final = {
     "server": {"maxBatchSize": 1, "maxQueue": 1000},
     "scaling": {"minReplicas": 1, "maxReplicas": 8, "triggers": [{"type": "concurrency", "target": 1}]},
 }
-
-
-def write(folder: Path, name: str) -> Path:
-    folder.mkdir()
-    (folder / "model.py").write_text(CODE)
-    document = {
-        "apiVersion": "headway.dev/v1alpha1",
-        "kind": "ModelDeployment",
-        "metadata": {"name": name},
-        "spec": SPEC,
-    }
-    (folder / "headway.yaml").write_text(yaml.safe_dump(document))
-    return folder
 
 
 async def load(port: int, name: str, rate: float, seconds: float) -> Report:
@@ -88,7 +74,7 @@ def main() -> int:
         try:
             for turn in range(given.rounds):
                 client, name = installation.client(), f"reaction-{turn}"
-                client.deploy(write(Path(folder) / name, name))
+                client.deploy(write_model(Path(folder) / name, name, CODE, SPEC))
                 seconds, report = asyncio.run(step(installation.data_port, name))
                 decided = client.decisions(name, changed=True, last=1000)
                 failed += len(report.failed())

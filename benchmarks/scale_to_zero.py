@@ -24,8 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import yaml
-from installation import Installation
+from installation import Installation, write_model
 
 from headway.client import Client
 
@@ -54,19 +53,6 @@ SPEC: Final = {
     }
 }
 BODY: Final = b"[[5.1, 3.5, 1.4, 0.2]]"
-
-
-def write(folder: Path) -> Path:
-    folder.mkdir()
-    (folder / "model.py").write_text(CODE)
-    document = {
-        "apiVersion": "headway.dev/v1alpha1",
-        "kind": "ModelDeployment",
-        "metadata": {"name": NAME},
-        "spec": SPEC,
-    }
-    (folder / "headway.yaml").write_text(yaml.safe_dump(document))
-    return folder
 
 
 def to_zero(client: Client) -> None:
@@ -135,7 +121,7 @@ def main() -> int:
         installation.up()
         try:
             client = installation.client()
-            client.deploy(write(Path(folder) / NAME))
+            client.deploy(write_model(Path(folder) / NAME, NAME, CODE, SPEC))
             for cycle in range(given.cycles):
                 to_zero(client)
                 warm.append(warm_start(client))

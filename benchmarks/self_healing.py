@@ -27,9 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from closed_loop import Crowd
-from installation import Installation
+from installation import Installation, write_model
 from self_healing_plot import Curve, Panel, Picture, draw
 from self_healing_queue import Queue, missing
 
@@ -176,19 +175,6 @@ QUEUE: Final = Scenario(
 )  # fmt: skip
 
 
-def deploy(client: Client, folder: Path, scenario: Scenario) -> None:
-    folder.mkdir()
-    (folder / "model.py").write_text(scenario.code)
-    document = {
-        "apiVersion": "headway.dev/v1alpha1",
-        "kind": "ModelDeployment",
-        "metadata": {"name": scenario.name},
-        "spec": scenario.spec,
-    }
-    (folder / "headway.yaml").write_text(yaml.safe_dump(document))
-    client.deploy(folder)
-
-
 async def watch(
     client: Client, run: Run, name: str, load: Callable[[], float], depth: Callable[[], float] | None
 ) -> None:
@@ -266,7 +252,7 @@ def told(good: bool, text: str) -> bool:
 
 def heal_users(installation: Installation, root: Path, images: Path, scenario: Scenario) -> bool:
     client = installation.client()
-    deploy(client, root / scenario.name, scenario)
+    client.deploy(write_model(root / scenario.name, scenario.name, scenario.code, scenario.spec))
     url = f"http://127.0.0.1:{installation.data_port}/models/{scenario.name}/predict"
     run, crowd = asyncio.run(with_users(client, scenario, url))
     by_latency = scenario is not CPU
@@ -325,7 +311,7 @@ def followed(client: Client, scenario: Scenario, run: Run) -> bool:
 
 def heal_queue(installation: Installation, root: Path, images: Path, queue: Queue) -> bool:
     client = installation.client()
-    deploy(client, root / QUEUE.name, QUEUE)
+    client.deploy(write_model(root / QUEUE.name, QUEUE.name, QUEUE.code, QUEUE.spec))
     try:
         run = asyncio.run(with_queue(client, QUEUE, queue))
     finally:
