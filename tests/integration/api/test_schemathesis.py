@@ -18,6 +18,9 @@ from tests.unit.api.world import ADMIN
 RULES_BEYOND_THE_SCHEMA = {
     "POST /v1/models/{model}/deploy",  # what a document may say: GET /v1/schema
     "POST /v1/models/{model}/diff",
+    "PUT /v1/models/{model}/scaling",  # what a policy may say: GET /v1/schema
+    "GET /v1/models/{model}/decisions",  # spans and instants
+    "GET /v1/models/{model}/explain",
     "PUT /v1/models/{model}/traffic",  # the weights sum to 100
     "PUT /v1/bundles/{digest}",  # the content has that digest
     "GET /v1/models/{model}/logs",  # a replica and a version exclude each other
