@@ -148,7 +148,7 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "one window": {"window_ns": LIVE_S * 10**9},
     "by minute": {"window_ns": MINUTE_NS},
     "by minute and version": {"window_ns": MINUTE_NS, "by": (GroupBy.VERSION,)},
-    "one window, sketch": {"window_ns": LIVE_S * 10**9, "exact": False},
+    "one window, exact": {"window_ns": LIVE_S * 10**9, "exact": True},
 }
 
 

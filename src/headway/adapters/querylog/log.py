@@ -4,8 +4,9 @@ A question first looks at what is *live* (segments, the gateway's latest lines),
 the rest: what becomes a part in between is left out of the parts by its name. What vanishes before it was read makes
 the question start over. Both go to DuckDB as one relation, so quantiles are of all records.
 
-Exact quantiles need every value in memory, 8 bytes each. Above ``exact_records`` a question that does not insist is
-answered by counting buckets of a DDSketch, which takes the same time and next to no memory.
+Exact quantiles need every value in memory, 8 bytes each, and those of one window are looked for by one thread. So a
+question that does not insist is answered by counting buckets of a DDSketch above ``exact_records``, and above
+``EXACT_WINDOW`` for each window: that takes a third less time for few windows, and next to no memory.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ from headway.domain.query_log import (
 
 EXACT_RECORDS: Final = 20_000_000
 """Records in the files of a question above which it is answered by a sketch, unless it insists: 160 MB."""
+EXACT_WINDOW: Final = 1_000_000
+"""The same for the records of one window, on average."""
 MOST_AT_ONCE: Final = 4
 """Questions that are worked on; others wait for their turn."""
 _TRIES: Final = 5
@@ -102,7 +105,7 @@ class DuckdbQueryLog:
         check(query.where)
 
         def ask(source: _Source) -> tuple[tuple[Window, ...], bool, View]:
-            exact = query.exact if query.exact is not None else source.rows <= self._exact_records
+            exact = query.exact if query.exact is not None else source.rows <= self._most_exact(query)
             return _windows(query, source, sketch=not exact), exact, source.view
 
         async with self._turns:
@@ -110,6 +113,10 @@ class DuckdbQueryLog:
         losses = await self._losses(query.model, view)
         error = 0.0 if exact else RELATIVE_ERROR
         return WindowTable(query=query, windows=windows, exact=exact, relative_error=error, losses=losses)
+
+    def _most_exact(self, query: WindowQuery) -> int:
+        windows = -(-(query.until_ns - query.since_ns) // query.window_ns)
+        return min(self._exact_records, windows * EXACT_WINDOW)
 
     async def records(self, query: RecordQuery) -> list[QueryRecord]:
         """See the port."""

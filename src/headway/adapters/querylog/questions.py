@@ -273,7 +273,10 @@ def windows_sql(query: WindowQuery, statement: Statement, files: Files, *, live:
         columns = "".join(f", {name}" for name in groups)
         join = f" JOIN {LIVE_GROUPS} USING (place)" if groups else ""
         relations.append(f"SELECT ts_ns, status, value{columns} FROM {LIVE}{join}")
-    window = f"(ts_ns - {statement.value(query.since_ns)}) // {statement.value(query.window_ns)}"
+    if query.window_ns >= query.until_ns - query.since_ns:
+        window = "0"  # one for all: of files that are inside nobody has to read when a record was
+    else:
+        window = f"(ts_ns - {statement.value(query.since_ns)}) // {statement.value(query.window_ns)}"
     keys = ", ".join(["w", *groups, "timed"])
     source = f"SELECT {', '.join([f'{window} AS w', *groups])}, {TIMED} AS timed, {FAILED} AS failed, value"
     source += f" FROM ({' UNION ALL '.join(relations)})"
