@@ -101,10 +101,10 @@ def command(binary: str, folder: Path, ports: dict[str, int]) -> list[str]:
 
 
 def answers(endpoint: str) -> bool:
-    """It can be written to, which takes longer than answering at all."""
+    """It can be written to, which takes longer than answering at all; then the bucket is there and can be listed."""
     with contextlib.suppress(obstore.exceptions.BaseError):
         store = S3Store(
-            "ready",
+            "records",
             endpoint=endpoint,
             access_key_id="key",
             secret_access_key="secret",
@@ -112,7 +112,7 @@ def answers(endpoint: str) -> bool:
             retry_config={"max_retries": 0},
         )
         obstore.put(store, "ready", b"")
-        return True
+        return bool(obstore.list(store).collect())
     return False
 
 
