@@ -44,6 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="environments, models, logs and results")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
     options = parser.parse_args()
+    options.cache = options.cache.resolve()
     for word, known in ((options.only, ALL), (options.models, MODELS)):
         unknown = [name for name in filter(None, word.split(",")) if name not in known]
         if unknown:
