@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Final
 
 from headway.control.query_log_follow import RecordFollower, Told, marks_of, pages
+from headway.control.waits import pause
 from headway.domain.errors import HeadwayError, ModelNotFound
 from headway.domain.events import EventType, NewEvent
 from headway.domain.query_cursors import Cursor
@@ -94,7 +95,7 @@ class QueryLogKeeper:
     async def _loop(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             await self.round()
-            await self._sleep(INGEST_S, stopping)
+            await pause(self._clock, INGEST_S, stopping)
 
     async def round(self) -> None:
         """Everything that is due. Raises nothing but cancellation."""
@@ -158,15 +159,6 @@ class QueryLogKeeper:
             log.exception("cannot record %s; trying again", kind)
             return False
         return True
-
-    async def _sleep(self, seconds: float, stopping: asyncio.Event) -> None:
-        waiters = {asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
 
 
 class QueryLogService:

@@ -24,6 +24,7 @@ from headway.control import rollout
 from headway.control.book import Changed, DeploymentBook
 from headway.control.builds import EnvironmentBuilds
 from headway.control.replica_specs import kept_warm, replica_spec
+from headway.control.waits import pause
 from headway.domain.deployments import Deployment
 from headway.domain.errors import GatewayFailed, HeadwayError
 from headway.domain.events import EventType, NewEvent
@@ -122,27 +123,18 @@ class Reconciler:
     async def _loop(self) -> None:
         while True:
             self._wake.clear()
-            pause = RESYNC_S
+            seconds = RESYNC_S
             try:
                 await self.round()
             except Exception:
                 # One bad round must not end the loop that keeps everybody's models up; the next one starts afresh.
                 log.exception("a reconcile round failed; trying again in %s s", RETRY_S)
-                pause = RETRY_S
+                seconds = RETRY_S
             if self._leaving:
-                pause = min(pause, DRAIN_POLL_S)
+                seconds = min(seconds, DRAIN_POLL_S)
             if self._gateway_fault:
-                pause = min(pause, RETRY_S)
-            await self._sleep_or_wake(pause)
-
-    async def _sleep_or_wake(self, seconds: float) -> None:
-        waiters = {asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(self._clock.sleep(seconds))}
-        try:
-            await asyncio.wait(waiters, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for waiter in waiters:
-                waiter.cancel()
-            await asyncio.gather(*waiters, return_exceptions=True)
+                seconds = min(seconds, RETRY_S)
+            await pause(self._clock, seconds, self._wake)
 
     async def round(self) -> None:
         """One full comparison and everything that follows from it."""

@@ -6,23 +6,18 @@ What follows the config on the command lines of workers and of their parent is b
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
 from pathlib import Path
 
+from headway.server.process_end import bound_exit
 from headway.server.template_wire import TEMPLATE
 from headway.server.worker_start import SUPERVISE, WORKER
-
-EXIT_WITHIN_S = 3.0
 
 
 def main() -> None:
     """Run, then leave as Python does (exit handlers run), but within bounds: user code may hold threads."""
     code = _run(sys.argv[1:])
-    overdue = threading.Timer(EXIT_WITHIN_S, os._exit, (code,))
-    overdue.daemon = True
-    overdue.start()
+    bound_exit(code)
     sys.exit(code)
 
 

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,12 +21,12 @@ from headway.server.execution import Execution
 from headway.server.listener import serve
 from headway.server.log_file import RotatingLog, redirect_log
 from headway.server.model import LoadedModel
+from headway.server.process_end import run_exit_handlers
 from headway.server.startup import guard, make_ready
 from headway.server.worker_start import Origin
 
 log = logging.getLogger("headway.server")
 
-EXIT_WITHIN_S: Final = 3.0
 PRINTED_BYTES: Final = 64 * 1024
 """Of what loading printed, as much of its end is in each replica's log."""
 NAMED: Final = b"n"
@@ -69,12 +68,7 @@ def be_replica(birth: Birth) -> int:
     code = guard(config, stages, lambda: _run(config, birth, log_file, stages))
     if birth.same:
         return code
-    overdue = threading.Timer(EXIT_WITHIN_S, os._exit, (code,))
-    overdue.daemon = True
-    overdue.start()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    run_exit_handlers(code)
     return code
 
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
@@ -24,6 +22,7 @@ from headway.server.listener import loop_factory, serve_seat
 from headway.server.listening import open_socket
 from headway.server.log_file import RotatingLog, name_log, open_log, open_stacks
 from headway.server.model import LoadedModel
+from headway.server.process_end import run_exit_handlers
 from headway.server.startup import freeze, guard, load, make_ready
 from headway.server.worker_board import Board, Seat
 from headway.server.worker_start import SIGNALS, ForkStarter, Origin, become_supervisor, die_with_parent, seat_of
@@ -33,7 +32,6 @@ log = logging.getLogger("headway.server")
 
 FORKED_WITHIN_S: Final = 20.0
 """For a forked worker to predict the sample and listen. One that takes longer may wait for a thread it lacks."""
-EXIT_WITHIN_S: Final = 3.0
 
 
 def serve_with_workers(config: ServerConfig, origin: Origin, log_file: RotatingLog | None, stages: list[str]) -> int:
@@ -90,12 +88,7 @@ def _forked(
         log_file.start(follows=True)
     stages = ["serve"]
     code = guard(config, stages, lambda: _work(config, model, opened, seat, stages))
-    overdue = threading.Timer(EXIT_WITHIN_S, os._exit, (code,))
-    overdue.daemon = True
-    overdue.start()
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    run_exit_handlers(code)
     return code
 
 
