@@ -21,10 +21,10 @@ def test_records_go_to_a_bucket(server: str, installation: Installation, write_m
         AWS_ACCESS_KEY_ID="key",
         AWS_SECRET_ACCESS_KEY="secret",
         AWS_REGION="us-east-1",
-        HEADWAY_QUERY_LOG_STORE="s3://records/home",
+        HEADWAY_QUERY_LOG_STORE="s3://not-yet-there/home",
     )
     bucket = S3Store(
-        "records",
+        "not-yet-there",
         prefix="home",
         endpoint=server,
         access_key_id="key",
