@@ -16,11 +16,14 @@ import pytest
 import headway.client
 import headway.ports
 from headway.domain.errors import HeadwayError, tree
+from headway.domain.jobs import ENDED
 from headway.domain.lifecycle import (
     DEPLOYMENT_TRANSITIONS,
+    JOB_TRANSITIONS,
     REPLICA_TRANSITIONS,
     VERSION_TRANSITIONS,
     DeploymentState,
+    JobState,
     ReplicaPhase,
     VersionState,
     check,
@@ -51,9 +54,13 @@ ERRORS = [
     ("VersionNotFound", "NotFound", "version_not_found", 404, 3),
     ("ReplicaNotFound", "NotFound", "replica_not_found", 404, 3),
     ("BundleNotFound", "NotFound", "bundle_not_found", 404, 3),
+    ("JobNotFound", "NotFound", "job_not_found", 404, 3),
     ("TokenNotFound", "NotFound", "token_not_found", 404, 3),
     ("Conflict", "HeadwayError", "conflict", 409, 5),
     ("StaleWrite", "Conflict", "stale_write", 409, 5),
+    ("IdempotencyConflict", "Conflict", "idempotency_conflict", 409, 5),
+    ("JobNotFinished", "Conflict", "job_not_finished", 409, 5),
+    ("JobNotSucceeded", "Conflict", "job_not_succeeded", 409, 5),
     ("AlreadyRunning", "Conflict", "already_running", 409, 5),
     ("DeployFailed", "HeadwayError", "deploy_failed", 422, 7),
     ("EnvironmentFailed", "DeployFailed", "environment_failed", 422, 7),
@@ -62,13 +69,17 @@ ERRORS = [
     ("StartTimeout", "DeployFailed", "start_timeout", 422, 7),
     ("OutOfMemory", "DeployFailed", "out_of_memory", 422, 7),
     ("ModelFailed", "HeadwayError", "model_failed", 500, 1),
+    ("ResultTooLarge", "ModelFailed", "result_too_large", 500, 1),
     ("Overloaded", "HeadwayError", "overloaded", 429, 1),
     ("NotReady", "HeadwayError", "not_ready", 503, 1),
     ("DeadlineExceeded", "HeadwayError", "deadline_exceeded", 504, 1),
+    ("JobTimedOut", "DeadlineExceeded", "job_timed_out", 504, 1),
+    ("WorkerLost", "HeadwayError", "worker_lost", 500, 1),
     ("ControlUnreachable", "HeadwayError", "control_unreachable", 503, 8),
     ("GatewayFailed", "HeadwayError", "gateway_failed", 500, 9),
     ("StorageFailed", "HeadwayError", "storage_failed", 500, 9),
     ("SignalLost", "HeadwayError", "signal_lost", 502, 9),
+    ("BrokerFailed", "HeadwayError", "broker_failed", 502, 9),
     ("MissingBinary", "HeadwayError", "missing_binary", 500, 9),
     ("MissingExtra", "HeadwayError", "missing_extra", 500, 9),
 ]
@@ -121,6 +132,7 @@ TABLES: list[tuple[Any, type[StrEnum], StrEnum, set[StrEnum]]] = [
     (VERSION_TRANSITIONS, VersionState, VersionState.PENDING, set()),
     (REPLICA_TRANSITIONS, ReplicaPhase, ReplicaPhase.STARTING, {ReplicaPhase.STOPPED}),
     (DEPLOYMENT_TRANSITIONS, DeploymentState, DeploymentState.DEPLOYING, {DeploymentState.DELETING}),
+    (JOB_TRANSITIONS, JobState, JobState.QUEUED, {*ENDED}),
 ]
 
 

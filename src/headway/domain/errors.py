@@ -192,6 +192,12 @@ class BundleNotFound(NotFound):
     code = "bundle_not_found"
 
 
+class JobNotFound(NotFound):
+    """No job of that id: never submitted, of another model, or past the time that results are kept."""
+
+    code = "job_not_found"
+
+
 class TokenNotFound(NotFound):
     """No token of that name."""
 
@@ -208,6 +214,24 @@ class StaleWrite(Conflict):
     """Somebody else changed the deployment since it was read; read again and retry."""
 
     code = "stale_write"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used for another request."""
+
+    code = "idempotency_conflict"
+
+
+class JobNotFinished(Conflict):
+    """The job has no result yet."""
+
+    code = "job_not_finished"
+
+
+class JobNotSucceeded(Conflict):
+    """The job has ended without a result; ``details`` tell its state and its last error."""
+
+    code = "job_not_succeeded"
 
 
 class AlreadyRunning(Conflict):
@@ -282,6 +306,24 @@ class DeadlineExceeded(HeadwayError):
     code, status, exit_code = "deadline_exceeded", 504, 1
 
 
+class JobTimedOut(DeadlineExceeded):
+    """An attempt took longer than one attempt may; its worker was ended."""
+
+    code = "job_timed_out"
+
+
+class WorkerLost(HeadwayError):
+    """The worker ended, or was not heard of, while it ran the job."""
+
+    code, status, exit_code = "worker_lost", 500, 1
+
+
+class ResultTooLarge(ModelFailed):
+    """The result is larger than results may be."""
+
+    code = "result_too_large"
+
+
 # -- the surroundings --------------------------------------------------------------------------
 
 
@@ -307,6 +349,12 @@ class SignalLost(HeadwayError):
     """What replicas are scaled by could not be read; they stay as many as they are."""
 
     code, status, exit_code = "signal_lost", 502, 9
+
+
+class BrokerFailed(HeadwayError):
+    """The message broker cannot be reached or refused; jobs stay in the database and are found there."""
+
+    code, status, exit_code = "broker_failed", 502, 9
 
 
 class MissingBinary(HeadwayError):

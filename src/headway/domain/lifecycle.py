@@ -66,7 +66,24 @@ class DeploymentState(StrEnum):
     DELETING = "deleting"
 
 
-_V, _R, _D = VersionState, ReplicaPhase, DeploymentState
+class JobState(StrEnum):
+    """Life of a job.
+
+    ``queued``: stored, waits for a worker, for its not-before time or for its next attempt. ``running``: a worker
+    holds its lease. ``succeeded``: the result is stored. ``failed``: an error that another attempt would not mend, or
+    the last attempt allowed. ``canceled``: somebody called it off. ``expired``: its deadline passed before it had
+    finished.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+_V, _R, _D, _J = VersionState, ReplicaPhase, DeploymentState, JobState
 
 VERSION_TRANSITIONS: Mapping[VersionState, frozenset[VersionState]] = {
     _V.PENDING: frozenset({_V.BUILDING, _V.FAILED, _V.RETIRED}),
@@ -96,7 +113,16 @@ DEPLOYMENT_TRANSITIONS: Mapping[DeploymentState, frozenset[DeploymentState]] = {
     _D.DELETING: frozenset(),
 }
 
-S = TypeVar("S", VersionState, ReplicaPhase, DeploymentState)
+JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    _J.QUEUED: frozenset({_J.RUNNING, _J.FAILED, _J.CANCELED, _J.EXPIRED}),
+    _J.RUNNING: frozenset({_J.QUEUED, _J.SUCCEEDED, _J.FAILED, _J.CANCELED, _J.EXPIRED}),
+    _J.SUCCEEDED: frozenset(),
+    _J.FAILED: frozenset(),
+    _J.CANCELED: frozenset(),
+    _J.EXPIRED: frozenset(),
+}
+
+S = TypeVar("S", VersionState, ReplicaPhase, DeploymentState, JobState)
 
 
 def check(table: Mapping[S, frozenset[S]], old: S, new: S) -> S:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from headway.domain.lifecycle import ReplicaPhase
 
@@ -34,6 +34,10 @@ class Probes:
     liveness: Probe
 
 
+Role = Literal["serve", "work"]
+"""``serve``: answers requests that the gateway sends. ``work``: a worker, which takes jobs and gets no traffic."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
     """One replica to run. Equal specs mean the same process: nothing in it changes while it runs."""
@@ -58,6 +62,7 @@ class ReplicaSpec:
     memory_bytes: int | None = None
     termination_grace_s: float = 30.0
     """From SIGTERM to SIGKILL."""
+    role: Role = "serve"
     warm: bool = field(default=False, compare=False)
     """Start it from a process that has loaded the version already, where the runtime can."""
 
@@ -103,6 +108,7 @@ class ReplicaStatus:
     """Start of the present process, seconds since the epoch."""
     ready_at: float | None = None
     rss_bytes: int | None = None
+    role: Role = "serve"
 
     @property
     def ready(self) -> bool:
