@@ -42,6 +42,7 @@ WHOLE: dict[str, Any] = {
         "traffic": [{"version": "v1", "weight": 90}, {"version": "v2", "weight": 10}],
         "sticky": {"header": "X-User"},
         "shadow": {"version": "v3", "percent": 5},
+        "jobs": {"retryOn": ["TimeoutError"], "backoff": {"max": "1m"}, "workers": {"max": 3}, "webhooks": {}},
     },
 }
 

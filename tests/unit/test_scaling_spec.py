@@ -206,7 +206,6 @@ def test_every_broken_rule_is_listed() -> None:
 @pytest.mark.parametrize(
     ("spec", "where"),
     [
-        ({"jobs": {}}, "spec.jobs"),
         ({"scaling": elastic(CPU, {"type": "jobs"})}, "spec.scaling.triggers[1].type"),
     ],
 )

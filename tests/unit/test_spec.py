@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from headway.domain.errors import InvalidName, InvalidSpec
+from headway.domain.job_spec import Jobs
+from headway.domain.jobs import RetryPolicy
 from headway.domain.replicas import Probe
 from headway.domain.routing_table import Arm
 from headway.domain.spec import (
@@ -160,6 +163,7 @@ def test_no_resources_mean_no_limits() -> None:
         {"traffic": [{"version": "v1", "weight": 100}]},
         {"sticky": {"header": "x-user"}},
         {"shadow": {"version": "v2", "percent": 5}},
+        {"jobs": {"maxAttempts": 7}},
         {"model": {"path": "elsewhere"}},
     ],
     ids=lambda spec: next(iter(spec)),
@@ -215,6 +219,37 @@ def test_the_split_of_a_document() -> None:
     split = [{"version": "v1", "weight": 90}, {"version": "v2", "weight": 10}]
     assert arms(parse(document({"traffic": split}))) == (Arm("v1", 90), Arm("v2", 10))
     assert arms(parse(HEAD)) is None
+
+
+def test_the_terms_of_jobs_are_read_in_the_units_they_are_used_in() -> None:
+    jobs = parse(
+        document(
+            {
+                "jobs": {
+                    "maxAttempts": 5,
+                    "retryOn": ["TimeoutError"],
+                    "backoff": {"initial": "500ms", "factor": 3, "max": "1m", "jitter": 0},
+                    "timeout": "1m30s",
+                    "resultTtl": "48h",
+                    "maxResultSize": "1Mi",
+                    "gracePeriod": "90s",
+                    "workers": {"max": 2},
+                }
+            }
+        )
+    ).spec.jobs
+    assert jobs.retry() == RetryPolicy(5, 0.5, 3.0, 60.0, 0.0, ("TimeoutError",))
+    assert (jobs.timeout_s, jobs.result_ttl_s, jobs.max_result_bytes, jobs.grace_s) == (90.0, 172_800.0, 1 << 20, 90.0)
+    assert Jobs().retry() == RetryPolicy(), "two places state these defaults"
+    assert (Jobs().timeout_s, Jobs().result_ttl_s) == (3600.0, 86_400.0)
+
+
+def test_the_terms_of_jobs_are_stored_and_read_back_as_they_are() -> None:
+    jobs = parse(document({"jobs": {"version": "production", "workers": {"min": 1}}})).spec.jobs
+    stored = jobs.document()
+    assert stored is not None
+    assert Jobs.model_validate(json.loads(json.dumps(stored))) == jobs
+    assert Jobs().document() is None
 
 
 # -- the schema --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headway.domain.errors import InvalidInput, InvalidSpec, InvalidTraffic, Unsupported
+from headway.domain.errors import InvalidInput, InvalidSpec, InvalidTraffic
 from headway.domain.spec_document import MAX_DEPTH, parse_document
 
 
@@ -154,7 +154,7 @@ def test_an_alias_bomb_never_goes_off() -> None:
         ("  server:\n    maxQueue: many\n", InvalidSpec, "headway.yaml:4:5: spec.server.maxQueue", "number"),
         ("  env:\n  - {name: A}\n", InvalidSpec, "headway.yaml:4:5: spec.env[0].value", "required"),
         ("  traffic:\n  - {version: v1, weight: 3}\n", InvalidTraffic, "headway.yaml:3:3: spec.traffic", "sum to 3"),
-        ("  jobs: {}\n", Unsupported, "headway.yaml:3:3: spec.jobs", "not supported yet"),
+        ("  jobs: {timeout: 5}\n", InvalidSpec, "headway.yaml:3:10: spec.jobs.timeout", "needs a unit"),
     ],
 )
 def test_what_the_schema_refuses_is_told_with_its_line(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headway.domain.errors import HeadwayError, InvalidSpec, InvalidTraffic, Unsupported
+from headway.domain.errors import HeadwayError, InvalidSpec, InvalidTraffic
 from headway.domain.spec import parse
 
 HEAD: dict[Any, Any] = {
@@ -54,7 +54,16 @@ FIELDS: dict[str, tuple[object, type[HeadwayError], str, str]] = {
         "did you mean value?",
     ),
     "unlike anything": ({"zzzzzz": 1}, InvalidSpec, "spec.zzzzzz", "known fields: model, env"),
-    "jobs": ({"jobs": {"maxAttempts": 3}}, Unsupported, "spec.jobs", "not supported yet"),
+    "jobs: no attempt": ({"jobs": {"maxAttempts": 0}}, InvalidSpec, "spec.jobs.maxAttempts", "1"),
+    "jobs: misspelt": ({"jobs": {"workers": {"maximum": 3}}}, InvalidSpec, "spec.jobs.workers.maximum", "max?"),
+    "jobs: a number": ({"jobs": 3}, InvalidSpec, "spec.jobs", "must be a mapping"),
+    "jobs: no range": ({"jobs": {"workers": {"min": 9}}}, InvalidSpec, "spec.jobs", "workers.min must be at most"),
+    "jobs: a blink": ({"jobs": {"timeout": "10ms"}}, InvalidSpec, "spec.jobs", "timeout must be at least 1s"),
+    "jobs: kept for ever": ({"jobs": {"resultTtl": "2161h"}}, InvalidSpec, "spec.jobs", "at most 2160h"),
+    "jobs: a huge result": ({"jobs": {"maxResultSize": "2Gi"}}, InvalidSpec, "spec.jobs", "at most 1Gi"),
+    "jobs: back-off": ({"jobs": {"backoff": {"initial": "10m"}}}, InvalidSpec, "spec.jobs", "at most backoff.max"),
+    "jobs: another version": ({"jobs": {"version": "newest"}}, InvalidSpec, "spec.jobs.version", "'production'"),
+    "jobs: no exception": ({"jobs": {"retryOn": ["not one"]}}, InvalidSpec, "spec.jobs.retryOn[0]", "match"),
     "no range": ({"scaling": {"minReplicas": 3, "maxReplicas": 1}}, InvalidSpec, "spec.scaling.maxReplicas", "below"),
     "a word for a number": ({"scaling": {"minReplicas": "two"}}, InvalidSpec, "spec.scaling.minReplicas", "whole"),
     "true for a number": ({"server": {"maxQueue": True}}, InvalidSpec, "spec.server.maxQueue", "whole number"),

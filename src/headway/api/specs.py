@@ -7,6 +7,7 @@ from typing import Any
 from headway.domain.deployments import Deployment, Version
 from headway.domain.names import version_number
 from headway.domain.spec import API_VERSION, KIND
+from headway.domain.version_specs import jobs_of
 
 
 def spec_document(deployment: Deployment) -> dict[str, Any]:
@@ -17,7 +18,8 @@ def spec_document(deployment: Deployment) -> dict[str, Any]:
     """
     newest = _newest(deployment)
     level = dict(newest.spec) if newest is not None else {}
-    spec: dict[str, Any] = {**level, "scaling": _scaling(deployment)}
+    jobs = jobs_of(deployment).model_dump(mode="json", by_alias=True)
+    spec: dict[str, Any] = {**level, "scaling": _scaling(deployment), "jobs": jobs}
     spec["model"] = {"path": ".", **level.get("model", {})}
     split = deployment.target or deployment.live
     if len(split) > 1:

@@ -45,6 +45,8 @@ class Wish:
     traffic: tuple[Arm, ...] | None
     sticky: Sticky | None
     shadow: Shadow | None
+    jobs: Mapping[str, Any] | None
+    """None: the defaults."""
 
     @property
     def replicas(self) -> int | None:
@@ -61,7 +63,7 @@ def wish_of(doc: ModelDeployment) -> Wish:
         sticky = Sticky("header", header) if header else Sticky("cookie", cookie or "")
     shadow = Shadow(spec.shadow.version, spec.shadow.percent) if spec.shadow is not None else None
     stated = "scaling" in spec.model_fields_set
-    return Wish(spec.scaling if stated else None, arms(doc), sticky, shadow)
+    return Wish(spec.scaling if stated else None, arms(doc), sticky, shadow, spec.jobs.document())
 
 
 def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary: int | None, now: float) -> Outcome:
@@ -92,7 +94,7 @@ def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary
         events.append(NewEvent(now, EventType.VERSION_CREATED, name, version.name, data=data))
 
     target = _target_of(deployment, version.name, wish, canary)
-    configured = replace(deployment, sticky=wish.sticky, shadow=wish.shadow)
+    configured = replace(deployment, sticky=wish.sticky, shadow=wish.shadow).with_jobs(wish.jobs)
     if wish.scaling is not None:
         configured = counts.with_scaling(configured, wish.scaling)
     counts.check_limit(configured, [version])
@@ -272,6 +274,7 @@ def _settings(deployment: Deployment) -> dict[str, Any]:
         "replicas": deployment.replicas,
         "sticky": {sticky.kind: sticky.name} if sticky else None,
         "shadow": {"version": shadow.version, "percent": shadow.percent} if shadow else None,
+        "jobs": deployment.jobs,
     }
 
 

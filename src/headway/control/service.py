@@ -14,6 +14,7 @@ from headway.domain.names import check_model_name
 from headway.domain.replicas import ReplicaStatus
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment, version_digest
+from headway.domain.version_specs import jobs_of
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
@@ -125,6 +126,7 @@ class ControlService:
         changes.extend(_differences("spec", base.spec if base else {}, level))
         after = outcome.deployment
         changes.extend(_differences("spec.scaling", _scaling(current), _scaling(after)))
+        changes.extend(_differences("spec.jobs", _jobs(current), _jobs(after)))
         for field in ("sticky", "shadow"):
             old, new = getattr(current, field), getattr(after, field)
             if old != new:
@@ -159,6 +161,10 @@ class ControlService:
 
 def _scaling(deployment: Deployment) -> dict[str, Any]:
     return {"minReplicas": deployment.replicas} if deployment.scaling is None else dict(deployment.scaling)
+
+
+def _jobs(deployment: Deployment) -> dict[str, Any]:
+    return jobs_of(deployment).model_dump(mode="json", by_alias=True)
 
 
 def _differences(path: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:

@@ -113,6 +113,19 @@ class Deployment:
         moved = {} if scaling is None else {"scaling": scaling, "scaled": dict(counts)}
         return replace(self, replicas=replicas, extra={**rest, **moved})
 
+    @property
+    def jobs(self) -> Mapping[str, Any] | None:
+        """``spec.jobs`` as JSON, defaults filled in; None: everything is the default."""
+        found: Mapping[str, Any] | None = self.extra.get("jobs")
+        return found
+
+    def with_jobs(self, jobs: Mapping[str, Any] | None) -> Deployment:
+        """With ``jobs`` in place of what was said of them."""
+        if jobs == self.jobs:
+            return self
+        rest = {key: value for key, value in self.extra.items() if key != "jobs"}
+        return replace(self, extra=rest if jobs is None else {**rest, "jobs": jobs})
+
     def version(self, name: str) -> Version:
         """The version of that name, or :class:`VersionNotFound`."""
         for version in self.versions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -97,6 +97,10 @@ class Jobs(Part):
             jitter=self.backoff.jitter,
             retry_on=tuple(self.retry_on),
         )
+
+    def document(self) -> dict[str, Any] | None:
+        """As it is stored with the deployment: JSON with defaults filled in; None when there is nothing else."""
+        return None if self == Jobs() else self.model_dump(mode="json", by_alias=True)
 
     @property
     def timeout_s(self) -> float:

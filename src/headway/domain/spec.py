@@ -3,7 +3,7 @@
 Field names follow Kubernetes. What is unknown, or not supported by this release, is refused by name, never
 ignored. The *version-level* part (model, env, resources, server, query log, metrics, probes, grace period) is
 everything that touches a replica and goes into the version's digest; the *deployment-level* part (scaling, traffic,
-sticky, shadow) can change without a new version.
+sticky, shadow, jobs) can change without a new version.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from headway.domain import replicas
+from headway.domain.job_spec import Jobs
 from headway.domain.quantities import byte_count, millicores, seconds, share
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
 from headway.domain.scaling_rules import check_scaling
@@ -279,6 +280,7 @@ class Spec(VersionSpec):
     traffic: list[TrafficArm] | None = Field(default=None, max_length=100)
     sticky: Sticky | None = None
     shadow: Shadow | None = None
+    jobs: Jobs = Jobs()
 
 
 class ModelDeployment(Part):

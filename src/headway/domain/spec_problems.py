@@ -34,8 +34,6 @@ def not_supported(data: object) -> None:
     spec = data.get("spec") if isinstance(data, dict) else None
     if not isinstance(spec, dict):
         return
-    if "jobs" in spec:
-        raise Unsupported("jobs are not supported yet", where="spec.jobs", hint="leave the field out for now")
     scaling = spec.get("scaling")
     triggers = scaling.get("triggers") if isinstance(scaling, dict) else None
     for position, trigger in enumerate(triggers if isinstance(triggers, list) else ()):

@@ -149,7 +149,7 @@ def test_bad_splits(weights: dict[str, int], code: str) -> None:
         ({"spec": document("iris", traffic=[{"version": "v1", "weight": 50}])}, 400, "invalid_traffic"),
         ({"spec": {**document(), "kind": "Deployment"}}, 400, "invalid_spec"),
         ({"spec": {**document(), "apiVersion": "v1"}}, 400, "invalid_spec"),
-        ({"spec": document("iris", jobs={"maxAttempts": 3})}, 422, "unsupported"),
+        ({"spec": document("iris", jobs={"maxAttempts": 0})}, 400, "invalid_spec"),
     ],
     ids=lambda value: str(value)[:40],
 )

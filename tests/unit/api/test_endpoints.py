@@ -166,8 +166,8 @@ def test_the_spec_document_can_be_applied_again_without_changing_anything() -> N
         world = await make_world()
         spec = {"server": {"maxQueue": 7}, "env": [{"name": "A", "value": "b"}], "resources": {"memory": "1Gi"}}
         deploys: list[tuple[str, dict[str, Any]]] = [
-            (BUNDLE, {**spec, "scaling": {"minReplicas": 2}}),
-            (OTHER_BUNDLE, {**spec, "sticky": {"cookie": "who"}}),
+            (BUNDLE, {**spec, "scaling": {"minReplicas": 2}, "jobs": {"timeout": "2m"}}),
+            (OTHER_BUNDLE, {**spec, "sticky": {"cookie": "who"}, "jobs": {"timeout": "3m"}}),
         ]
         async with world.client() as client:
             for bundle, given in deploys:
@@ -180,6 +180,8 @@ def test_the_spec_document_can_be_applied_again_without_changing_anything() -> N
                 assert parse(shown).metadata.name == "iris"
                 assert shown["spec"]["server"]["maxQueue"] == 7
                 assert shown["spec"]["scaling"] == {"minReplicas": 2}
+                assert shown["spec"]["jobs"]["timeout"] == "3m"
+                assert shown["spec"]["jobs"]["workers"]["max"] == 8, "defaults are filled in"
                 assert ("traffic" in shown["spec"]) == (len(split) > 1)
                 body = {"bundle": OTHER_BUNDLE, "spec": shown}
                 assert (await client.post("/v1/models/iris/diff", json=body)).json() == {
@@ -205,9 +207,15 @@ def test_a_diff_tells_what_would_change_and_changes_nothing() -> None:
             }
             await world.deploy()
             before = await world.event_log.last_cursor()
-            body = {"bundle": BUNDLE, "spec": document("iris", scaling={"minReplicas": 3})}
+            body = {
+                "bundle": BUNDLE,
+                "spec": document("iris", scaling={"minReplicas": 3}, jobs={"workers": {"max": 2}}),
+            }
             told = (await client.post("/v1/models/iris/diff", json=body)).json()
-            assert told["changes"] == [{"path": "spec.scaling.minReplicas", "old": 1, "new": 3}]
+            assert told["changes"] == [
+                {"path": "spec.scaling.minReplicas", "old": 1, "new": 3},
+                {"path": "spec.jobs.workers.max", "old": 8, "new": 2},
+            ]
             assert told["new_version"] is False
             assert await world.event_log.last_cursor() == before
             assert world.book.get("iris").replicas == 1

@@ -12,9 +12,11 @@ from headway.control import commands
 from headway.control.commands import Outcome
 from headway.domain.deployments import Deployment
 from headway.domain.errors import Conflict, HeadwayError, InvalidTraffic, VersionNotFound
+from headway.domain.job_spec import Jobs
 from headway.domain.lifecycle import DeploymentState, VersionState
 from headway.domain.routing_table import Arm
 from headway.domain.spec import ModelDeployment, parse
+from headway.domain.version_specs import jobs_of
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 V1, V2 = (Arm("v1", 100),), (Arm("v2", 100),)
@@ -108,6 +110,20 @@ def test_declared_traffic_may_name_the_version_about_to_be_made() -> None:
     split = [{"version": "v1", "weight": 90}, {"version": "v2", "weight": 10}]
     outcome = commands.deploy(serving("v1"), document(traffic=split), B, None, 9.0)
     assert commands.weights_of(outcome.deployment.target) == {"v1": 90, "v2": 10}
+
+
+def test_what_holds_for_jobs_is_what_the_newest_document_says_or_the_default() -> None:
+    first = commands.deploy(None, document(jobs={"timeout": "1m"}), A, None, 1.0)
+    assert jobs_of(first.deployment).timeout_s == 60
+    again = commands.deploy(first.deployment, document(jobs={"timeout": "60s"}), A, None, 2.0)
+    assert again.unchanged, "the same in other words"
+    other = commands.deploy(first.deployment, document(jobs={"timeout": "2m"}), A, None, 2.0)
+    assert (other.version, types(other)) == ("v1", ["deployment_configured.v1"])
+    assert other.events[0].data["jobs"]["timeout"] == "2m"
+    assert jobs_of(other.deployment).timeout_s == 120
+    silent = commands.deploy(other.deployment, document(), A, None, 3.0)
+    assert types(silent) == ["deployment_configured.v1"]
+    assert (silent.deployment.jobs, jobs_of(silent.deployment)) == (None, Jobs())
 
 
 def test_a_shadow_gets_no_share() -> None:
