@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from headway.domain.load_samples import Figures, Samples
 from headway.domain.load_shapes import LoadShape
@@ -69,6 +70,12 @@ class ScalingMark:
     summary: str
 
 
+WINDOW_S: Final = 5.0
+"""Over so long a promise has to be broken to count as broken at a time, and to stop the test."""
+LEAST_REQUESTS: Final = 20
+"""With fewer in such a window nothing is said about it."""
+
+
 class Ending(StrEnum):
     """Why the load ended."""
 
@@ -97,8 +104,12 @@ class PromiseResult:
 
     promise: str
     measured: float | None
-    """Seconds, or a share of errors; None: there was nothing to measure."""
+    """Of the whole run: seconds, or a share of errors; None: there was nothing to measure."""
     kept: bool | None
+    broken_at_s: float | None = None
+    """From when on it was first not kept over :data:`WINDOW_S`; None: never."""
+    broken_at_load: float | None = None
+    """The users, or arrivals a second, at that time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +123,8 @@ class GeneratorHealth:
     late_max_s: float | None
     cpu_share: float | None
     """Of one core, of the busiest of its processes, mean over the run."""
-    unsent: int = 0
-    """Requests that were due and never left."""
+    waited: int = 0
+    """Requests that left late since no further connection could be opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

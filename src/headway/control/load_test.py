@@ -1,0 +1,281 @@
+"""LoadTester: sends a load, watches the model meanwhile, and reports.
+
+The generator works on its own; once an interval the tester takes stock, tells the caller, looks whether a promise is
+broken, and lets a stage that says so change how the model is scaled. However it ends, the model is scaled as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from headway.control.load_points import Tick, cores, memory, phases, point, points
+from headway.control.load_verdict import breached, health, verdict
+from headway.domain.errors import HeadwayError
+from headway.domain.load_reports import WINDOW_S, Ending, LoadPoint, LoadReport, ScalingMark
+from headway.domain.load_shapes import Arrivals, LoadShape, Loop, Stage
+from headway.domain.promises import Promise
+from headway.ports.clock import Clock
+from headway.ports.load_generator import Load, LoadGenerator, LoadRequest, LoadTarget
+from headway.ports.model_watch import ModelLook, ModelWatch
+
+READY_S = 120.0
+"""How long the first stage waits for the replicas that it asks for."""
+CLOSED_NOTE = (
+    "Closed loop: users wait for their answer before they ask again, so a slow model is asked less. How it bears "
+    "arrivals at a given rate is another question: --rate."
+)
+OPEN_NOTE = "Open loop: latencies count from when a request was due, so those that a stall held up count in full."
+
+
+class LoadTester:
+    """One load at a time; as many as one likes one after the other."""
+
+    def __init__(self, generator: LoadGenerator, clock: Clock, watch: ModelWatch | None = None) -> None:
+        self._generator = generator
+        self._clock = clock
+        self._watch = watch
+        self._stopped = False
+
+    def stop(self) -> None:
+        """End the load at once; :meth:`run` then reports what there is."""
+        self._stopped = True
+        self._generator.stop()
+
+    async def run(
+        self,
+        target: LoadTarget,
+        shape: LoadShape,
+        requests: Sequence[LoadRequest],
+        *,
+        promises: Sequence[Promise] = (),
+        stop_at_breach: bool = False,
+        progress: Callable[[LoadPoint], None] | None = None,
+        interval_s: float = 1.0,
+    ) -> LoadReport:
+        """Send ``shape`` to ``target``. ``progress`` is told each interval of the requests *answered* in it.
+
+        Raises ``GatewayFailed`` when nothing can be reached, and what setting the first stage's scaling raises.
+        """
+        self._stopped = False
+        watch = self._watch
+        run = _Run(self._clock, self._generator, watch, target, shape, requests, promises, stop_at_breach)
+        try:
+            await run.prepare()
+            return await run.go(lambda: self._stopped, progress, interval_s)
+        finally:
+            if watch is not None and run.scaled:
+                await watch.restore()
+
+
+class _Run:
+    def __init__(
+        self,
+        clock: Clock,
+        generator: LoadGenerator,
+        watch: ModelWatch | None,
+        target: LoadTarget,
+        shape: LoadShape,
+        requests: Sequence[LoadRequest],
+        promises: Sequence[Promise],
+        stop_at_breach: bool,
+    ) -> None:
+        self._clock = clock
+        self._generator = generator
+        self._watch = watch
+        self._promises = promises
+        self._stop_at_breach = stop_at_breach
+        self._shape = shape
+        self._load = Load(target=target, shape=shape, requests=requests, began=self._begin)
+        self._began_s: float | None = None
+        self._begun = asyncio.Event()
+        self._started_at = 0.0
+        self._ticks: list[Tick] = []
+        self._seen = 0
+        self._look: ModelLook | None = None
+        self._before: ModelLook | None = None
+        self._stage = 0
+        self._breach: Promise | None = None
+        self._notes: list[str] = []
+        self.scaled = False
+
+    def _begin(self, at_s: float) -> None:
+        self._began_s = at_s
+        self._started_at = self._clock.now() + at_s - self._clock.monotonic()
+        self._begun.set()
+
+    async def prepare(self) -> None:
+        """What the first stage asks for, before the load begins."""
+        if self._shape.stages and self._watch is not None:
+            stage = self._shape.stages[0]
+            if await self._scale(stage) and stage.replicas is not None:
+                await self._until_ready(stage.replicas)
+
+    async def _until_ready(self, replicas: int) -> None:
+        deadline = self._clock.monotonic() + READY_S
+        while self._watch is not None and self._clock.monotonic() < deadline:
+            look = await self._watch.look()
+            if look is not None and look.ready == look.wished and look.ready >= replicas:
+                return
+            await self._clock.sleep(0.2)
+        self._notes.append(f"{replicas} replicas were not ready when the load began")
+
+    async def _scale(self, stage: Stage) -> bool:
+        if self._watch is None or (stage.replicas is None and stage.scaling is None):
+            return False
+        self.scaled = True
+        if stage.scaling is not None:
+            await self._watch.set_scaling(stage.scaling)
+        elif stage.replicas is not None:
+            await self._watch.set_replicas(stage.replicas)
+        return True
+
+    async def go(
+        self, stopped: Callable[[], bool], progress: Callable[[LoadPoint], None] | None, interval_s: float
+    ) -> LoadReport:
+        sending = asyncio.create_task(self._generator.run(self._load), name="load generator")
+        watching = asyncio.create_task(self._keep_looking(interval_s), name="model watch")
+        ending = Ending.FINISHED
+        try:
+            await self._until_begun(sending)
+            await self._tick_until(sending, stopped, progress, interval_s)
+            self._join_last(interval_s)
+            try:
+                await sending
+            except HeadwayError as error:
+                ending = Ending.FAILED
+                self._notes.append(str(error))
+        finally:
+            for task in (sending, watching):
+                task.cancel()
+            await asyncio.gather(sending, watching, return_exceptions=True)
+        if self._breach is not None:
+            ending = Ending.BREACH
+        elif stopped() and ending is Ending.FINISHED:
+            ending = Ending.INTERRUPTED
+        return await self._report(ending)
+
+    async def _until_begun(self, sending: asyncio.Task[None]) -> None:
+        """Raises what the generator ended with before the load began."""
+        begun = asyncio.create_task(self._begun.wait())
+        await asyncio.wait({begun, sending}, return_when=asyncio.FIRST_COMPLETED)
+        begun.cancel()
+        if not self._begun.is_set():
+            await sending
+            self._begin(self._clock.monotonic())  # stopped before it began
+
+    async def _tick_until(
+        self,
+        sending: asyncio.Task[None],
+        stopped: Callable[[], bool],
+        progress: Callable[[LoadPoint], None] | None,
+        interval_s: float,
+    ) -> None:
+        began_s = self._began_s or 0.0
+        while not sending.done():
+            due_s = began_s + (len(self._ticks) + 1) * interval_s
+            pause = asyncio.ensure_future(self._clock.sleep(max(0.0, due_s - self._clock.monotonic())))
+            await asyncio.wait({pause, sending}, return_when=asyncio.FIRST_COMPLETED)
+            pause.cancel()
+            told = self._take_stock(self._clock.monotonic() - began_s)
+            if progress is not None and told is not None:
+                progress(told)
+            if self._stop_at_breach and self._breach is None:
+                self._stop_if_broken()
+            if stopped():
+                self._generator.stop()  # it may not have been sending yet when it was told
+            await self._next_stage()
+
+    def _join_last(self, interval_s: float) -> None:
+        """The few milliseconds that the last answers took are no interval of their own."""
+        ends = [tick.at_s for tick in self._ticks[-3:]]
+        if len(ends) > 1 and ends[-1] - ends[-2] < interval_s / 2:
+            self._ticks[-2:] = [replace(self._ticks[-2], at_s=ends[-1])]
+
+    def _take_stock(self, at_s: float) -> LoadPoint | None:
+        begin_s = self._ticks[-1].at_s if self._ticks else 0.0
+        if at_s <= begin_s:
+            return None
+        state, look = self._generator.state(), self._look
+        tick = Tick(
+            at_s=at_s,
+            users=state.users,
+            in_flight=state.in_flight,
+            replicas=None if look is None else look.ready,
+            wished=None if look is None else look.wished,
+            cpu_cores=cores(self._before, look),
+            memory_bytes=memory(look),
+        )
+        self._ticks.append(tick)
+        seen, self._seen = self._seen, len(self._load.samples)
+        return point(self._shape, self._load.samples, range(seen, self._seen), begin_s, tick)
+
+    def _stop_if_broken(self) -> None:
+        samples = self._load.samples
+        since_s = self._ticks[-1].at_s - WINDOW_S if self._ticks else 0.0
+        recent = []
+        for place in range(len(samples) - 1, -1, -1):
+            if samples.done_s[place] < since_s:
+                break
+            recent.append(place)
+        self._breach = breached(self._promises, samples, recent) or self._hung(len(recent))
+        if self._breach is not None:
+            self._notes.append(f"stopped after {self._ticks[-1].at_s:.0f} s: {self._breach.text} was broken")
+            self._generator.stop()
+
+    def _hung(self, answered: int) -> Promise | None:
+        """Nothing is answered any more, and what waits has waited for longer than promised."""
+        oldest_s = self._generator.state().oldest_s
+        broken = (one for one in self._promises if one.of_latency and oldest_s > max(one.bound, WINDOW_S))
+        return next(broken, None) if answered == 0 else None
+
+    async def _next_stage(self) -> None:
+        stage = self._shape.stage_at(self._ticks[-1].at_s) if self._ticks else 0
+        if stage == self._stage:
+            return
+        self._stage = stage
+        try:
+            await self._scale(self._shape.stages[stage])
+        except HeadwayError as error:
+            self._notes.append(f"stage {stage + 1} could not be scaled: {error}")
+
+    async def _keep_looking(self, interval_s: float) -> None:
+        while self._watch is not None:
+            look = await self._watch.look()
+            if look is not None:
+                self._before, self._look = self._look, look
+            await self._clock.sleep(interval_s)
+
+    async def _report(self, ending: Ending) -> LoadReport:
+        load, shape = self._load, self._shape
+        samples = load.samples
+        state = self._generator.state()
+        last_s = self._ticks[-1].at_s if self._ticks else 0.0
+        found = points(shape, samples, self._ticks)
+        condition = health(samples, load.lags_s, state)
+        end_s = min(last_s, shape.duration_s)
+        notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE, *self._notes]
+        if shape.arrivals is Arrivals.RECORDED:
+            notes.append("Arrivals are those of the query log.")
+        decisions: Sequence[ScalingMark] = ()
+        if self._watch is not None:
+            decisions = await self._watch.decisions(self._started_at)
+        return LoadReport(
+            model=load.target.model,
+            url=load.target.url,
+            started_at=self._started_at,
+            duration_s=last_s,
+            shape=shape,
+            generator=self._generator.name,
+            ending=ending,
+            total=samples.figures(range(len(samples)), last_s),
+            points=found,
+            phases=phases(shape, samples, found, end_s),
+            decisions=tuple(one for one in decisions if one.at_s <= last_s + 1),
+            faults=dict(samples.faults),
+            health=condition,
+            verdict=verdict(self._promises, samples, shape, condition),
+            notes=tuple(notes),
+            samples=samples,
+        )
