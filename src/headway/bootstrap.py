@@ -57,6 +57,7 @@ from headway.domain import tokens as token_rules
 from headway.domain.errors import HeadwayError, InsecureListener
 from headway.domain.events import EventType, NewEvent
 from headway.domain.query_log import Retention
+from headway.domain.replicas import serving
 from headway.domain.tokens import Scope
 from headway.home import admin_token, control_file, home_lock
 from headway.ports.metric_source import MetricSource
@@ -343,7 +344,7 @@ def _info(plane: ControlPlane, started_at: float) -> InfoView:
         gateway_version=gateway.version,
         gateway_adopted=gateway.adopted,
         models=len(plane.book.all()),
-        replicas=len(plane.runtime.observe()),
+        replicas=len(serving(plane.runtime.observe())),
         require_token=plane.require_token,
     )
 

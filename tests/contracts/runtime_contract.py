@@ -11,7 +11,7 @@ import pytest
 
 from headway.domain.errors import HeadwayError, ReplicaNotFound
 from headway.domain.lifecycle import REPLICA_TRANSITIONS, ReplicaPhase
-from headway.domain.replicas import ReplicaSpec, ReplicaStatus, ReplicaTransition
+from headway.domain.replicas import ReplicaSpec, ReplicaStatus, ReplicaTransition, serving
 from headway.ports.runtime import Runtime
 from tests.waiting import eventually
 
@@ -188,6 +188,23 @@ class RuntimeContract:
         life = [_P.STARTING, _P.READY, _P.STOPPING, _P.STOPPED]
         assert control.phases() == [*life, *life]
         check_chain(control.seen)
+
+    async def test_workers_are_told_apart_whoever_looks_after_them(self, machine: Machine) -> None:
+        spec = replace(machine.spec(ONE), role="work")
+        async with ControlPlane(machine.runtime(), detach=True) as first:
+            await first.apply_ready(spec, machine.spec(TWO))
+            assert {s.replica_id: s.role for s in first.runtime.observe()} == {ONE: "work", TWO: "serve"}
+            assert [s.replica_id for s in serving(first.runtime.observe())] == [TWO]
+            assert {t.status.role for t in first.seen if t.status.replica_id == ONE} == {"work"}
+        async with ControlPlane(machine.runtime()) as second:
+            adopted = await second.until(_P.READY)
+            assert (adopted.role, adopted.ready, adopted.worker_name) == ("work", True, f"{ONE}.0")
+            with pytest.raises(HeadwayError, match=ONE):
+                await second.runtime.apply([replace(spec, role="serve"), machine.spec(TWO)])
+            machine.kill(adopted)
+            assert (await second.until(_P.READY, restarts=1)).worker_name == f"{ONE}.1"
+            ended = [t.status.worker_name for t in second.seen if t.status.phase is _P.BACKOFF]
+            assert ended == [f"{ONE}.0"]
 
     async def test_asked_for_again_while_it_stops_it_comes_back(self, machine: Machine) -> None:
         async with ControlPlane(machine.runtime()) as control:

@@ -116,6 +116,24 @@ def test_orders_are_the_model_servers_config(tmp_path: Path, folder: ReplicaFold
     assert not any(p.exists() for p in (folder.failure, folder.stack, tmp_path / "r.sock"))
 
 
+def test_a_workers_orders_name_the_job_server_and_one_process(tmp_path: Path, folder: ReplicaFolder) -> None:
+    worker = spec(role="work", server={"workers": 4}, cpu_millicores=4000, termination_grace_s=600.0)
+    start = replace(launcher(tmp_path), job_server="unix:/run/jobs.sock")
+    start.write_orders(folder, ReplicaRecord(spec=worker, socket=str(tmp_path / "r.sock"), restarts=2))
+    config = read_config(folder.config)
+    assert (config.job_server, config.worker_name, config.job_grace_s) == (
+        "unix:/run/jobs.sock",
+        "iris-v1-bcdfg.2",
+        600,
+    )
+    assert config.options.workers == 1
+    assert start.environment(worker)["OMP_NUM_THREADS"] == "4"
+    start.write_orders(folder, ReplicaRecord(spec=spec(), socket=str(tmp_path / "r.sock")))
+    assert read_config(folder.config).job_server is None
+    with pytest.raises(InvalidSpec, match="no job server"):
+        launcher(tmp_path).write_orders(folder, ReplicaRecord(spec=worker, socket="s"))
+
+
 @pytest.mark.parametrize(
     "server", [{"max_batchsize": 8}, {"max_queue": "many"}, {"sample": 3}, {"metrics_compat": "x"}]
 )

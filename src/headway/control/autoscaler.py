@@ -31,7 +31,7 @@ from headway.control.waits import pause
 from headway.domain.deployments import Deployment
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState
-from headway.domain.replicas import ReplicaStatus
+from headway.domain.replicas import ReplicaStatus, serving
 from headway.domain.routing_table import Arm
 from headway.ports.clock import Clock
 from headway.ports.decision_log import DecisionLog
@@ -181,7 +181,7 @@ class Autoscaler:
         """All that are there and stay, by model and version."""
         leaving = self._leaving()
         grouped: _Replicas = {}
-        for replica in self._runtime.observe():
+        for replica in serving(self._runtime.observe()):
             if replica.phase not in LEAVING and replica.replica_id not in leaving:
                 grouped.setdefault((replica.model, replica.version), []).append(replica)
         return grouped

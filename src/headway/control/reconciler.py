@@ -30,7 +30,7 @@ from headway.domain.errors import GatewayFailed, HeadwayError
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState, ReplicaPhase
 from headway.domain.names import replica_name
-from headway.domain.replicas import ReplicaSpec, ReplicaStatus
+from headway.domain.replicas import ReplicaSpec, ReplicaStatus, serving
 from headway.domain.routing_table import GatewayToken, RoutingTable
 from headway.domain.version_specs import spec_of
 from headway.ports.bundle_store import BundleStore
@@ -138,7 +138,7 @@ class Reconciler:
 
     async def round(self) -> None:
         """One full comparison and everything that follows from it."""
-        replicas = self._runtime.observe()
+        replicas = serving(self._runtime.observe())
         by_model = _by_model(replicas)
         if self._routed is None:
             # An adopted gateway may route to any of those that run already.

@@ -36,6 +36,8 @@ def event_of(transition: ReplicaTransition) -> NewEvent:
     adopted = transition.adopted and transition.old is None
     type_ = EventType.REPLICA_ADOPTED if adopted else EVENT_OF_PHASE[status.phase]
     data: dict[str, object] = {"phase": str(status.phase), "restarts": status.restarts}
+    if status.role != "serve":
+        data["role"] = status.role
     if transition.old is not None:
         data["old"] = str(transition.old)
     if transition.adopted:

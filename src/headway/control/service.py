@@ -11,7 +11,7 @@ from headway.control.book import Changed, DeploymentBook
 from headway.control.commands import Outcome, existing
 from headway.domain.deployments import Deployment
 from headway.domain.names import check_model_name
-from headway.domain.replicas import ReplicaStatus
+from headway.domain.replicas import ReplicaStatus, serving
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment, version_digest
 from headway.domain.version_specs import jobs_of
@@ -104,7 +104,7 @@ class ControlService:
     def list(self) -> list[Snapshot]:
         """Every model, by name."""
         by_model: dict[str, list[ReplicaStatus]] = {}
-        for replica in self._runtime.observe():
+        for replica in serving(self._runtime.observe()):
             by_model.setdefault(replica.model, []).append(replica)
         return [Snapshot(d, tuple(by_model.get(d.name, ()))) for d in self._book.all()]
 
@@ -137,7 +137,8 @@ class ControlService:
         return Diff(True, known is None, tuple(changes))
 
     def _snapshot(self, deployment: Deployment) -> Snapshot:
-        return Snapshot(deployment, tuple(r for r in self._runtime.observe() if r.model == deployment.name))
+        replicas = serving(self._runtime.observe())
+        return Snapshot(deployment, tuple(r for r in replicas if r.model == deployment.name))
 
     async def _change(self, name: str, step: Callable[[Deployment, float], Outcome]) -> Accepted:
         check_model_name(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,7 +68,9 @@ class ReplicaSpec:
 
     @property
     def workers(self) -> int:
-        """Processes that serve this replica."""
+        """Processes that serve this replica; a worker is always one, whatever ``spec.server.workers`` says."""
+        if self.role == "work":
+            return 1
         workers = self.server.get("workers", 1)
         return workers if isinstance(workers, int) and workers > 0 else 1
 
@@ -113,6 +115,24 @@ class ReplicaStatus:
     @property
     def ready(self) -> bool:
         return self.phase is ReplicaPhase.READY
+
+    @property
+    def worker_name(self) -> str:
+        """See :func:`worker_name`; of the present process, or of the one that ended last."""
+        return worker_name(self.replica_id, self.restarts)
+
+
+def worker_name(replica_id: str, restarts: int) -> str:
+    """What a worker calls itself before the job server: another name for each process of a replica.
+
+    So what is said of a process that has ended never means the jobs that the next one has taken meanwhile.
+    """
+    return f"{replica_id}.{restarts}"
+
+
+def serving(replicas: Iterable[ReplicaStatus]) -> tuple[ReplicaStatus, ...]:
+    """Those that answer requests: without the workers."""
+    return tuple(replica for replica in replicas if replica.role == "serve")
 
 
 @dataclass(frozen=True, slots=True)

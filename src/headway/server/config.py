@@ -88,6 +88,12 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Where the stats page is to be found (:mod:`headway.domain.stats_page`); None: only ``GET /stats`` tells."""
     shadow_gateway: str | None = None
     """``unix:/path`` of the gateway, for copies of requests that carry ``x-headway-shadow``."""
+    job_server: str | None = None
+    """``unix:/path`` or ``tcp:host:port``: this process is a worker, which takes jobs from there. None: it is none."""
+    worker_name: str = ""
+    """What a worker calls itself there; empty: by its ``replica_id``."""
+    job_grace_s: float = 30.0
+    """After SIGTERM: how long a worker's running job may take until it has to be given back."""
 
 
 class FailureReport(msgspec.Struct, kw_only=True):

@@ -34,6 +34,7 @@ class LocalHand:
 
     def runtime(self, **options: Any) -> LocalRuntime:
         """A new control plane's runtime on this home."""
+        options = {"job_server": f"unix:{self.folder}/no-job-server", **options}
         return LocalRuntime(
             self.home, run_dir_for(self.home), clock=SystemClock(), server_env=dict(os.environ), **options
         )

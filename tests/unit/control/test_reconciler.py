@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from headway.adapters.memory.runtime import Script
 from headway.domain.errors import ModelNotFound
 from headway.domain.lifecycle import DeploymentState, VersionState
-from headway.domain.replicas import Failure
+from headway.domain.replicas import Failure, ReplicaSpec
 
 from .world import World
 
@@ -307,6 +308,25 @@ async def test_a_rollout_that_was_put_to_sleep_is_not_late(world: World) -> None
     await world.up()
     await world.pass_time(100)
     assert world.model("iris").state is DeploymentState.READY
+
+
+async def test_workers_neither_serve_nor_count(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = world.runtime.apply
+
+    async def with_a_worker(desired: Sequence[ReplicaSpec], warm: Sequence[ReplicaSpec] = ()) -> None:
+        workers = [replace(spec, replica_id="iris-v1-worker", role="work") for spec in desired[:1]]
+        await apply([*desired, *workers], warm)
+
+    monkeypatch.setattr(world.runtime, "apply", with_a_worker)
+    await world.deploy("iris", "one")
+    await world.pass_time(5)
+    assert world.running("iris") == {"v1": 2}
+    (serves,) = world.ids("iris") - {"iris-v1-worker"}
+    assert world.proxy.replicas() == {serves}
+    assert [r.replica_id for r in world.service.get("iris").replicas] == [serves]
+    assert [r.replica_id for snapshot in world.service.list() for r in snapshot.replicas] == [serves]
+    told = [event for event in await world.log.read(limit=1000) if event.replica == "iris-v1-worker"]
+    assert [event.data.get("role") for event in told] == ["work", "work"]  # started, ready
 
 
 async def test_start_and_stop_are_idempotent(world: World) -> None:

@@ -17,7 +17,7 @@ import msgspec
 import headway
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.domain.errors import InvalidSpec
-from headway.domain.replicas import ReplicaSpec
+from headway.domain.replicas import ReplicaSpec, worker_name
 from headway.server.config import MetricsCompat, PayloadOptions, ServerConfig, options_from, write_config
 
 HOME_VARIABLE = "HEADWAY_HOME"
@@ -36,6 +36,8 @@ class Launcher:
     shadow_gateway: str | None
     query_log_dir: str | None = None
     """Where model servers write their segments of the query log; None: they keep none."""
+    job_server: str | None = None
+    """Where workers get their jobs, as ``ServerConfig.job_server``; None: there can be no workers."""
 
     @property
     def library(self) -> Path:
@@ -57,13 +59,19 @@ class Launcher:
     def write_orders(self, folder: ReplicaFolder, record: ReplicaRecord) -> list[str]:
         """Write the model server's config and take away earlier answers; the command line.
 
-        Raises :class:`InvalidSpec` when the spec's server options do not fit, ``OSError`` for a full disk.
+        Raises :class:`InvalidSpec` when the spec's server options do not fit, or for a worker without a job server;
+        ``OSError`` for a full disk.
         """
         spec = record.spec
+        works = spec.role == "work"
+        if works and self.job_server is None:
+            raise InvalidSpec(f"{spec.replica_id} is a worker, and there is no job server to take jobs from")
         values, liveness = dict(spec.server), spec.probes.liveness
         sample = values.pop("sample", None)
         compat = values.pop("metrics_compat", None)
         payloads = values.pop("payloads", None)
+        if works:
+            values["workers"] = 1  # a worker is one process: more of them are more workers
         try:
             config = ServerConfig(
                 replica_id=spec.replica_id,
@@ -85,6 +93,9 @@ class Launcher:
                 stats_file=str(folder.stats),
                 query_log_dir=self.query_log_dir,
                 shadow_gateway=self.shadow_gateway,
+                job_server=self.job_server if works else None,
+                worker_name=worker_name(spec.replica_id, record.restarts) if works else "",
+                job_grace_s=spec.termination_grace_s,
             )
         except (msgspec.ValidationError, TypeError) as error:
             raise InvalidSpec(str(error), where="spec.server") from error

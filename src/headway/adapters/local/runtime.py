@@ -41,7 +41,8 @@ class LocalRuntime:
 
     ``home`` is Headway's home; ``run_dir`` holds the replicas' sockets (:func:`run_dir_for` chooses one).
     ``server_env`` is the environment of which replicas inherit the few variables of ``launch.INHERITED``.
-    ``shadow_gateway`` (``unix:/path``) and ``query_log_dir`` (None: no query log) are told to the model servers.
+    ``shadow_gateway`` (``unix:/path``) and ``query_log_dir`` (None: no query log) are told to the model servers,
+    ``job_server`` (``unix:/path`` or ``tcp:host:port``) to the workers among them.
     ``backoff_reset_s`` is how long a replica has to be ready to make up for one crash; ``start_slots`` how many
     start at once (None: by the number of cores). Raises :class:`Unsupported` on systems without pidfd.
     """
@@ -55,6 +56,7 @@ class LocalRuntime:
         server_env: Mapping[str, str],
         shadow_gateway: str | None = None,
         query_log_dir: Path | None = None,
+        job_server: str | None = None,
         backoff_reset_s: float = FORGET_S,
         start_slots: int | None = None,
     ) -> None:
@@ -63,7 +65,7 @@ class LocalRuntime:
         self._run_dir = run_dir
         self._clock = clock
         segments = None if query_log_dir is None else str(query_log_dir)
-        self._launcher = Launcher(self._home, dict(server_env), shadow_gateway, segments)
+        self._launcher = Launcher(self._home, dict(server_env), shadow_gateway, segments, job_server)
         self._folders = ReplicaFolders(self._home)
         self._memory = MemoryWatch(clock)
         self._reports = _Reports()

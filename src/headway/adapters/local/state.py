@@ -60,6 +60,7 @@ class ReplicaState:
             started_at=record.started_at,
             ready_at=record.ready_at,
             rss_bytes=rss_bytes,
+            role=record.spec.role,
         )
 
     def move(self, phase: ReplicaPhase, *, adopted: bool = False, **facts: Any) -> None:

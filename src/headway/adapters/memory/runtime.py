@@ -82,6 +82,7 @@ class MemoryReplica:
             failure=self.failure,
             started_at=self.started_at,
             ready_at=self.ready_at,
+            role=self.spec.role,
         )
 
 
