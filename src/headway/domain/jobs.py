@@ -69,6 +69,10 @@ class NewJob:
     """After this moment nobody wants the result: what has not ended then, expires."""
     idempotency_key: str | None = None
     """Unique within model and client as long as the job is kept."""
+    asked: str = ""
+    """What else the caller asked for, in the caller's own words: the version in the path if any, the times, the
+    webhook. Under one idempotency key it has to be the same, with route, content type, body and priority; a version
+    drawn from the split, and an instant counted from now, would differ each time."""
     webhook: Webhook | None = None
     batch: str | None = None
     """Common to the jobs of one batch."""

@@ -37,7 +37,7 @@ class JobStore(Protocol):
         """Store all of them, or none; in the same order.
 
         A job whose idempotency key is known for its model and client is not stored again: the one that is there is
-        answered. ``IdempotencyConflict`` when that one differs in route, body, priority, version or times asked for.
+        answered. ``IdempotencyConflict`` when that one differs in route, content type, body, priority or ``asked``.
         ``Overloaded`` when more than ``most_queued`` jobs of a model would be queued.
         """
         ...
@@ -75,11 +75,14 @@ class JobLeases(Protocol):
         ...
 
     async def renew(self, worker: str, beats: Sequence[Beat], lease_s: float) -> list[BeatVerdict]:
-        """Prolong the leases by ``lease_s`` from now; what to do, in the same order."""
+        """Prolong the leases to ``lease_s`` from now; what to do, in the same order.
+
+        A lease that is over belongs to its worker until a sweep takes it away.
+        """
         ...
 
     async def finish(self, outcomes: Sequence[Outcome]) -> list[bool]:
-        """Whether each was accepted: not when the token is not the newest or the job does not run.
+        """Whether each was accepted: not when the token is not the newest, the job does not run or its deadline passed.
 
         An error that may be mended queues the job again for its next attempt, while it has one.
         """
