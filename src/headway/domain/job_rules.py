@@ -301,6 +301,11 @@ def _queued(job: Job, not_before: float) -> Job:
     )
 
 
+def regranted(job: Job, lease_s: float, now: float) -> Job:
+    """After the store was away: that is no fault of the worker's, who could not report meanwhile."""
+    return replace(job, lease_until=now + lease_s, started_at=min(now, job.started_at or now))
+
+
 def stepped(job: Job, step_s: float) -> Job:
     """After the wall clock was set by ``step_s``: what was measured from a moment before moves along.
 

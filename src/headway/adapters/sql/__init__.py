@@ -8,6 +8,7 @@ from headway.adapters.sql.database import SqlDatabase
 from headway.adapters.sql.decision_log import SqlDecisionLog
 from headway.adapters.sql.deployment_store import SqlDeploymentStore
 from headway.adapters.sql.event_log import SqlEventLog
+from headway.adapters.sql.jobs import SqlJobs
 from headway.adapters.sql.token_store import SqlTokenStore
 
-__all__ = ["SqlDatabase", "SqlDecisionLog", "SqlDeploymentStore", "SqlEventLog", "SqlTokenStore"]
+__all__ = ["SqlDatabase", "SqlDecisionLog", "SqlDeploymentStore", "SqlEventLog", "SqlJobs", "SqlTokenStore"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -75,6 +75,22 @@ class Appends:
             self.newest = cursor
             self._grown.set()
             self._grown = asyncio.Event()
+
+    async def wait(self, after: int, timeout_s: float, *, poll_s: float, look: Callable[[], Awaitable[int]]) -> bool:
+        """True as soon as there is a cursor above ``after``; ``look`` asks the database, at most every ``poll_s``."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while self.newest <= after:
+            now = loop.time()
+            next_look = self.looked_at + poll_s
+            if now >= next_look or now >= deadline:
+                self.looked_at = now  # first, so that others who wait do not look as well
+                self.tell(await look())
+                if now >= deadline:
+                    break
+            else:
+                await self.changed(min(next_look, deadline) - now)
+        return self.newest > after
 
     async def changed(self, timeout_s: float) -> None:
         """Return when the newest cursor grows, at the latest after ``timeout_s``."""

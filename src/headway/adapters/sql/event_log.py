@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import sqlalchemy as sa
@@ -39,17 +38,5 @@ class SqlEventLog:
         return await self._database.read(newest_cursor)
 
     async def wait(self, after: int, timeout_s: float) -> bool:
-        loop = asyncio.get_running_loop()
         appends = self._database.appends
-        deadline = loop.time() + timeout_s
-        while appends.newest <= after:
-            now = loop.time()
-            next_look = appends.looked_at + self._poll_s
-            if now >= next_look or now >= deadline:
-                appends.looked_at = now  # first, so that others who wait do not look as well
-                appends.tell(await self.last_cursor())
-                if now >= deadline:
-                    break
-            else:
-                await appends.changed(min(next_look, deadline) - now)
-        return appends.newest > after
+        return await appends.wait(after, timeout_s, poll_s=self._poll_s, look=self.last_cursor)

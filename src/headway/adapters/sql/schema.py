@@ -1,9 +1,9 @@
-"""Bringing the database file to the schema of this Headway.
+"""Bringing a database to the schema of this Headway.
 
-The schema's history stands in ``migrations/versions`` (Alembic). All due steps run in one transaction
-that first takes the write lock, so a crash leaves the old schema, and of two processes that open the same
-file one migrates while the other waits and then finds nothing to do. Alembic is imported only when
-a step is due.
+There are two, each with a history of its own (Alembic): :data:`STATE` for deployments and what belongs to them,
+:data:`JOBS` for jobs. All due steps run in one transaction that first takes the write lock (in PostgreSQL an advisory
+one), so a crash leaves the old schema, and of two processes that open the same database one migrates while the other
+waits and then finds nothing to do. Alembic is imported only when a step is due.
 """
 
 from __future__ import annotations
@@ -12,20 +12,70 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from headway.domain.errors import StorageFailed, Unsupported
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 HEAD: Final = "0002"
 """The newest revision in ``migrations/versions``."""
+JOBS_HEAD: Final = "0001"
+"""The newest revision in ``migrations/job_versions``."""
 _RETRY_S = 0.05
+_MIGRATIONS: Final = "headway.adapters.sql:migrations"
 
 
-def prepare(path: Path, busy_timeout_s: float) -> None:
-    """Make ``path`` a database of this schema, readable by its owner only.
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One history of tables."""
+
+    head: str
+    steps: str
+    """Folder of ``migrations`` that holds its steps."""
+    version_table: str
+
+    def config(self, connection: sa.Connection | None = None) -> Config:
+        """What Alembic's commands are given."""
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", _MIGRATIONS)
+        config.set_main_option("version_locations", f"{_MIGRATIONS}/{self.steps}")
+        config.set_main_option("path_separator", "newline")
+        config.attributes["version_table"] = self.version_table
+        config.attributes["connection"] = connection
+        return config
+
+    def upgrade(self, connection: sa.Connection, where: str) -> None:
+        """Take the steps that are due. Raises :class:`Unsupported` for what a newer Headway wrote."""
+        from alembic import command
+        from alembic.script import ScriptDirectory
+
+        config = self.config(connection)
+        if sa.inspect(connection).has_table(self.version_table):
+            found = connection.exec_driver_sql(f"SELECT version_num FROM {self.version_table}").scalar()  # noqa: S608
+            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+            if found is not None and found not in known:
+                raise Unsupported(
+                    f"the database was written by a newer Headway (schema {found}, this one knows {self.head})",
+                    where=where,
+                    hint="start that version, or use another home",
+                )
+        command.upgrade(config, "head")
+
+
+STATE: Final = Schema(HEAD, "versions", "alembic_version")
+JOBS: Final = Schema(JOBS_HEAD, "job_versions", "headway_jobs_schema")
+
+
+def prepare(path: Path, busy_timeout_s: float, schema: Schema = STATE) -> None:
+    """Make ``path`` a database of ``schema``, readable by its owner only.
 
     Raises :class:`Unsupported` for a database of a newer Headway and :class:`StorageFailed` for a file that
     is something else, damaged, or cannot be written. Blocking: call it in a thread.
@@ -34,8 +84,8 @@ def prepare(path: Path, busy_timeout_s: float) -> None:
     while True:
         try:
             _make_private(path)
-            if _revision(path, busy_timeout_s) != HEAD:
-                _upgrade(path, busy_timeout_s)
+            if _revision(path, busy_timeout_s, schema) != schema.head:
+                _upgrade(path, busy_timeout_s, schema)
             _write_ahead(path, busy_timeout_s)
             return
         except (OSError, sqlite3.Error, sa.exc.DBAPIError) as error:
@@ -64,15 +114,15 @@ def _make_private(path: Path) -> None:
             path.chmod(0o600)
 
 
-def _revision(path: Path, busy_timeout_s: float) -> str | None:
+def _revision(path: Path, busy_timeout_s: float, schema: Schema) -> str | None:
     """The revision of the file, None for an empty database."""
     with closing(sqlite3.connect(path, timeout=busy_timeout_s)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
             return None
-        if "alembic_version" not in tables:
+        if schema.version_table not in tables:
             raise StorageFailed("this is not a Headway database", where=str(path), hint="choose another home")
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        row = connection.execute(f"SELECT version_num FROM {schema.version_table}").fetchone()  # noqa: S608
         return str(row[0]) if row else None
 
 
@@ -82,16 +132,7 @@ def _write_ahead(path: Path, busy_timeout_s: float) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
 
 
-def _upgrade(path: Path, busy_timeout_s: float) -> None:
-    from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", "headway.adapters.sql:migrations")
-    config.set_main_option("path_separator", "os")
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-
+def _upgrade(path: Path, busy_timeout_s: float, schema: Schema) -> None:
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": busy_timeout_s, "isolation_level": None}
     )
@@ -99,16 +140,7 @@ def _upgrade(path: Path, busy_timeout_s: float) -> None:
     sa.event.listen(engine, "begin", begin_immediate)
     try:
         with engine.begin() as connection:
-            if sa.inspect(connection).has_table("alembic_version"):
-                found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-                if found is not None and found not in known:
-                    raise Unsupported(
-                        f"the database was written by a newer Headway (schema {found}, this one knows {HEAD})",
-                        where=str(path),
-                        hint="start that version, or use another home",
-                    )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            schema.upgrade(connection, str(path))
     finally:
         engine.dispose()
 
