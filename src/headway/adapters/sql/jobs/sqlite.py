@@ -27,10 +27,9 @@ from headway.ports.clock import Clock
 class SqliteEngine:
     """The file at ``path``, made when it is not there."""
 
-    shared = False
-    """One process at a time."""
-
-    def __init__(self, path: Path, clock: Clock, *, busy_timeout_s: float = 10.0) -> None:
+    def __init__(self, path: Path, clock: Clock, *, busy_timeout_s: float = 10.0, owner: bool = True) -> None:
+        """``owner`` False: another process is it."""
+        self.shared = not owner
         self.statements = Statements("sqlite")
         self.where = str(path)
         self._path = path
@@ -151,7 +150,8 @@ class SqliteEngine:
 
     def _begin(self, connection: sqlite3.Connection) -> tuple[float, float, int]:
         now = self._clock.now()
-        step_s = self._steps.step_s(now, self._clock.monotonic()) if connection is self._writer else 0.0
+        mends = connection is self._writer and not self.shared
+        step_s = self._steps.step_s(now, self._clock.monotonic()) if mends else 0.0
         ((cursor,),) = connection.execute(self.statements.cursor.text).fetchall()
         return now, step_s, cursor
 

@@ -75,9 +75,13 @@ class SqlJobs:
         self._started = False
 
     @classmethod
-    def open_sqlite(cls, path: Path, *, files: Path, clock: Clock, fenced: bool = True) -> Self:
-        """On the file at ``path``, which :meth:`start` makes when it is not there. For one process at a time."""
-        return cls(SqliteEngine(path, clock), files, fenced=fenced)
+    def open_sqlite(cls, path: Path, *, files: Path, clock: Clock, fenced: bool = True, owner: bool = True) -> Self:
+        """On the file at ``path``, which :meth:`start` makes when it is not there. It has one owner at a time.
+
+        ``owner`` False: another process owns it, and this one looks and changes single jobs beside it. What concerns
+        all of them (after a start, or when the clock was set) is left to the owner.
+        """
+        return cls(SqliteEngine(path, clock, owner=owner), files, fenced=fenced)
 
     async def start(self) -> None:
         """Make or migrate the schema and be ready. Again: nothing.
