@@ -7,15 +7,19 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
+
+import msgspec
 
 from headway.domain.query_log import QueryRecord
 from headway.domain.query_segments import (
     ARM_SHIFT,
     ARMS,
     BLOCK,
+    CALL_FIELDS,
     ID_BYTES,
     MAGIC,
     ROW,
@@ -127,6 +131,40 @@ class SegmentFile:
         payload = b"".join(row.packed() for row in rows)
         data = block(
             Kind.ROWS, payload, count=len(rows), first=self.seq, wall_ns=self.wall_ns + mono_ns, mono_ns=mono_ns
+        )
+        self.write(data)
+        self.seq += len(rows)
+        return data
+
+    def call(self, rows: Sequence[Row], **changed: Any) -> bytes:
+        """Append ``rows`` as the block of one call, in which all were predicted together; its bytes.
+
+        ``changed`` fields replace those that would be right.
+        """
+        first = rows[0]
+        answers = [first.predicted, *(row.answered for row in rows)]
+        fields = {
+            "started": first.started,
+            "predicted": first.predicted,
+            "batch": first.batch,
+            "flags": first.flags,
+            "route": ROUTES.index(first.route),
+            "format": FORMATS.index(first.format),
+            "decode_ns": [row.queued - row.received for row in rows],
+            "queue_ns": [row.started - row.queued for row in rows],
+            "encode_ns": [after - before for before, after in pairwise(answers)],
+            "bytes_in": [row.bytes_in for row in rows],
+            "bytes_out": [row.bytes_out for row in rows],
+            "rows": [row.rows for row in rows],
+            "status": [row.status for row in rows],
+            "request_ids": [row.request_id.encode() for row in rows],
+            "arms": [ARMS.index(row.arm) for row in rows] if any(row.arm != ARMS[0] for row in rows) else [],
+            "clients": [row.client for row in rows] if any(row.client for row in rows) else [],
+        } | changed
+        payload = msgspec.msgpack.encode([fields[name] for name in CALL_FIELDS])
+        mono_ns = max(answers)
+        data = block(
+            Kind.CALL, payload, count=len(rows), first=self.seq, wall_ns=self.wall_ns + mono_ns, mono_ns=mono_ns
         )
         self.write(data)
         self.seq += len(rows)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from headway.domain.query_segments import ARM_SHIFT, ARMS, BLOCK, CRC_OFFSET, MAGIC, ROW, Flag, Kind
+import msgspec
+
+from headway.domain.query_segments import ARM_SHIFT, ARMS, BLOCK, CALL_FIELDS, CRC_OFFSET, MAGIC, ROW, Flag, Kind
 
 
 @dataclass
@@ -35,6 +37,9 @@ def blocks(path: Path) -> list[Block]:
         if block.kind is Kind.ROWS:
             assert size == count * ROW.size
             block.rows = [_row(values, first + place) for place, values in enumerate(ROW.iter_unpack(payload))]
+        elif block.kind is Kind.CALL:
+            block.rows = _call(dict(zip(CALL_FIELDS, msgspec.msgpack.decode(payload), strict=True)), first)
+            assert len(block.rows) == count
         else:
             block.value = json.loads(payload)
         found.append(block)
@@ -65,6 +70,20 @@ def rows(folder: Path) -> list[dict[str, Any]]:
                 mine[row["seq"]] = row
         found += mine.values()
     return sorted(found, key=lambda row: (row["stream"], row["seq"]))
+
+
+def _call(call: dict[str, Any], first: int) -> list[dict[str, Any]]:
+    found, answered = [], call["predicted"]
+    for place, request_id in enumerate(call["request_ids"]):
+        answered += call["encode_ns"][place]
+        queued = call["started"] - call["queue_ns"][place]
+        times = (queued - call["decode_ns"][place], queued, call["started"], call["predicted"], answered)
+        arm = call["arms"][place] if call["arms"] else 0
+        client = call["clients"][place] if call["clients"] else 0
+        sizes = (call["bytes_in"][place], call["bytes_out"][place], call["rows"][place])
+        rest = (call["batch"], call["status"][place], call["flags"] | arm << ARM_SHIFT, call["route"], call["format"])
+        found.append(_row((*times, *sizes, *rest, client, request_id), first + place))
+    return found
 
 
 def _row(values: tuple[Any, ...], seq: int) -> dict[str, Any]:

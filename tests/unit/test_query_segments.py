@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headway.adapters.querylog import calls as calls_module
 from headway.adapters.querylog import segments as segments_module
 from headway.adapters.querylog.segments import SegmentReader, read_segment, stream_and_number
 from headway.domain.query_log import Losses
@@ -34,7 +35,7 @@ def seqs(reader: SegmentReader) -> list[int]:
 
 
 def test_layout_is_what_the_contract_says() -> None:
-    assert segments_module._ROW.itemsize == ROW.size == 100
+    assert calls_module.ROW_TYPE.itemsize == ROW.size == 100
     assert sum(int(kind[-1]) for _, kind in segments_module._HEAD_FIELDS) == BLOCK.size == 40
 
 
@@ -79,6 +80,16 @@ def test_every_field(segment: SegmentFile) -> None:
     )  # fmt: skip
     assert reader.losses == Losses()
     assert (reader.start_seq, reader.next_seq, reader.closed, reader.final) == (0, 3, False, False)
+
+
+def test_segments_of_the_version_before_are_read(tmp_path: Path) -> None:
+    file = SegmentFile(tmp_path, headed=False)
+    file.head(format=1)
+    file.rows(rows(2))
+    file.die()
+    reader = SegmentReader(file.path)
+    assert seqs(reader) == [0, 1]
+    assert reader.losses == Losses()
 
 
 def test_only_what_was_added_is_read_again(segment: SegmentFile) -> None:
@@ -136,12 +147,13 @@ def test_what_a_living_writer_has_not_finished_is_waited_for(segment: SegmentFil
     assert reader.closed
 
 
-def test_torn_at_every_byte(segment: SegmentFile) -> None:
+@pytest.mark.parametrize("calls", [False, True])
+def test_torn_at_every_byte(segment: SegmentFile, calls: bool) -> None:
     """What was whole is kept; the loss is counted unless the cut leaves whole blocks only."""
     ends = [segment.path.stat().st_size]
     counts = [0]
     for count in (2, 1, 3):
-        segment.rows(rows(count))
+        (segment.call if calls and count > 1 else segment.rows)(rows(count))
         ends.append(segment.path.stat().st_size)
         counts.append(counts[-1] + count)
     segment.note(Kind.DROPPED, {"records": 0, "reason": ""})
@@ -160,9 +172,10 @@ def test_torn_at_every_byte(segment: SegmentFile) -> None:
         assert reader.missing == 0
 
 
-def test_damage_in_the_middle_costs_that_block_only(segment: SegmentFile) -> None:
+@pytest.mark.parametrize("calls", [False, True])
+def test_damage_in_the_middle_costs_that_block_only(segment: SegmentFile, calls: bool) -> None:
     before = segment.path.stat().st_size
-    size = len(segment.rows(rows(4)))
+    size = len((segment.call if calls else segment.rows)(rows(4)))
     segment.rows(rows(2))
     segment.rows(rows(1))
     segment.die()
@@ -237,7 +250,7 @@ def test_a_file_without_a_head(tmp_path: Path, length: int) -> None:
     assert (reader.start_seq, reader.final) == (None, True)
 
 
-@pytest.mark.parametrize("changed", [{"format": 2}, {"routes": 3}, {"clients": None}])
+@pytest.mark.parametrize("changed", [{"format": 3}, {"routes": 3}, {"clients": None}])
 def test_rows_without_a_readable_head_are_not_guessed_at(tmp_path: Path, changed: dict[str, Any]) -> None:
     file = SegmentFile(tmp_path, headed=False)
     file.head(**changed)

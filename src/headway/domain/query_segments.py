@@ -7,9 +7,9 @@ A *stream* is the life of one writing process; it writes *segments*, files named
 
     header   magic, kind, count, payload bytes, CRC-32 of all the rest, first sequence number, wall clock and
              monotonic clock when the block was written
-    payload  ``count`` rows, or one JSON object
+    payload  ``count`` rows, one call of ``predict`` with ``count`` requests, or one JSON object
 
-The first block of a segment is a ``HEAD`` object. Rows of a block have consecutive sequence numbers. What cannot be
+The first block of a segment is a ``HEAD`` object. Records of a block have consecutive sequence numbers. What cannot be
 written still takes its sequence numbers; a ``DROPPED`` object tells how many when writing works again.
 A ``CLOSED`` object ends a segment that will not grow; a segment without one has a living writer or one that was killed.
 
@@ -24,7 +24,8 @@ from struct import Struct
 from typing import Final
 
 MAGIC: Final = b"HWQ1"
-VERSION: Final = 1
+VERSION: Final = 2
+"""Segments of version 1 are those of version 2 without ``CALL`` blocks."""
 SUFFIX: Final = ".hwq"
 
 BLOCK: Final = Struct("<4sHHIIQqq")
@@ -39,6 +40,27 @@ ROW: Final = Struct("<qqqqqIIIHHBBBxHxx36s")
 batch (requests in the call), status, flags, route, format, client, request id (zero-padded): 100 bytes.
 
 ``route``, ``format`` and ``client`` are places in the lists of the ``HEAD`` and ``NAMES`` objects."""
+CALL_FIELDS: Final = (
+    "started",  # monotonic ns, of the call
+    "predicted",
+    "batch",  # requests in the call
+    "flags",  # without arms
+    "route",
+    "format",
+    "decode_ns",  # from here on lists, one item for each record
+    "queue_ns",  # it arrived at started - queue_ns - decode_ns
+    "encode_ns",  # from the answer before it (the first: from predicted) until it was answered
+    "bytes_in",
+    "bytes_out",
+    "rows",
+    "status",
+    "request_ids",  # byte strings
+    "arms",  # empty: all direct
+    "clients",  # empty: all without a name
+)
+"""The payload of a ``CALL`` block is a MessagePack array of these.
+
+The same as rows, for a third of the bytes and of the time; a lone request is cheaper as a row."""
 ID_BYTES: Final = 36
 """Longer request ids are cut in the row and stand whole in a ``LONG_ID`` object right after its block."""
 
@@ -58,6 +80,8 @@ class Kind(IntEnum):
     """``{"records": N, "reason": "..."}``: the N sequence numbers right before this block's first one were dropped."""
     CLOSED = 6
     """``{}``: the segment is complete."""
+    CALL = 7
+    """Requests of one route that one call of ``predict`` answered: :data:`CALL_FIELDS`."""
 
 
 class Flag(IntFlag):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
 from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, ModelFailed
 from headway.server.codecs import Codec
@@ -59,10 +59,19 @@ class Ticket:
             self.queue.forget(self)
 
 
+class Phases(NamedTuple):
+    """What the requests of one call took, each in the order of the tickets, in nanoseconds."""
+
+    decode: list[int]
+    queue: list[int]
+    encode: list[int]
+    """From the answer before it; the first from the end of the call. Without those that failed before encoding."""
+
+
 class Outcome:
     """``answers`` in the order of the tickets; None when the tickets must be asked about one by one."""
 
-    __slots__ = ("answers", "measurements", "predicted_ns", "requests", "rows", "started_ns")
+    __slots__ = ("answers", "measurements", "parts", "predicted_ns", "requests", "rows", "started_ns")
 
     def __init__(self, started_ns: int, requests: int) -> None:
         self.requests = requests
@@ -70,6 +79,8 @@ class Outcome:
         self.started_ns = started_ns
         self.predicted_ns = started_ns
         self.rows = 0
+        self.parts: list[int] = []
+        """Rows of each request."""
         self.measurements: Any = None
         """What the model's own ``metrics`` returned after the call."""
 
@@ -90,14 +101,15 @@ class Execution:
         outcome = Outcome(perf_counter_ns(), len(tickets))
         together = len(tickets) > 1
         first = tickets[0].inputs
-        outcome.rows = sum(t.rows for t in tickets) if together else first.rows
+        outcome.parts = [t.rows for t in tickets]
+        outcome.rows = sum(outcome.parts) if together else first.rows
         try:
             x = stack([t.inputs for t in tickets], self.model.kind)
             result = self.model.predict(x, first.columns, first.extras)
             outcome.predicted_ns = perf_counter_ns()
             if together:
                 wants_arrays = any(t.codec.wants_arrays for t in tickets)
-                parts = split(result, [t.rows for t in tickets], as_lists=not wants_arrays)
+                parts = split(result, outcome.parts, as_lists=not wants_arrays)
         except NotSplittable as error:
             log_traceback(error, "this model does not answer row by row; requests are predicted one at a time")
             self.model.together = False

@@ -24,7 +24,7 @@ from headway.domain.query_segments import CLIENT_CLOSED, Flag
 from headway.server.admission import Admission
 from headway.server.batch_delay import BatchDelay
 from headway.server.config import ServerOptions
-from headway.server.execution import Answer, Execution, Outcome, Ticket
+from headway.server.execution import Answer, Execution, Outcome, Phases, Ticket
 from headway.server.http import Response, error_response
 from headway.server.placement import Placement
 from headway.server.query_log import QueryLogWriter
@@ -279,23 +279,25 @@ class Predictor:
         if outcome.answers is None:
             self._alone.extend(batch)
         else:
-            self._account(batch, outcome, spent_ns)
+            phases = self._account(batch, outcome, spent_ns)
             if self._delay.learns:
                 self._delay.answered((perf_counter_ns() - batch[0].request.received_ns) / 1e9)
-            self._answer(batch, outcome.answers, outcome)
+            self._answer(batch, outcome.answers, outcome, phases)
         if (self._queue or self._alone) and not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
-    def _account(self, batch: list[Ticket], outcome: Outcome, spent_ns: int) -> None:
+    def _account(self, batch: list[Ticket], outcome: Outcome, spent_ns: int) -> Phases:
         telemetry = self._telemetry
         telemetry.predict.observe(spent_ns)
         telemetry.batch_rows.observe(outcome.rows)
         telemetry.batch_requests.observe(len(batch))
         started_ns, before_ns = outcome.started_ns, outcome.predicted_ns
-        telemetry.decode.observe_all([ticket.queued_ns - ticket.request.received_ns for ticket in batch])
-        telemetry.queue.observe_all([started_ns - ticket.queued_ns for ticket in batch])
+        decoded = [ticket.queued_ns - ticket.request.received_ns for ticket in batch]
+        queued = [started_ns - ticket.queued_ns for ticket in batch]
         encoded = []
+        telemetry.decode.observe_all(decoded)
+        telemetry.queue.observe_all(queued)
         for ticket in batch:
             if ticket.encoded_ns:
                 encoded.append(ticket.encoded_ns - before_ns)
@@ -308,10 +310,11 @@ class Predictor:
             self._admission.cost.observe(len(batch), call_s)
         per_request_s = call_s / len(batch)
         self._request_s += 0.1 * (per_request_s - self._request_s)
+        return Phases(decoded, queued, encoded)
 
     # -- answers -----------------------------------------------------------------------------------
 
-    def _answer(self, batch: list[Ticket], answers: list[Answer], outcome: Outcome) -> None:
+    def _answer(self, batch: list[Ticket], answers: list[Answer], outcome: Outcome, phases: Phases) -> None:
         tickets, responses, statuses = list[Ticket](), list[Response](), list[int]()
         for ticket, answer in zip(batch, answers, strict=True):
             if not ticket.answered:
@@ -322,10 +325,12 @@ class Predictor:
                 statuses.append(CLIENT_CLOSED if ticket.abandoned else response.status)
         if not tickets:
             return
-        if self._query_log is not None:
-            self._query_log.predicted(tickets, responses, statuses, outcome)
         requests = [ticket.request for ticket in tickets]
-        self._telemetry.answered_all(requests, statuses)
+        routes = [request.route for request in requests]
+        if self._query_log is not None:
+            whole = phases if len(tickets) == len(phases.encode) == len(batch) else None
+            self._query_log.predicted(tickets, requests, routes, responses, statuses, outcome, whole)
+        self._telemetry.answered_all(requests, routes, statuses)
         for request, response in zip(requests, responses, strict=True):
             request.peer.settle(request, response)
         if self.on_predicted is not None:

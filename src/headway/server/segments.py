@@ -36,6 +36,7 @@ RETRY_NS: Final = 200_000_000
 
 write_some: Final = os.write
 _CRC: Final = Struct("<I")
+_encode_json: Final = msgspec.json.Encoder().encode_into
 
 
 class Segments:
@@ -69,13 +70,14 @@ class Segments:
         self._opened_ns = 0
         self._flusher = _Flusher()
 
-    def rows(self, rows: list[bytes], now_ns: int) -> bool:
-        """Write packed rows as one block; they take the next sequence numbers whatever becomes of them."""
-        count = len(rows)
+    def records(self, kind: Kind, count: int, block: bytearray, now_ns: int) -> bool:
+        """Write records as one block; they take the next sequence numbers whatever becomes of them.
+
+        ``block`` holds them from ``BLOCK.size`` on, and room for the header before them.
+        """
         first = self.next_seq
         self.next_seq = first + count
-        payload = rows[0] if count == 1 else b"".join(rows)
-        if (self._fd >= 0 or self._mended(first, now_ns)) and self._append(Kind.ROWS, count, payload, first, now_ns):
+        if (self._fd >= 0 or self._mended(first, now_ns)) and self._append(kind, count, block, first, now_ns):
             self.written += count
             self._rows += count
             if self._size >= self._most_bytes:
@@ -87,7 +89,7 @@ class Segments:
 
     def note(self, kind: Kind, value: dict[str, Any], now_ns: int) -> bool:
         """Write a JSON object, if writing works at present."""
-        return self._fd >= 0 and self._append(kind, 1, msgspec.json.encode(value), self.next_seq, now_ns)
+        return self._fd >= 0 and self._append(kind, 1, _noted(value), self.next_seq, now_ns)
 
     def open(self, now_ns: int) -> None:
         """Begin the first segment, and to flush."""
@@ -111,11 +113,10 @@ class Segments:
 
     # -- blocks ------------------------------------------------------------------------------------
 
-    def _append(self, kind: Kind, count: int, payload: bytes, first: int, now_ns: int) -> bool:
-        """Append one block; False when nothing of it is in the file."""
-        head = BLOCK.pack(MAGIC, kind, count, len(payload), 0, first, self._wall_ns(), now_ns)
-        crc = _CRC.pack(crc32(payload, crc32(head)))
-        block = b"%b%b%b%b" % (head[:CRC_OFFSET], crc, head[CRC_OFFSET + 4 :], payload)
+    def _append(self, kind: Kind, count: int, block: bytearray, first: int, now_ns: int) -> bool:
+        """Append one block, whose header is filled in here; False when nothing of it is in the file."""
+        BLOCK.pack_into(block, 0, MAGIC, kind, count, len(block) - BLOCK.size, 0, first, self._wall_ns(), now_ns)
+        _CRC.pack_into(block, CRC_OFFSET, crc32(block))
         try:
             written = write_some(self._fd, block)
             if written == len(block):
@@ -144,7 +145,7 @@ class Segments:
             return False
         if self._unreported:
             lost = {"records": self._unreported, "reason": self._reason}
-            if not self._append(Kind.DROPPED, 1, msgspec.json.encode(lost), first, now_ns):
+            if not self._append(Kind.DROPPED, 1, _noted(lost), first, now_ns):
                 return False
             log.warning("the query log is written again; %d records were dropped", self._unreported)
             self._unreported = 0
@@ -163,7 +164,7 @@ class Segments:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._size = self._rows = 0
             head = {**self._head, "segment": self._number, "clients": ["", *self.names]}
-            if not self._append(Kind.HEAD, 1, msgspec.json.encode(head), first, now_ns):
+            if not self._append(Kind.HEAD, 1, _noted(head), first, now_ns):
                 raise OSError(errno.ENOSPC, self._reason)
             os.rename(draft, self._folder / name)
         except OSError as error:
@@ -179,13 +180,20 @@ class Segments:
         return True
 
     def _end(self, now_ns: int) -> None:
-        if self._fd >= 0 and self._append(Kind.CLOSED, 1, b"{}", self.next_seq, now_ns):
+        if self._fd >= 0 and self._append(Kind.CLOSED, 1, _noted({}), self.next_seq, now_ns):
             self._flusher.flush(self._fd, close=True)
             self._fd = -1
 
     def _rotate(self, now_ns: int) -> None:
         self._end(now_ns)
         self._begin(self.next_seq, now_ns)
+
+
+def _noted(value: dict[str, Any]) -> bytearray:
+    """A block with ``value`` as JSON."""
+    block = bytearray(BLOCK.size)
+    _encode_json(value, block, BLOCK.size)
+    return block
 
 
 class _Flusher:

@@ -88,12 +88,11 @@ class Telemetry:
         self.beside.requests += 1
         self.beside.duration_ns += int(self.duration.total - before)
 
-    def answered_all(self, requests: Sequence[Request], statuses: Sequence[int]) -> None:
+    def answered_all(self, requests: Sequence[Request], routes: Sequence[str], statuses: Sequence[int]) -> None:
         """As :meth:`answered`, for requests that are answered together."""
         now_ns = perf_counter_ns()
         answered = self._answered
-        for request, status in zip(requests, statuses, strict=True):
-            key = (request.route, status)
+        for key in zip(routes, statuses, strict=True):
             answered[key] = answered.get(key, 0) + 1
         durations = [now_ns - request.received_ns for request in requests]
         self.duration.observe_all(durations)

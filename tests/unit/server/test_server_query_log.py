@@ -8,8 +8,6 @@ import fcntl
 import gzip
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
@@ -19,46 +17,11 @@ import pytest
 from headway.domain.query_segments import Kind
 from headway.server import segments
 from headway.server.http import Request, Response
-from headway.server.query_log import QueryLogWriter
 from tests.segment_walk import blocks, rows
 from tests.unit.server.bench import Asker, Bench
+from tests.unit.server.logged import Log, fast, logged, run
 from tests.unit.server.test_server_batching import Gated
 from tests.waiting import eventually
-
-
-def fast(X: Any) -> Any:  # noqa: N803
-    return X[:, 0]
-
-
-class Log:
-    """A started writer in a folder of its own."""
-
-    def __init__(self, root: Path, **limits: Any) -> None:
-        self.folder = root / "iris"
-        self.writer = QueryLogWriter(root, model="iris", version="v1", replica="iris-v1-bcdfg", **limits)
-
-    def rows(self) -> list[dict[str, Any]]:
-        return rows(self.folder)
-
-    def files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.hwq"), key=lambda path: int(path.stem.rpartition("-")[2]))
-
-
-@contextmanager
-def logged(root: Path, **limits: Any) -> Iterator[Log]:
-    log = Log(root, **limits)
-    log.writer.start(asyncio.get_running_loop())
-    try:
-        yield log
-    finally:
-        log.writer.stop()
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        await main()
-
-    asyncio.run(whole())
 
 
 def test_an_answered_request_has_all_its_fields(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.adapters.querylog.calls import Call, call_of, rows_of
 from headway.adapters.querylog.columns import EMPTY, NONE_NS, Columns, Names, concatenate
 from headway.domain.query_log import Losses
 from headway.domain.query_segments import (
@@ -28,7 +29,6 @@ from headway.domain.query_segments import (
     ARMS,
     BLOCK,
     CRC_OFFSET,
-    ID_BYTES,
     MAGIC,
     MAX_BLOCK_ROWS,
     ROW,
@@ -49,17 +49,7 @@ RUN: Final = 16
 MAX_RUN: Final = 16 * 1024
 """Blocks looked at together."""
 
-_ROW: Final = np.dtype(
-    [
-        *((name, "<i8") for name in ("received", "queued", "started", "predicted", "answered")),
-        *((name, "<u4") for name in ("bytes_in", "bytes_out", "rows")),
-        *((name, "<u2") for name in ("batch", "status")),
-        *((name, "u1") for name in ("flags", "route", "format", "_1")),
-        ("client", "<u2"),
-        ("_2", "<u2"),
-        ("request_id", f"S{ID_BYTES}"),
-    ]
-)
+READABLE: Final = (1, VERSION)
 _ARM_PLACES: Final = np.array([*range(len(ARMS)), *[0] * (16 - len(ARMS))], np.uint16)
 """By the upper bits of the flags; what is not known counts as direct."""
 _NO_CRC: Final = bytes(4)
@@ -79,9 +69,10 @@ _HEAD_FIELDS: Final = [
 class _Blocks:
     """What a walk over blocks found."""
 
-    payloads: list[memoryview | bytes] = field(default_factory=list)
+    payloads: list[memoryview | bytes | Call] = field(default_factory=list)
+    """In order."""
     counts: list[int] = field(default_factory=list)
-    """Rows of each block of rows."""
+    """Records of each block of records."""
     firsts: list[int] = field(default_factory=list)
     """Their first sequence numbers."""
     offsets_ns: list[int] = field(default_factory=list)
@@ -167,14 +158,15 @@ class SegmentReader:
                     if end <= len(data) and crc == _crc(view, place, end):
                         payload = view[place + BLOCK.size : end]
                         place = end
-                        if kind != Kind.ROWS:
+                        if kind not in (Kind.ROWS, Kind.CALL):
                             self._object(kind, payload, first, blocks)
-                        elif self._headed:
-                            blocks.payloads.append(payload)
+                        elif self._headed and self._records(kind, payload, count, first, blocks):
                             blocks.counts.append(count)
                             blocks.firsts.append(first)
                             blocks.offsets_ns.append(wall_ns - mono_ns)
                             blocks.spans.append((first, first + count))
+                            if kind != Kind.ROWS:
+                                continue
                             same, last_size = (same + 1 if size == last_size else 0), size
                             if same >= RUN:
                                 same = 0
@@ -189,6 +181,20 @@ class SegmentReader:
             if following < 0:
                 break
         return place
+
+    def _records(self, kind: int, payload: memoryview, count: int, first: int, blocks: _Blocks) -> bool:
+        """Take the payload of a block of records; False when it makes no sense."""
+        if kind == Kind.ROWS:
+            blocks.payloads.append(payload)
+            return True
+        try:
+            call = call_of(payload, count)
+        except ValueError:
+            self.torn = True
+            return False
+        self._long_ids.update({first + at: text.decode("utf-8", "replace") for at, text in call.long_ids})
+        blocks.payloads.append(call)
+        return True
 
     def _object(self, kind: int, payload: memoryview, first: int, blocks: _Blocks) -> None:
         try:
@@ -209,7 +215,7 @@ class SegmentReader:
             self.torn = True
 
     def _head(self, head: dict[str, Any]) -> None:
-        if head["format"] != VERSION:
+        if head["format"] not in READABLE:
             raise ValueError(head["format"])
         self.version, self.replica = str(head["version"]), str(head["replica"])
         self._routes, self._formats, self._clients = (
@@ -236,7 +242,7 @@ class SegmentReader:
     # -- columns -----------------------------------------------------------------------------------
 
     def _columns(self, blocks: _Blocks) -> Columns:
-        rows = np.frombuffer(b"".join(blocks.payloads), _ROW)
+        rows = rows_of(blocks.payloads)
         counts = np.array(blocks.counts, np.int64)
         before = np.cumsum(counts) - counts
         seq = np.repeat(np.array(blocks.firsts, np.int64) - before, counts) + np.arange(len(rows))
@@ -305,6 +311,8 @@ def stream_and_number(name: str) -> tuple[str, int]:
 def _plausible(kind: int, count: int, size: int) -> bool:
     if kind == Kind.ROWS:
         return 0 < count <= MAX_BLOCK_ROWS and size == count * ROW.size
+    if kind == Kind.CALL and not 0 < count <= MAX_BLOCK_ROWS:
+        return False
     return bool(size <= MAX_OBJECT_BYTES)
 
 
