@@ -12,6 +12,7 @@ from typing import Any
 
 from headway.domain.errors import LoadFailed
 from headway.server.forests import without_scheduler
+from headway.server.linear_models import without_checks
 from headway.server.model import InputKind
 
 ONNX_TYPES = {
@@ -49,7 +50,9 @@ def load_artifact(path: Path) -> tuple[Any, InputKind]:
         raise LoadFailed(f"{path.name} holds a {type(subject).__name__}, which has no predict", where=path.name)
     # Fitted on a DataFrame, it wants one again.
     named = getattr(subject, "feature_names_in_", None) is not None
-    return without_scheduler(subject), InputKind.FRAME if named else InputKind.ARRAY
+    if named:
+        return without_scheduler(subject), InputKind.FRAME
+    return without_checks(without_scheduler(subject)), InputKind.ARRAY
 
 
 class OnnxModel:
