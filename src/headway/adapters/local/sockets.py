@@ -39,3 +39,13 @@ def replica_socket(run_dir: Path, replica_id: str) -> Path:
     if len(os.fsencode(path)) >= MAX_PATH_BYTES:
         raise HeadwayError(f"{path} is too long for a Unix socket", hint="run_dir_for(home) gives one that fits")
     return path
+
+
+def job_socket(run_dir: Path) -> Path:
+    """Where the job server takes callers' requests from the gateway."""
+    return run_dir / "jobs.sock"
+
+
+def job_worker_socket(run_dir: Path) -> Path:
+    """Where the job server talks to workers."""
+    return run_dir / "job-workers.sock"
