@@ -1,8 +1,8 @@
 """JobBroker: tells job servers that there is work for a model. It carries wake-ups, and nothing depends on them.
 
-The database is the truth of a job. A message says "there is work for this model" and names the job that gave rise to it;
-whoever gets it claims the best job that is due, and settles the message once the lease is stored. A message that is
-lost is mended by the sweep, one that is repeated finds nothing to claim.
+The database is the truth of a job. A message says "there is work for this model" and names the job that gave rise to
+it; whoever gets it claims the best job that is due, and settles the message once the lease is stored. A message that
+is lost is mended by the sweep, one that is repeated finds nothing to claim.
 """
 
 from __future__ import annotations

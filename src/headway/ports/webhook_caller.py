@@ -29,8 +29,8 @@ class WebhookCaller(Protocol):
     ) -> WebhookAnswer:
         """POST ``body``. No redirect is followed; what is answered beyond the status is ignored.
 
-        Unless ``allow_private``, every address of the host has to be public (:func:`headway.domain.webhooks.is_public`);
-        the one that was looked at is the one that is called.
+        Unless ``allow_private``, every address of the host has to be public
+        (:func:`headway.domain.webhooks.is_public`); the one that was looked at is the one that is called.
         """
         ...
 

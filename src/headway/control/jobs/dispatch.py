@@ -1,8 +1,9 @@
 """Dispatch: hands due jobs to the workers that wait at this job server.
 
-A worker that asks waits in its version's lane until a claim for it succeeds. What makes claims worth trying: a submission
-of this process, a wake-up by the broker, the sweep, and a poll of each lane in which somebody waits, every 50 ms after
-work was found, growing to 250 ms: that finds what other processes have stored and what was not to begin before now.
+A worker that asks waits in its version's lane until a claim for it succeeds. What makes claims worth trying: a
+submission of this process, a wake-up by the broker, the sweep, and a poll of each lane in which somebody waits, every
+50 ms after work was found, growing to 250 ms: that finds what other processes have stored and what was not to begin
+before now.
 """
 
 from __future__ import annotations
@@ -119,6 +120,10 @@ class Dispatch:
         """There may be work for these models."""
         for model in models:
             self._wake(model, None)
+
+    def given_back(self) -> None:
+        """Some job waits again; whose is not known."""
+        self.due(list(self._lanes))
 
     def _wake(self, model: str, version: str | None) -> bool:
         """Wake who may run it; whether somebody waited for whom nothing was known yet."""

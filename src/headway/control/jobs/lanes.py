@@ -1,9 +1,9 @@
 """A lane: the workers of one version that wait for work at this job server, served in the order in which they came.
 
-``due`` is how many claims may be worth trying: each submission, wake-up or poll adds to it, each job handed out takes from
-it, and a claim that finds nothing sets it to zero. A claim that was filled leaves at least one, since there may be more.
-So one lone job costs one claim, however many workers wait, and a thousand go out as fast as claims can be made, side by
-side, which the store may carry out in one transaction.
+``due`` is how many claims may be worth trying: each submission, wake-up or poll adds to it, each job handed out takes
+from it, and a claim that finds nothing sets it to zero. A claim that was filled leaves at least one, since there may
+be more. So one lone job costs one claim, however many workers wait, and a thousand go out as fast as claims can be
+made, side by side, which the store may carry out in one transaction.
 """
 
 from __future__ import annotations

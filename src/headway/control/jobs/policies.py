@@ -1,8 +1,8 @@
 """JobPolicies: what the models' deployments say about jobs, as of a moment ago.
 
-The deployments belong to the control plane; a job server reads them, and looks once a second whether an event tells that
-something has changed. What a caller or worker names and is not known yet is looked for at once: the gateway may know of a
-new version before this does.
+The deployments belong to the control plane; a job server reads them, and looks once a second whether an event tells
+that something has changed. What a caller or worker names and is not known yet is looked for at once: the gateway may
+know of a new version before this does.
 """
 
 from __future__ import annotations
