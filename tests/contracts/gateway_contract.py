@@ -132,6 +132,8 @@ class GatewayContract:
             RoutingTable((ModelRoute("iris", arms, (VersionRoute("v1", (a, b)), versions[1])),)),
             RoutingTable((ModelRoute("iris", arms, versions),), (token,)),
             RoutingTable((ModelRoute("iris", arms, versions),), (), True),
+            RoutingTable((ModelRoute("iris", arms, versions),), jobs=a.address),
+            RoutingTable((ModelRoute("iris", arms, versions),), jobs=b.address),
         ]
         for one in tables:
             assert await gateway.apply(one) is True, one

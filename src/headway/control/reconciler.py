@@ -70,6 +70,7 @@ class Reconciler:
         suffix: Callable[[], str],
         require_token: bool = False,
         drain: bool = True,
+        jobs: str | None = None,
     ) -> None:
         self._book = book
         self._runtime = runtime
@@ -82,6 +83,7 @@ class Reconciler:
         self._suffix = suffix
         self._require_token = require_token
         self._drain = drain
+        self._jobs = jobs
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._specs: dict[str, ReplicaSpec] = {}
@@ -248,7 +250,8 @@ class Reconciler:
             if shifted is not None:
                 due[deployment.name] = shifted
         proposed = [due[d.name][0] if d.name in due else d for d in self._book.all()]
-        table = render(proposed, replicas, self._tokens(), self._require_token, frozenset(self._leaving))
+        leaving = frozenset(self._leaving)
+        table = render(proposed, replicas, self._tokens(), self._require_token, leaving, self._jobs)
         try:
             changed = await self._gateway.apply(table)
         except (GatewayFailed, OSError) as error:

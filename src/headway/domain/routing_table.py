@@ -105,3 +105,5 @@ class RoutingTable:
     models: tuple[ModelRoute, ...] = ()
     tokens: tuple[GatewayToken, ...] = field(default=(), repr=False)
     require_token: bool = False
+    jobs: str | None = None
+    """Address of the job server, as of an endpoint; None: jobs are off."""

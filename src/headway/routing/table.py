@@ -29,6 +29,7 @@ def render(
     tokens: Sequence[GatewayToken],
     require_token: bool,
     draining: Collection[str],
+    jobs: str | None = None,
 ) -> RoutingTable:
     """The table for ``deployments`` (those being deleted are left out) as ``replicas`` stand.
 
@@ -44,7 +45,7 @@ def render(
         for deployment in sorted(deployments, key=lambda d: d.name)
         if deployment.state is not DeploymentState.DELETING
     )
-    return RoutingTable(routes, tuple(sorted(tokens, key=lambda t: t.name)), require_token)
+    return RoutingTable(routes, tuple(sorted(tokens, key=lambda t: t.name)), require_token, jobs)
 
 
 def hold_s(deployment: Deployment, version: Version, own: Sequence[ReplicaStatus], timeout_s: float) -> float:

@@ -38,7 +38,15 @@ from headway.adapters.haproxy.config import (
     structure,
 )
 from headway.adapters.haproxy.held import HeldRequests, Waiting
-from headway.adapters.haproxy.maps import ORDER, backend_name, replica_of, replicas_in, server_name, servers_of
+from headway.adapters.haproxy.maps import (
+    JOBS_BACKEND,
+    ORDER,
+    backend_name,
+    replica_of,
+    replicas_in,
+    server_name,
+    servers_of,
+)
 from headway.adapters.haproxy.places import Places, make_folders, replace_file, socket_dir
 from headway.adapters.haproxy.process import HaproxyProcess
 from headway.adapters.haproxy.runtime_api import BackendState, RuntimeApi
@@ -335,11 +343,13 @@ class HaproxyGateway:
         """Drain servers that are not in ``table`` and forget those of them that are idle."""
         staying = servers_of(table)
         for backend in (await self._api.backends()).values():
+            if backend.name == JOBS_BACKEND:
+                continue
             alone = not any((backend.name, name) in staying for name in backend.servers)
             for server in backend.servers.values():
-                if (backend.name, server.name) in staying or (alone and backend.queued and not _drains(server.status)):
+                if (backend.name, server.name) in staying or (alone and backend.queued and not server.drains):
                     continue  # requests queued for a version that loses all its replicas are still served by them
-                if not _drains(server.status):
+                if not server.drains:
                     await self._api.drain_server(backend.name, server.name)
                 if server.busy == 0:
                     await self._api.delete_server(backend.name, server.name)
@@ -378,10 +388,6 @@ class HaproxyGateway:
         except OSError as error:
             raise GatewayFailed(f"the gateway's files cannot be written: {error}") from None
         self._on_disk = rendered
-
-
-def _drains(status: str) -> bool:
-    return status.startswith(("DRAIN", "MAINT"))
 
 
 def _held(backends: dict[str, BackendState]) -> set[str]:

@@ -13,6 +13,7 @@ map            key                                    value
                ``sha256/model``                       ``1``, for a token confined to models
 ``state``      ``table``                              fingerprint of the table in force
                ``require_token``                      present when a token is required
+               ``jobs``                               present when there is a job server
 =============  =====================================  ==============================================
 
 What has to change together lies in one map, since a map is replaced in one step. ``state`` tells a control
@@ -42,6 +43,8 @@ Maps = Mapping[str, Mapping[str, str]]
 ORDER = ("tokens", "holds", "routes", "sticky", "shadow", "split", "state")
 """In which changed maps are replaced: a route is there before the split leads to it."""
 NO_BACKEND = "none"
+JOBS_BACKEND = "jobs"
+"""Backend of the job server; those of versions have dots in their names."""
 NEVER = 253_402_300_799
 """Expiry of a token without one: the last second of the year 9999."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -107,6 +110,8 @@ def check_table(table: RoutingTable) -> None:
             fine = fine and VERSION_NAME.fullmatch(route.shadow.version) is not None
         if not fine:
             raise GatewayFailed(f"the route of {route.model[:60]!r} holds a name or address that cannot be configured")
+    if table.jobs is not None and not _plain(table.jobs):
+        raise GatewayFailed("the address of the job server cannot be configured")
     for token in table.tokens:
         if not TOKEN_NAME.fullmatch(token.name) or not _DIGEST.fullmatch(token.sha256):
             raise GatewayFailed(f"token {token.name[:60]!r} cannot be configured")
@@ -135,6 +140,8 @@ def render_maps(table: RoutingTable) -> dict[str, dict[str, str]]:
         maps["tokens"].update(_token(token))
     if table.require_token:
         maps["state"]["require_token"] = "1"
+    if table.jobs is not None:
+        maps["state"][JOBS_BACKEND] = "1"
     return maps
 
 

@@ -22,6 +22,7 @@ from headway.domain.errors import (
     Overloaded,
     RequestTimeout,
     Unauthenticated,
+    Unsupported,
     VersionNotFound,
 )
 
@@ -124,6 +125,11 @@ def _check_path() -> list[str]:
         _set("pinned", "bool(true)", "if { path,field(4,/) -m str versions }"),
         "acl pinned var(txn.pinned) -m found",
         _set("arm", "str(pinned)", "if pinned"),
+        # Job calls go to the job server, with their whole path. They are no predictions: its own records tell of them.
+        _set("jobs", "bool(true)", "if { path,field(4,/) -m str jobs }"),
+        _set("jobs", "bool(true)", "if pinned { path,field(6,/) -m str jobs }"),
+        "acl jobs var(txn.jobs) -m found",
+        "http-request set-log-level silent if jobs",
         # Who sends copies for a shadow pins them, and nobody else pins a version through this listener.
         _set("arm", "str(shadow)", "if pinned internal"),
     ]
@@ -156,6 +162,7 @@ def _find_version(sticky_rules: Sequence[str]) -> list[str]:
     no_version = reply(VersionNotFound, "model %[var(txn.model)] has no such version running", dynamic=True)
     not_ready = reply(NotReady, "no replica of model %[var(txn.model)] is ready", dynamic=True)
     starting = reply(NotReady, "the gateway has no routes yet")
+    no_jobs = reply(Unsupported, "jobs are switched off", "HEADWAY_JOBS=true switches them on")
     unknown = f"if !{_has('version')}"
     known_user = "{ var(txn.user) -m len gt 0 }"
     return [
@@ -174,9 +181,12 @@ def _find_version(sticky_rules: Sequence[str]) -> list[str]:
         _set("share", "var(txn.model),concat(/,txn.bucket),map_str(split.map)", "if !pinned"),
         _set("version", "var(txn.share)", f"if {_has('share')}"),
         _set("backend", "var(txn.model),concat(/,txn.version),map_str(routes.map)"),
+        # What a version needs to take a job the job server knows: replicas it needs none.
+        _refuse(no_jobs, "if jobs !{ str(jobs),map_str(state.map) -m found }"),
+        _set("backend", "str(jobs)", "if jobs"),
         _refuse(no_version, f"if pinned !{_has('backend')}"),
         _refuse(not_ready, f"if !{_has('backend')} || {{ var(txn.backend) -m str none }}"),
-        _set("shadow", "var(txn.model),map_str(shadow.map)", "if !pinned"),
+        _set("shadow", "var(txn.model),map_str(shadow.map)", "if !pinned !jobs"),
         _set("percent", "var(txn.shadow),field(2,:)", f"if {_has('shadow')}"),
         _set("roll", "rand(100),sub(txn.percent)", f"if {_has('shadow')}"),
     ]
@@ -202,14 +212,19 @@ def _find_user(sticky_rules: Sequence[str]) -> list[str]:
 
 
 def _send_on() -> list[str]:
+    drawn = "if jobs !pinned !{ var(txn.version) -m str none }"
     return [
         "http-request set-header x-headway-model %[var(txn.model)]",
-        "http-request set-header x-headway-version %[var(txn.version)]",
+        "http-request set-header x-headway-version %[var(txn.version)] if !jobs",
+        f"http-request set-header x-headway-version %[var(txn.version)] {drawn}",
+        # The same when the call has to be sent again, so that what is stored already is not stored twice.
+        "http-request set-header x-headway-at %[var(txn.at)] if jobs",
+        "http-request set-header x-headway-key %[uuid()] if jobs METH_POST",
         "http-request set-header x-headway-arm %[var(txn.arm,split)]",
         f"http-request set-header x-headway-client %[var(txn.client)] if {_has('client')}",
         "http-request set-header x-headway-shadow %[var(txn.shadow),field(1,:)] if { var(txn.roll) -m int lt 0 }",
-        r"http-request replace-path ^/models/[^/]+/versions/[^/]+/?(.*)$ /\1 if pinned",
-        r"http-request replace-path ^/models/[^/]+/?(.*)$ /\1 unless pinned",
+        r"http-request replace-path ^/models/[^/]+/versions/[^/]+/?(.*)$ /\1 if pinned !jobs",
+        r"http-request replace-path ^/models/[^/]+/?(.*)$ /\1 if !pinned !jobs",
         "use_backend %[var(txn.backend)]",
     ]
 
@@ -217,5 +232,5 @@ def _send_on() -> list[str]:
 def _answer() -> list[str]:
     return [
         f"http-after-response set-header x-request-id %[var(txn.id)] if {_has('id')}",
-        f"http-after-response set-header x-headway-version %[var(txn.version)] if {_has('backend')}",
+        f"http-after-response set-header x-headway-version %[var(txn.version)] if {_has('backend')} !jobs",
     ]

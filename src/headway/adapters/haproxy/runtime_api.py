@@ -56,6 +56,11 @@ class ServerState:
     busy: int
     """Requests with it, being sent to it, or queued for it alone."""
 
+    @property
+    def drains(self) -> bool:
+        """Whether it gets no new requests."""
+        return self.status.startswith(("DRAIN", "MAINT"))
+
 
 @dataclass(frozen=True, slots=True)
 class BackendState:

@@ -77,6 +77,7 @@ def order_of(call: Call, model: str, named: str | None, parameters: dict[str, st
         content_encoding="" if coding == "identity" else coding,
         key=key,
         webhook=parameters.get("webhook"),
+        asked="" if named is None and not parameters else f"{named} {sorted(parameters.items())}",
     )
 
 
@@ -144,7 +145,8 @@ def _document(body: bytes, parameters: dict[str, str], at: float) -> list[Item]:
             begin = moment(one.not_before, f"{where}.notBefore", at)
         if one.deadline is not None:
             end = moment(one.deadline, f"{where}.deadline", at)
-        items.append(check_times(Item(bytes(one.body), priority, begin, end), at))
+        asked = f"{one.not_before} {one.deadline}"
+        items.append(check_times(Item(bytes(one.body), priority, begin, end, asked), at))
     return items
 
 

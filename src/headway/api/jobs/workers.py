@@ -78,8 +78,12 @@ class WorkersApi:
         gone = asyncio.ensure_future(call.gone())
         try:
             await asyncio.wait({claiming, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not claiming.done():
-                return  # cancelled below; what was claimed for it is given back
+            for _ in range(2):  # turns of the loop in which a worker that leaves just now is noticed
+                await asyncio.sleep(0)
+            if gone.done():
+                if claiming.done():
+                    self._dispatch.give_back(claiming.result())
+                return  # else cancelled below: what is claimed for it meanwhile is given back
             jobs = [_wire_job(lease) for lease in claiming.result()]
         finally:
             for one in (claiming, gone):

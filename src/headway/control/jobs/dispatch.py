@@ -106,7 +106,7 @@ class Dispatch:
         except asyncio.CancelledError:
             lane.leave(waiter)
             if not waiter.answer.cancel() and not waiter.answer.cancelled() and waiter.answer.exception() is None:
-                self._give_back(waiter.answer.result())
+                self.give_back(waiter.answer.result())
             raise
         finally:
             self._expect(model)
@@ -137,7 +137,7 @@ class Dispatch:
     def _lane(self, model: str, version: str) -> Lane:
         lanes = self._lanes.setdefault(model, {})
         if version not in lanes:
-            lanes[version] = Lane(self._take, self._give_back, lambda: self._tried(model))
+            lanes[version] = Lane(self._take, self.give_back, lambda: self._tried(model))
         return lanes[version]
 
     async def _take(self, claim: Claim) -> list[Lease]:
@@ -151,7 +151,8 @@ class Dispatch:
                 self._handed_out.popitem(last=False)
         return leases
 
-    def _give_back(self, leases: list[Lease]) -> None:
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """Nobody is there for these any more."""
         if not leases:
             return
         outcomes = [Outcome(lease.job.job_id, lease.token, given_back=True) for lease in leases]

@@ -16,7 +16,9 @@ from headway.domain.jobs import DEFAULT_PRIORITY, PRIORITIES
 from headway.domain.quantities import span_seconds
 
 DEFAULT_ROUTE: Final = "/predict"
-_OPEN_INFERENCE: Final = re.compile(r"/v2/models/[A-Za-z0-9._-]{1,100}(/versions/[A-Za-z0-9._-]{1,100})?/infer")
+_OPEN_INFERENCE: Final = re.compile(
+    r"/v2/models/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(/versions/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99})?/infer"
+)
 ROUTES: Final = ("/predict", "/invocations", "/api/v1.0/predictions", "/api/v0.1/predictions")
 FARTHEST_S: Final = 90 * 86_400.0
 """Times further away are refused."""
@@ -43,6 +45,8 @@ class Order:
     key: str | None = None
     """Idempotency key."""
     webhook: str | None = None
+    asked: str = ""
+    """What the call asks for, in its own words: see ``NewJob.asked``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Item:
     priority: int = DEFAULT_PRIORITY
     not_before: float | None = None
     deadline_at: float | None = None
+    asked: str = ""
+    """As ``Order.asked``, of this job alone."""
 
 
 def check_route(route: str) -> str:

@@ -163,6 +163,8 @@ class JobService:
         now = self._clock.now()
         batch_id = new_id(now, self._random(RANDOM_BYTES)) if batch else None
         retry = rules.retry()
+        # Ascending: the jobs of a batch are carried out in the order of its lines.
+        drawn = sorted(self._random(RANDOM_BYTES) for _ in items)
         jobs = []
         for number, item in enumerate(items):
             if len(item.body) > most:
@@ -171,7 +173,7 @@ class JobService:
             key = order.key if order.key is None or not batch else f"{order.key}#{number}"
             jobs.append(
                 NewJob(
-                    job_id=new_id(now, self._random(RANDOM_BYTES)),
+                    job_id=new_id(now, drawn[number]),
                     model=order.model,
                     version=version,
                     client=order.client,
@@ -182,6 +184,7 @@ class JobService:
                     priority=item.priority,
                     not_before=item.not_before,
                     deadline_at=item.deadline_at,
+                    asked=order.asked + item.asked,
                     idempotency_key=key,
                     webhook=webhook,
                     batch=batch_id,
