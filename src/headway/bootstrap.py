@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,15 +32,16 @@ from headway.adapters.local import (
 )
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.environments import UvEnvironments
+from headway.adapters.local.job_server import LocalJobServer, end_job_servers, quiesce_job_servers
 from headway.adapters.local.scaling_functions import LocalScalingFunctions
-from headway.adapters.querylog import DuckdbQueryLog, PartStore
+from headway.adapters.local.sockets import job_socket, job_worker_socket
 from headway.adapters.querylog.payloads import FilePayloadLog
 from headway.adapters.querylog.table_writer import DuckdbTableWriter
-from headway.adapters.signals import PostgresqlSource, PrometheusSource, RabbitmqSource, RedisSource
 from headway.adapters.sql import SqlDatabase, SqlDecisionLog, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.api.server import bind, create_server
+from headway.bootstrap_parts import metric_sources, query_log_dir, query_log_of
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
 from headway.control.collector import calm_collector
@@ -60,7 +61,7 @@ from headway.domain.query_log import Retention
 from headway.domain.replicas import serving
 from headway.domain.tokens import Scope
 from headway.home import admin_token, control_file, home_lock
-from headway.ports.metric_source import MetricSource
+from headway.job_server import mark_of
 from headway.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
@@ -87,29 +88,6 @@ def gateway_of(settings: Settings, safeguards: Safeguards) -> HaproxyGateway:
     )
 
 
-def query_log_dir(home: Path) -> Path:
-    """Where everything of the query log is that is on this machine."""
-    return home / "query-log"
-
-
-def query_log_of(settings: Settings) -> DuckdbQueryLog:
-    """The query log of the home in ``settings``. Raises ``MissingExtra`` for object storage without its extra."""
-    root, place = query_log_dir(settings.home_path), settings.query_log_store
-    if place is not None and place.startswith("s3://"):
-        return DuckdbQueryLog(root, PartStore.object_storage(place, root / "cache"))
-    return DuckdbQueryLog(root, PartStore.directory(Path(place).expanduser() if place else root / "records"))
-
-
-def metric_sources(env: Mapping[str, str]) -> dict[str, MetricSource]:
-    """By type of trigger, what it is read with; ``env`` holds the variables that triggers name."""
-    return {
-        "prometheus": PrometheusSource(env),
-        "rabbitmq": RabbitmqSource(env),
-        "redis": RedisSource(env),
-        "postgresql": PostgresqlSource(env),
-    }
-
-
 class ControlPlane:
     """Every part of a running control plane, started and stopped in the one order that is safe."""
 
@@ -123,13 +101,20 @@ class ControlPlane:
         self.bundles = LocalBundleStore(home / "bundles")
         self.book = DeploymentBook(SqlDeploymentStore(self.database))
         self.gateway = gateway_of(settings, safeguards)
+        run_dir = run_dir_for(home)
+        self.job_server = (
+            LocalJobServer(home, run_dir, clock=self.clock, env=os.environ, mark=mark_of(settings))
+            if settings.jobs
+            else None
+        )
         self.runtime = LocalRuntime(
             home,
-            run_dir_for(home),
+            run_dir,
             clock=self.clock,
             server_env=os.environ,
             shadow_gateway=self.gateway.internal_address,
             query_log_dir=query_log_dir(home) / "segments" if settings.query_log else None,
+            job_server=f"unix:{job_worker_socket(run_dir)}" if settings.jobs else None,
         )
         self.tokens = TokenService(
             SqlTokenStore(self.database), self.clock, home_admin_sha256=token_rules.digest(admin_token(home))
@@ -150,6 +135,7 @@ class ControlPlane:
             suffix=replica_suffix,
             require_token=self.require_token,
             drain=safeguards.drain,
+            jobs=f"unix:{job_socket(run_dir)}" if settings.jobs else None,
         )
         self.tokens.on_change = self.reconciler.wake
         self.service = ControlService(self.book, self.runtime, self.bundles, self.events, self.clock)
@@ -197,6 +183,10 @@ class ControlPlane:
         await self.runtime.start()
         await self.recorder.start()
         await self.keeper.start()
+        if self.job_server is not None:
+            await self.job_server.start()
+        else:
+            await end_job_servers(self.home)  # of a time when jobs were on
         await self.gateway.start()
         self.adopted = bool(self.runtime.observe()) or self.gateway.status().adopted
         await self.watch.start()
@@ -213,10 +203,13 @@ class ControlPlane:
         steps: list[Callable[[], Awaitable[object]]] = [
             self.autoscaler.stop,
             self.reconciler.stop,
+            self._quiesce_jobs,  # else the gateway would wait for calls that wait for jobs
             lambda: self.gateway.stop(stop_gateway=True),
             self.watch.look,
             self.watch.stop,
             lambda: self.runtime.stop(stop_replicas=True),
+            # When no worker has anything left to tell.
+            lambda: self._stop_jobs(stop_server=True),
             self.recorder.stop,
             self.keeper.stop,  # when nobody writes any more, so that the last records are seen
             self.query_log.close,
@@ -234,12 +227,21 @@ class ControlPlane:
         await self.autoscaler.stop()
         await self.reconciler.stop()
         await self.watch.stop()
+        await self._stop_jobs(stop_server=False)
         await self.gateway.stop(stop_gateway=False)
         await self.runtime.stop(stop_replicas=False)
         await self.recorder.stop()
         await self.keeper.stop()
         await self.query_log.close()
         await self.database.close()
+
+    async def _quiesce_jobs(self) -> None:
+        if self.job_server is not None:
+            await self.job_server.quiesce()
+
+    async def _stop_jobs(self, *, stop_server: bool) -> None:
+        if self.job_server is not None:
+            await self.job_server.stop(stop_server=stop_server)
 
     def _deployed(self, model: str) -> bool:
         return self.book.find(model) is not None
@@ -386,5 +388,7 @@ async def _clean_up(settings: Settings) -> list[str]:
     # The gateway first, so that requests in flight are still answered by their replicas.
     gateway = gateway_of(settings, Safeguards())
     ran = Path(gateway.internal_address.removeprefix("unix:")).exists()
+    quiesce_job_servers(settings.home_path)
     await gateway.stop(stop_gateway=True)
-    return [*(["gateway"] if ran else []), *await stop_strays(settings.home_path)]
+    stopped = [*(["gateway"] if ran else []), *await stop_strays(settings.home_path)]
+    return [*stopped, *(["job server"] if await end_job_servers(settings.home_path) else [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import logging
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from headway.domain import tokens as token_rules
 from headway.domain.errors import AlreadyRunning
+from headway.domain.webhooks import SECRET_PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,24 @@ def admin_token(home: Path) -> str:
             return found
         log.warning("%s holds no token; writing a new one", path)
     secret = token_rules.TOKEN_PREFIX + secrets.token_urlsafe(32)
-    # Whole or not at all: an empty token would lock the owner out.
+    _keep_secret(path, secret)
+    return secret
+
+
+def webhook_secret(home: Path) -> str:
+    """What webhooks of this home are signed with unless a model names a secret of its own; made at first use."""
+    path = home / "webhook.secret"
+    with contextlib.suppress(FileNotFoundError):
+        if (found := path.read_text().strip()).startswith(SECRET_PREFIX):
+            return found
+        log.warning("%s holds no secret; writing a new one", path)
+    secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+    _keep_secret(path, secret)
+    return secret
+
+
+def _keep_secret(path: Path, secret: str) -> None:
+    """Whole or not at all (an empty token would lock the owner out), readable by the owner only."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -38,7 +57,6 @@ def admin_token(home: Path) -> str:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    return secret
 
 
 @contextlib.contextmanager
