@@ -41,7 +41,8 @@ class JobBroker(Protocol):
         ...
 
     def expect(self, model: str, most: int) -> None:
-        """From now on at most ``most`` messages of ``model`` are in this process's hands; 0: none are wanted."""
+        """From now on at most ``most`` messages of ``model`` are in this process's hands; 0: none are wanted, and
+        after a moment what is not settled goes to others."""
         ...
 
     async def settle(self, wakeups: Sequence[Wakeup], *, again: bool = False) -> None:

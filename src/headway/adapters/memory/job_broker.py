@@ -77,7 +77,10 @@ class MemoryJobBroker:
     def expect(self, model: str, most: int) -> None:
         """See the port."""
         self._most[model] = most
-        if most and self._started:
+        if not most:
+            dropped = [ticket for ticket, wakeup in self._held.items() if wakeup.model == model]
+            self._put_back([self._held.pop(ticket) for ticket in dropped])
+        if self._started:
             self._soon()
 
     async def settle(self, wakeups: Sequence[Wakeup], *, again: bool = False) -> None:
