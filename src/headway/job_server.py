@@ -56,7 +56,7 @@ LOCK_WAIT_S: Final = 15.0
 
 def mark_of(settings: Settings) -> str:
     """Of the version and of all settings that a job server depends on; no secret can be read from it."""
-    parts = (__version__, settings.jobs_database, settings.jobs_broker, settings.jobs_files)
+    parts = (__version__, settings.jobs_broker, settings.jobs_files)
     return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
 
 
@@ -64,8 +64,6 @@ def job_store_of(settings: Settings) -> SqlJobs:
     """Where the jobs of the home in ``settings`` are stored. Raises ``MissingExtra``."""
     home = settings.home_path
     files = settings.jobs_files or home / "jobs"
-    if settings.jobs_database is not None:
-        return SqlJobs.open_postgresql(settings.jobs_database, files=files)
     return SqlJobs.open_sqlite(home / "jobs.db", files=files, clock=SystemClock())
 
 
@@ -188,6 +186,8 @@ async def _serve(settings: Settings) -> None:
         for server, _ in servers:
             server.stop()
         await asyncio.gather(*serving, return_exceptions=True)
+        for _, path in servers:
+            path.unlink(missing_ok=True)
         await job_server.stop()
         log.info("job server is down")
 
@@ -215,7 +215,7 @@ def serve_jobs(settings: Settings) -> int:
     output = RotatingLog(log_file(home), max_bytes=LOG_BYTES, files=LOG_FILES)
     output.redirect()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "aiormq", "aio_pika", "httpx"):
+    for chatty in ("alembic", "aiormq", "aio_pika", "httpx", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     allow_many_files()
     output.start()

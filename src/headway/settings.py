@@ -47,12 +47,6 @@ def _check_store(text: str) -> None:
         raise ValueError(f"{text[:80]!r} is not absolute; give a whole path or s3://BUCKET/PREFIX")
 
 
-def _check_jobs_database(text: str) -> None:
-    # What was given is not shown: it may hold a password.
-    if not text.startswith(("postgresql://", "postgres://")) or not urlsplit(text).hostname:
-        raise ValueError("jobs are stored in PostgreSQL or in the home; write postgresql://USER:PASSWORD@HOST/DATABASE")
-
-
 def _check_jobs_broker(text: str) -> None:
     if not text.startswith(("amqp://", "amqps://")) or not urlsplit(text).hostname:
         raise ValueError("the broker of jobs is RabbitMQ; write amqp://USER:PASSWORD@HOST/VHOST")
@@ -107,10 +101,7 @@ class Settings(BaseSettings):
         default="7d", description="How long scaling decisions are kept; the newest thousand of a version stay."
     )
 
-    jobs: bool = Field(default=True, description="Whether jobs are taken and carried out.")
-    jobs_database: Annotated[str, _checked(_check_jobs_database)] | None = Field(
-        default=None, repr=False, description="Where jobs are stored: postgresql://…; default: a file in the home."
-    )
+    jobs: bool = Field(default=False, description="Whether jobs are taken and carried out.")
     jobs_broker: Annotated[str, _checked(_check_jobs_broker)] | None = Field(
         default=None, repr=False, description="RabbitMQ that tells job servers of work: amqp://…; default: none."
     )

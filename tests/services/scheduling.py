@@ -10,7 +10,9 @@ import re
 
 from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
-_SERVICE = re.compile(r"^tests/(?:contracts/test_(?:metric_source|job_broker)|integration/sources/test)_(\w+?)(?:_source)?\.py::")
+_SERVICE = re.compile(
+    r"^tests/(?:contracts/test_(?:metric_source|job_broker)|integration/sources/test)_(\w+?)(?:_source)?\.py::"
+)
 
 
 def service_of(nodeid: str) -> str | None:
