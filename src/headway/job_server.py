@@ -60,11 +60,11 @@ def mark_of(settings: Settings) -> str:
     return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
 
 
-def job_store_of(settings: Settings) -> SqlJobs:
-    """Where the jobs of the home in ``settings`` are stored. Raises ``MissingExtra``."""
+def job_store_of(settings: Settings, *, owner: bool = True) -> SqlJobs:
+    """Where the jobs of the home in ``settings`` are stored; ``owner`` False: for who looks beside the job server."""
     home = settings.home_path
     files = settings.jobs_files or home / "jobs"
-    return SqlJobs.open_sqlite(home / "jobs.db", files=files, clock=SystemClock())
+    return SqlJobs.open_sqlite(home / "jobs.db", files=files, clock=SystemClock(), owner=owner)
 
 
 def job_broker_of(settings: Settings) -> JobBroker | None:

@@ -55,8 +55,8 @@ class JobWorld:
     """One job server; ``broker``: with a connection to that one."""
 
     def __init__(self, *deployments: Deployment, broker: MemoryBroker | None = None, beside: JobWorld | None = None):
-        self.clock = beside.clock if beside is not None else ManualClock()
-        self.jobs = beside.jobs if beside is not None else MemoryJobs(self.clock)
+        self.clock: ManualClock = beside.clock if beside is not None else ManualClock()
+        self.jobs: MemoryJobs = beside.jobs if beside is not None else MemoryJobs(self.clock)
         self.events = MemoryEventLog()
         self.deployments = MemoryDeploymentStore(self.events)
         self._first = deployments or (deployment(),)
