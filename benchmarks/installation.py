@@ -19,7 +19,7 @@ from headway.domain.errors import HeadwayError
 
 CONTROL = (
     "from headway.bootstrap import Safeguards, serve; from headway.settings import Settings; import sys; "
-    "sys.exit(serve(Settings(), safeguards=Safeguards(drain={drain}, retries={retries})))"
+    "sys.exit(serve(Settings(), safeguards=Safeguards(drain={drain}, retries={retries}, job_server={job_server})))"
 )
 
 
@@ -46,10 +46,13 @@ def write_model(folder: Path, name: str, code: str, spec: Mapping[str, object]) 
 class Installation:
     """A Headway of its own in a folder of its own."""
 
-    def __init__(self, home: Path, without: str | None) -> None:
+    def __init__(self, home: Path, without: str | None, *, jobs_lease_s: float | None = None) -> None:
         self.home = home
         self.data_port, self.control_port = free_port(), free_port()
-        self.code = CONTROL.format(drain=without != "draining", retries=without != "retries")
+        told = ["--without", without] if without in ("fencing", "sweeper") else []
+        told += ["--lease", str(jobs_lease_s)] if jobs_lease_s is not None else []
+        drain, retries = without != "draining", without != "retries"
+        self.code = CONTROL.format(drain=drain, retries=retries, job_server=tuple(told))
         self.process: subprocess.Popen[bytes] | None = None
         self.env = {
             **os.environ,

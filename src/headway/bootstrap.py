@@ -73,6 +73,8 @@ class Safeguards:
 
     drain: bool = True
     retries: bool = True
+    job_server: tuple[str, ...] = ()
+    """Arguments of the job server: ``--without fencing``, …"""
 
 
 def gateway_of(settings: Settings, safeguards: Safeguards) -> HaproxyGateway:
@@ -103,7 +105,7 @@ class ControlPlane:
         self.gateway = gateway_of(settings, safeguards)
         run_dir = run_dir_for(home)
         self.job_server = (
-            LocalJobServer(home, run_dir, clock=self.clock, env=os.environ, mark=mark_of(settings))
+            LocalJobServer(home, run_dir, self.clock, os.environ, mark_of(settings), safeguards.job_server)
             if settings.jobs
             else None
         )

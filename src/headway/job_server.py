@@ -6,6 +6,7 @@ sockets, and the loops that look after jobs. The control plane starts it and kee
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import fcntl
@@ -17,6 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +37,7 @@ from headway.api.jobs.views import encode, job_view
 from headway.api.jobs.workers import WorkersApi
 from headway.control.collector import calm_collector
 from headway.control.jobs.announcer import JobAnnouncer
-from headway.control.jobs.dispatch import Dispatch
+from headway.control.jobs.dispatch import LEASE_S, Dispatch
 from headway.control.jobs.news import JobNews
 from headway.control.jobs.policies import JobPolicies
 from headway.control.jobs.rescuer import JobJanitor, JobRescuer
@@ -60,11 +62,11 @@ def mark_of(settings: Settings) -> str:
     return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
 
 
-def job_store_of(settings: Settings, *, owner: bool = True) -> SqlJobs:
+def job_store_of(settings: Settings, *, owner: bool = True, fenced: bool = True) -> SqlJobs:
     """Where the jobs of the home in ``settings`` are stored; ``owner`` False: for who looks beside the job server."""
     home = settings.home_path
     files = settings.jobs_files or home / "jobs"
-    return SqlJobs.open_sqlite(home / "jobs.db", files=files, clock=SystemClock(), owner=owner)
+    return SqlJobs.open_sqlite(home / "jobs.db", files=files, clock=SystemClock(), owner=owner, fenced=fenced)
 
 
 def job_broker_of(settings: Settings) -> JobBroker | None:
@@ -76,19 +78,28 @@ def job_broker_of(settings: Settings) -> JobBroker | None:
     return RabbitmqJobBroker(settings.jobs_broker)
 
 
+@dataclass(frozen=True, slots=True)
+class Precautions:
+    """What keeps jobs from being lost or run twice. Changed only to show, by experiment, that it is needed."""
+
+    fencing: bool = True
+    sweeper: bool = True
+    lease_s: float = LEASE_S
+
+
 class JobServer:
     """Every part of a running job server, started and stopped in the one order that is safe."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, precautions: Precautions) -> None:
         home = settings.home_path
         self.clock = clock = SystemClock()
         self.database = SqlDatabase(home / "headway.db")
-        self.store = job_store_of(settings)
+        self.store = job_store_of(settings, fenced=precautions.fencing)
         self.broker = job_broker_of(settings)
         self.policies = JobPolicies(SqlDeploymentStore(self.database), SqlEventLog(self.database), clock)
         self.announcer = JobAnnouncer(self.broker, clock) if self.broker is not None else None
         self.news = JobNews(self.store, clock)
-        self.dispatch = Dispatch(self.store, self.policies, clock, self.broker)
+        self.dispatch = Dispatch(self.store, self.policies, clock, self.broker, lease_s=precautions.lease_s)
         self.service = JobService(
             self.store,
             self.policies,
@@ -99,6 +110,7 @@ class JobServer:
             random=os.urandom,
         )
         self.rescuer = JobRescuer(self.store, clock, self._on_due)
+        self.sweeps = precautions.sweeper
         self.janitor = JobJanitor(self.store, clock)
         self.caller = HttpWebhookCaller()
         self.courier = WebhookCourier(
@@ -128,7 +140,8 @@ class JobServer:
         if self.announcer is not None:
             await self.announcer.start()
         await self.dispatch.start()
-        await self.rescuer.start()
+        if self.sweeps:
+            await self.rescuer.start()
         await self.janitor.start()
         await self.courier.start()
 
@@ -154,13 +167,13 @@ class JobServer:
                 log.exception("a step of stopping failed; going on with the next")
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, precautions: Precautions) -> None:
     loop = asyncio.get_running_loop()
     stopping, quiet = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     loop.add_signal_handler(signal.SIGUSR1, quiet.set)
-    job_server = JobServer(settings)
+    job_server = JobServer(settings, precautions)
     streams = JobStreams(job_server.service, job_server.store, job_server.news, job_server.clock)
     callers = JobsApi(job_server.service, streams, job_server.clock, quiet)
     workers = WorkersApi(job_server.dispatch, job_server.store)
@@ -208,7 +221,7 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-def serve_jobs(settings: Settings) -> int:
+def serve_jobs(settings: Settings, precautions: Precautions) -> int:
     """Run the job server of the home in ``settings`` until SIGTERM or SIGINT."""
     home = settings.home_path
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -221,7 +234,7 @@ def serve_jobs(settings: Settings) -> int:
     output.start()
     try:
         with _alone(home), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
+            runner.run(_serve(settings, precautions))
     except HeadwayError as error:
         log.error("%s", error)
         return error.exit_code
@@ -230,5 +243,14 @@ def serve_jobs(settings: Settings) -> int:
     return 0
 
 
+def precautions_from(arguments: Sequence[str]) -> Precautions:
+    """All of them, without arguments."""
+    parser = argparse.ArgumentParser(prog="headway.job_server")
+    parser.add_argument("--without", choices=("fencing", "sweeper"))
+    parser.add_argument("--lease", type=float, default=LEASE_S, metavar="SECONDS")
+    chosen = parser.parse_args(arguments)
+    return Precautions(chosen.without != "fencing", chosen.without != "sweeper", chosen.lease)
+
+
 if __name__ == "__main__":
-    sys.exit(serve_jobs(Settings()))
+    sys.exit(serve_jobs(Settings(), precautions_from(sys.argv[1:])))

@@ -16,7 +16,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,13 +70,16 @@ def log_file(home: Path) -> Path:
 
 
 class LocalJobServer:
-    """``mark``: of version and settings; ``env``: the control plane's environment."""
+    """``env``: the control plane's environment; ``mark``: of version and settings; ``arguments``: for experiments."""
 
-    def __init__(self, home: Path, run_dir: Path, *, clock: Clock, env: Mapping[str, str], mark: str) -> None:
+    def __init__(
+        self, home: Path, run_dir: Path, clock: Clock, env: Mapping[str, str], mark: str, arguments: Sequence[str] = ()
+    ) -> None:
         self._home = home.resolve()
         self._socket = job_socket(run_dir)
         self._clock = clock
         self._mark = mark
+        self._arguments = arguments
         self._env = {n: v for n, v in env.items() if n not in WITHHELD}
         self._env |= {HOME_VARIABLE: str(self._home), MARK_VARIABLE: mark, "PYTHONUNBUFFERED": "1"}
         self._process: ReplicaProcess | None = None
@@ -136,7 +139,7 @@ class LocalJobServer:
         return adopted
 
     def _spawn(self) -> ReplicaProcess:
-        argv = [sys.executable, "-m", MODULE]
+        argv = [sys.executable, "-m", MODULE, *self._arguments]
         return ReplicaProcess.spawn(argv, env=self._env, cwd=self._home, log=log_file(self._home), on_exit=_nothing)
 
     async def _answers(self) -> bool:
