@@ -21,10 +21,11 @@ from tests.services.fixtures import (  # noqa: F401 - fixtures
     prometheus_service,
     rabbitmq_service,
     redis_service,
+    rscript,
 )
 from tests.waiting import PortPicker
 
-KEPT_VARIABLES = {"HEADWAY_HAPROXY", "HEADWAY_REQUIRE_SERVICES"}
+KEPT_VARIABLES = {"HEADWAY_HAPROXY", "HEADWAY_REQUIRE_SERVICES", "HEADWAY_RSCRIPT"}
 TESTS = Path(__file__).parent
 
 # A busy machine is no bug: examples have no deadline of their own, pytest-timeout bounds the whole test.

@@ -92,7 +92,8 @@ def _checked(found: Deployable) -> Deployable:
                 f"{bundle.folder} holds no {module}.py, which spec.model.entrypoint names",
                 where="spec.model.entrypoint",
             )
-        _check_artifact(bundle)
+        if not bundle.holds("model.R"):
+            _check_artifact(bundle)
     if model.sample is not None and not bundle.holds(model.sample):
         raise InvalidBundle(f"{bundle.folder} holds no {model.sample}", where="spec.model.sample")
     return found
@@ -105,7 +106,7 @@ def _check_artifact(bundle: Bundle) -> None:
     files = [e.file.path for e in bundle.files if "/" not in e.file.path and e.file.path.endswith(ARTIFACTS)]
     if not files:
         raise InvalidBundle(
-            f"{bundle.folder} holds no model.py and no model file",
+            f"{bundle.folder} holds no model.py, no model.R and no model file",
             hint="headway init makes one to start with; or name another module in spec.model.entrypoint",
         )
     if len(files) > 1:

@@ -59,7 +59,7 @@ class Descriptions:
             {
                 "name": self._config.model,
                 "versions": [self._config.version],
-                "platform": "headway_python",
+                "platform": "headway_r" if self._model.kind is InputKind.R_FRAME else "headway_python",
                 "inputs": [spec.to_dict() for spec in signature.inputs],
                 "outputs": [spec.to_dict() for spec in signature.outputs],
             }

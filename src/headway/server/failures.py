@@ -34,13 +34,23 @@ class UserFailure:
 
 
 def describe(error: BaseException, bundle: Path) -> UserFailure:
-    """``error`` as it is reported: the innermost frame inside ``bundle`` is the place."""
+    """``error`` as it is reported: the innermost frame inside ``bundle`` is the place.
+
+    An error that comes from outside of Python brings its own words in ``failure``.
+    """
+    told = getattr(error, "failure", None)
+    if isinstance(told, UserFailure):
+        return told
     return UserFailure(_message(error), _where(error, bundle), _hint(error, bundle))
 
 
 def log_traceback(error: BaseException, what: str) -> None:
     """The traceback, to the replica's log; clients never see it."""
-    text = "".join(traceback.format_exception(error, limit=-60))
+    told = getattr(error, "failure", None)
+    if isinstance(told, UserFailure):  # where in Python it came to light is of no interest
+        text = "\n".join([told.message, *getattr(error, "__notes__", ())])
+    else:
+        text = "".join(traceback.format_exception(error, limit=-60))
     log.disabled = False  # logging.config in the user's code switches off the loggers that were there before
     log.error("%s\n%s", what, text.rstrip())
 

@@ -69,6 +69,17 @@ class Inputs:
             self.key = None
 
 
+class Table:
+    """Rows for R: a sequence or an ndarray per column."""
+
+    __slots__ = ("columns", "names", "rows")
+
+    def __init__(self, names: tuple[str, ...] | None, columns: Sequence[Any], rows: int) -> None:
+        self.names = names
+        self.columns = columns
+        self.rows = rows
+
+
 def whole(value: Any) -> Inputs:
     """A body that goes to the model as it is. What shape it has: the keys of an object with the types of their
     values, the type of anything else."""
@@ -138,7 +149,7 @@ def stack(batch: Sequence[Inputs], kind: InputKind) -> Any:
     if first.form is Form.TENSOR:
         return _stack_tensors(batch, kind)
     if first.form is Form.COLUMNS:
-        return _stack_columns(batch)
+        return _stack_columns(batch, kind)
     if len(batch) == 1:
         rows = first.values
     else:
@@ -153,6 +164,8 @@ def stack(batch: Sequence[Inputs], kind: InputKind) -> Any:
         import pandas
 
         return pandas.DataFrame(rows, columns=None if first.columns is None else list(first.columns))
+    if kind is InputKind.R_FRAME:
+        return Table(first.columns, list(zip(*rows, strict=True)), len(rows))
     return rows
 
 
@@ -165,17 +178,22 @@ def _stack_tensors(batch: Sequence[Inputs], kind: InputKind) -> Any:
 
         columns = batch[0].columns
         return pandas.DataFrame(values, columns=None if columns is None else list(columns))
+    if kind is InputKind.R_FRAME:
+        return Table(batch[0].columns, list(values.T), len(values))
     return values if kind is InputKind.ARRAY else values.tolist()
 
 
-def _stack_columns(batch: Sequence[Inputs]) -> Any:
+def _stack_columns(batch: Sequence[Inputs], kind: InputKind) -> Any:
     import numpy
+
+    columns = batch[0].values
+    if len(batch) > 1:
+        columns = {name: numpy.concatenate([inputs.values[name] for inputs in batch]) for name in columns}
+    if kind is InputKind.R_FRAME:
+        return Table(tuple(columns), list(columns.values()), sum(inputs.rows for inputs in batch))
     import pandas
 
-    if len(batch) == 1:
-        return pandas.DataFrame(batch[0].values)
-    names = batch[0].values
-    return pandas.DataFrame({name: numpy.concatenate([inputs.values[name] for inputs in batch]) for name in names})
+    return pandas.DataFrame(columns)
 
 
 def has_odd_numbers(inputs: Inputs) -> bool:

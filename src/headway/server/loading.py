@@ -34,6 +34,10 @@ def load_model(bundle: Path, entrypoint: str | None, *, stage: Callable[[str], N
     if entrypoint is not None and not (module_name and attribute):
         raise LoadFailed(f"entrypoint {entrypoint!r} is not of the form module:attribute", hint="model:Iris")
     if entrypoint is None and not (bundle / "model.py").is_file():
+        if (bundle / "model.R").is_file():
+            from headway.server.r_model import load_r_model  # what other models do not need
+
+            return guard(lambda: load_r_model(bundle, stage), bundle, "loading model.R")
         return _load_without_code(bundle, stage)
     module = guard(lambda: _import(module_name, bundle), bundle, f"importing {module_name}")
     name, found = _resolve(module, attribute) if attribute else _find(module)
@@ -54,7 +58,7 @@ def _load_without_code(bundle: Path, stage: Callable[[str], None]) -> LoadedMode
     if path is None:
         raise LoadFailed(
             "no model in the bundle",
-            hint="add model.py, an MLflow model, a .joblib, .pkl or .onnx file, or name an entrypoint",
+            hint="add model.py or model.R, an MLflow model, a .joblib, .pkl or .onnx file, or name an entrypoint",
         )
     stage("load")
     subject, kind = guard(lambda: load_artifact(path), bundle, f"loading {path.name}")

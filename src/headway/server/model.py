@@ -16,7 +16,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from headway.domain.errors import LoadFailed
 
@@ -35,8 +35,30 @@ class InputKind(enum.Enum):
     FRAME = "pandas.DataFrame"
     RAW = "dict"
     LISTS = "list"
+    R_FRAME = "data.frame"
+    """R's; see :class:`headway.server.inputs.Table`."""
     ROWS = "rows"
     """What an ndarray would hold, as nested lists: the default where numpy is not installed."""
+
+    @property
+    def by_column(self) -> bool:
+        """Whether each column keeps a type of its own."""
+        return self is InputKind.FRAME or self is InputKind.R_FRAME
+
+
+class Companion(Protocol):
+    """A process beside the server's that a model runs in. It is not shared with forks: each has its own."""
+
+    def begin(self, limit_s: float) -> None:
+        """This process will serve: have one of its own, if it is not there. No call may take longer than ``limit_s``.
+
+        Raises ``LoadFailed``.
+        """
+        ...
+
+    def rest(self) -> None:
+        """This process will be forked: end it."""
+        ...
 
 
 class LoadedModel:
@@ -58,18 +80,25 @@ class LoadedModel:
         self.together: bool = getattr(subject, "batching", True) is not False and self.kind in (
             InputKind.ARRAY,
             InputKind.FRAME,
+            InputKind.R_FRAME,
             InputKind.ROWS,
         )
         """Whether rows of several requests may be predicted in one call; set False once that proved wrong."""
         self.metrics: Callable[[], Any] | None = _optional(subject, "metrics")
         self.tags: Callable[[], Any] | None = _optional(subject, "tags")
         self.health_status: Callable[[], Any] | None = _optional(subject, "health_status")
+        self.companion: Companion | None = None
 
     def load(self) -> None:
         """Call the user's ``load``, if there is one."""
         load = _optional(self.subject, "load")
         if load is not None:
             load()
+
+    def rest(self) -> None:
+        """This process will be forked: end what children cannot share and have anew."""
+        if self.companion is not None:
+            self.companion.rest()
 
     def columns(self) -> tuple[str, ...] | None:
         """The column names that the object itself tells (scikit-learn's ``feature_names_in_``), after ``load``."""

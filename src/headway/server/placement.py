@@ -28,10 +28,11 @@ _WEIGHT: Final = 0.2
 
 
 class Placement:
-    """Learns from the durations of calls."""
+    """Learns from the durations of calls. ``elsewhere``: the model works in another process, beside the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, elsewhere: bool = False) -> None:
         self.on_loop = False
+        self._elsewhere = elsewhere
         self._mean_s = 0.0
         self._seen = 0
         self._spike_at = -SPIKE_CALLS
@@ -39,6 +40,8 @@ class Placement:
 
     def observe(self, duration_s: float) -> None:
         """A call took ``duration_s``, wherever it ran."""
+        if self._elsewhere:
+            return
         self._seen += 1
         if duration_s >= SPIKE_S and self._alone(duration_s):
             return

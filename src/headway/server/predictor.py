@@ -87,7 +87,7 @@ class Predictor:
         self._loop = loop
         self._execution = execution
         self._worker = Worker(self._execution, loop)
-        self.placement = Placement()
+        self.placement = Placement(elsewhere=execution.model.companion is not None)
         self._delay = BatchDelay(options.max_batch_delay_s, options.latency_target_s)
         target_s = options.latency_target_s
         self._admission = None if target_s is None else Admission(target_s)

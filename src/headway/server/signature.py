@@ -47,8 +47,9 @@ def declared(model: LoadedModel) -> Signature:
     outputs = (TensorSpec(OUTPUT, "FP64", (-1,)),)
     if model.kind in (InputKind.RAW, InputKind.LISTS):
         return Signature((), outputs)
-    if model.kind is InputKind.FRAME:
-        return Signature(tuple(TensorSpec(name, "FP64", (-1, 1)) for name in columns or ()), outputs)
+    if model.kind.by_column:
+        told = getattr(model.subject, "datatypes", {}) if model.kind is InputKind.R_FRAME else {}
+        return Signature(tuple(TensorSpec(n, told.get(n, "FP64"), (-1, 1)) for n in columns or ()), outputs)
     return Signature((TensorSpec(INPUT, "FP64", (-1, model.width() or -1)),), outputs)
 
 

@@ -54,6 +54,8 @@ def load(config: ServerConfig, stages: list[str]) -> LoadedModel:
 
 def make_ready(config: ServerConfig, execution: Execution, stages: list[str]) -> None:
     """Predict the sample, and keep the collector from walking for ever what stays for ever."""
+    if execution.model.companion is not None:
+        execution.model.companion.begin(config.options.timeout_s)
     sample = sample_of(config)
     if sample is not None:
         stages.append("sample")

@@ -19,7 +19,6 @@ import fcntl
 import logging
 import mmap
 import os
-import resource
 from pathlib import Path
 from time import perf_counter_ns, time_ns
 from typing import NamedTuple, Protocol
@@ -27,7 +26,7 @@ from typing import NamedTuple, Protocol
 from headway.domain.stats_page import MAX_WORKERS, Head, Page, Slot, empty_page, page_bytes, read_page, slot_record
 from headway.server.config import ServerConfig
 from headway.server.http import Request, Response, json_response
-from headway.server.process_usage import resident_bytes, start_ticks
+from headway.server.process_usage import own_cpu_seconds, resident_bytes, start_ticks
 from headway.server.telemetry import Telemetry
 from headway.server.worker_board import Seat
 
@@ -171,8 +170,7 @@ class StatsMeter:
         totals = page.totals(now_ns)
         shared = self._telemetry.shared
         if shared is None:
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            cpu_s, memory_bytes = usage.ru_utime + usage.ru_stime, resident_bytes()
+            cpu_s, memory_bytes = own_cpu_seconds(), resident_bytes()
         else:
             cpu_s, memory_bytes = shared.cpu_seconds(), shared.memory_bytes
         return json_response(

@@ -49,10 +49,12 @@ def tabular(
     width = row_width(rows)
     if names is not None and len(names) != width:
         raise InvalidRequest(f"{len(names)} columns, but rows have {width} values", where="columns")
-    if names is not None or kind is InputKind.FRAME:
+    if names is not None or kind.by_column:
         check_columns(width)
     if known_columns is not None:
         names, rows = in_order(names, rows, known_columns)
+    if kind is InputKind.R_FRAME:
+        return Inputs(Form.CELLS, rows, len(rows), names, width, _vector_kinds(rows, names))
     if kind is InputKind.FRAME:
         kinds = tuple(frozenset(map(type, column)) for column in zip(*rows, strict=True))
         _check_integers(rows)
@@ -103,6 +105,21 @@ def in_order(
         raise InvalidRequest(f"unknown columns: {', '.join(map(repr, extra[:5]))}")
     order = [names.index(n) for n in known]
     return known, [[row[i] for i in order] for row in rows]
+
+
+def _vector_kinds(rows: list[list[Any]], names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """What each column holds, as R's vectors have it: one kind of value, whole numbers being numbers too."""
+    kinds = []
+    for index, column in enumerate(zip(*rows, strict=True)):
+        types = set(map(type, column)) - {type(None)}
+        kind = "text" if types == {str} else "truth" if types == {bool} else "number" if types <= _NUMBERS else None
+        if kind is None:
+            odd = next((t for t in types if t in (list, dict)), None)
+            what = "mixes text with numbers or booleans" if odd is None else f"holds {type_name(odd())}"
+            name = repr(names[index][:60]) if names is not None else index
+            raise InvalidRequest(f"column {name} {what}", hint="a column of a data frame has one type of value")
+        kinds.append(kind)
+    return tuple(kinds)
 
 
 def _uniform(rows: list[list[Any]], names: tuple[str, ...] | None, width: int, kind: InputKind) -> Inputs:

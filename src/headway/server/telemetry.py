@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter_ns
 
 from headway.server.config import MetricsCompat
 from headway.server.http import Request
 from headway.server.metrics import CustomMetrics, Histogram, Labels, custom_lines, family, histogram_family
-from headway.server.process_usage import resident_bytes
+from headway.server.process_usage import own_cpu_seconds, resident_bytes
 from headway.server.seldon_metrics import SeldonMetrics
 from headway.server.shared_metrics import SharedMetrics, Snapshot
 
@@ -177,9 +176,8 @@ class Telemetry:
     def _process_lines(self) -> Iterable[str]:
         shared = self.shared
         if shared is None:
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            cpu, memory = usage.ru_utime + usage.ru_stime, float(resident_bytes())
-            cpu_text, memory_text = "CPU time.", "Resident memory."
+            cpu, memory = own_cpu_seconds(), float(resident_bytes())
+            cpu_text, memory_text = "CPU time, its children's too.", "Resident memory, its children's too."
         else:
             const = self.const
             yield from family("headway_workers", "gauge", "Processes that take requests.", [(const, shared.running)])

@@ -84,6 +84,7 @@ def boot_template(config_file: Path) -> int:
         stages.append("serve")
         if log_file is not None:
             log_file.stop()  # from here on no thread may be alive here
+        model.rest()
         loop_factory()  # what every replica imports is imported once
         freeze()
         found = _obstacle(before)

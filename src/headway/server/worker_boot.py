@@ -58,6 +58,7 @@ def serve_loaded(
     opened = open_socket(config.listen)
     if log_file is not None:
         log_file.stop()  # from here on no thread may be alive here
+    model.rest()
     freeze()
     loop_factory()  # what every worker imports is imported once
     found = obstacle({*before, opened.fileno()})

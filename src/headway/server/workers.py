@@ -24,7 +24,7 @@ from typing import Final
 from headway.server.config import ServerConfig, read_config
 from headway.server.listening import bound_address, remove_socket, socket_inode
 from headway.server.log_file import CHECK_EVERY_S, RotatingLog, open_log
-from headway.server.process_usage import proportional_bytes
+from headway.server.process_usage import proportional_bytes, with_children
 from headway.server.stats_page import StatsPage, page_of
 from headway.server.worker_board import Board, Phase, StartMode
 from headway.server.worker_start import SIGNALS, SUPERVISE, Origin, SpawnStarter, Starter
@@ -273,7 +273,7 @@ class Workers:
             self._next_beats = now + BEATS_EVERY_S
             self._look_for_hung(now)
         if self._serving and now >= self._next_memory:
-            self._board.memory_bytes = proportional_bytes([os.getpid(), *(w.pid for w in self._workers if w.pid)])
+            self._board.memory_bytes = proportional_bytes({os.getpid(), *with_children(w.pid for w in self._workers)})
             self._next_memory = now + max(MEMORY_EVERY_S, (monotonic() - now) / MEMORY_SHARE)
 
     def _look_for_hung(self, now: float) -> None:

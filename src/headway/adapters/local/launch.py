@@ -22,7 +22,10 @@ from headway.server.config import MetricsCompat, PayloadOptions, ServerConfig, o
 
 HOME_VARIABLE = "HEADWAY_HOME"
 REPLICA_VARIABLE = "HEADWAY_REPLICA"
-INHERITED = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"})
+INHERITED = frozenset(
+    {"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
+    | {"HEADWAY_RSCRIPT", "R_LIBS", "R_LIBS_SITE", "R_LIBS_USER"}
+)
 """Taken from the control plane's environment; names starting with ``LC_`` too."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

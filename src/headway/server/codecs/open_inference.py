@@ -105,11 +105,11 @@ class OpenInferenceCodec:
             ((name, array),) = tensors.items()
             if kind is InputKind.LISTS:
                 return whole(array.tolist())
-            if kind is InputKind.FRAME and (array.ndim == 1 or array.shape[1:] == (1,)):
+            if kind.by_column and (array.ndim == 1 or array.shape[1:] == (1,)):
                 return self._by_column({name: array})
-            if kind is InputKind.FRAME and array.ndim != 2:
+            if kind.by_column and array.ndim != 2:
                 raise InvalidRequest("this model takes a table: a shape of [rows, columns]", where="inputs[0].shape")
-            if kind is InputKind.FRAME:
+            if kind.by_column:
                 check_columns(array.shape[1])
             known = (
                 self._columns if array.ndim == 2 and self._columns and len(self._columns) == array.shape[1] else None
@@ -134,7 +134,7 @@ class OpenInferenceCodec:
                 what = f"missing: {missing[0]!r}" if missing else f"unknown: {extra[0][:60]!r}"
                 raise InvalidRequest(f"input {what}", hint=f"inputs: {', '.join(self._columns)}"[:300])
             columns = {name: columns[name] for name in self._columns}
-        if self._model.kind is InputKind.FRAME:
+        if self._model.kind.by_column:
             return columnar(columns)
         numpy = numpy_or_unsupported()
         if len({values.dtype.kind in "biuf" for values in columns.values()}) != 1:
