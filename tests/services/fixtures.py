@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -205,3 +206,11 @@ def rabbitmq_service(require_service: Require, free_port: PortPicker) -> Iterato
         yield service
     finally:
         service.remove()
+
+
+@pytest.fixture(scope="session")
+def rscript(require_service: Require) -> str:
+    """Rscript of R: the one that ``HEADWAY_RSCRIPT`` names, or that is on PATH."""
+    found = shutil.which(os.environ.get("HEADWAY_RSCRIPT", "Rscript"))
+    require_service("R (r-base-core)", found)
+    return str(found)

@@ -56,6 +56,7 @@ def percent(text: str) -> int:
 
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model and of the new folder.")],
+    r: Annotated[bool, typer.Option("--r", help="A model in R instead of Python.")] = False,
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Write a folder with a small model that deploys as it is."""
@@ -64,7 +65,7 @@ def init(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise Conflict(f"{name} is there already and not empty", hint="choose another name or an empty folder")
     try:
-        written = scaffold.write(folder, name)
+        written = scaffold.write_r(folder, name) if r else scaffold.write(folder, name)
     except OSError as error:
         raise InvalidInput(f"cannot write {error.filename or folder}: {error.strerror}") from None
     if is_json():
@@ -76,7 +77,7 @@ def init(
 
 
 def deploy(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with model.py.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with model.py or model.R.")],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Default: as in headway.yaml, else the folder's name.")
     ] = None,

@@ -32,8 +32,12 @@ _ABSENT: Final = re.compile(r"there is no package called .([A-Za-z0-9.]+)")
 _NO_MEMORY: Final = re.compile(r"cannot allocate (?:vector|memory)")
 
 
-class RError(ValueError):
-    """R's ``stop()``, or any error of R's own, with R's message. A ``ValueError``: R does not tell kinds of error."""
+class RError(TypeError):
+    """R's ``stop()``, or any error of R's own, with R's message.
+
+    R does not tell kinds of error. As a ``TypeError`` it is the request's fault where the model has answered requests
+    of other columns or types before, and else the model's.
+    """
 
     def __init__(self, failure: UserFailure, calls: list[str]) -> None:
         super().__init__(failure.message)

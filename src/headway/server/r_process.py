@@ -57,6 +57,10 @@ class REnded(RuntimeError):
         self.failure = UserFailure(message, None)
 
 
+class RUnheard(REnded):
+    """It had ended before it read the question."""
+
+
 def find_rscript(environ: Mapping[str, str] | None = None) -> str:
     """The program to run: ``HEADWAY_RSCRIPT``, else ``Rscript`` on PATH. Raises ``MissingBinary``.
 
@@ -143,7 +147,11 @@ class RProcess:
     def _asked(self, message: bytes, limit_s: float | None) -> bytearray:
         self._ready()
         try:
-            return self.exchange(message, limit_s)
+            try:
+                return self.exchange(message, limit_s)
+            except RUnheard:
+                self._ready()
+                return self.exchange(message, limit_s)
         except REnded:
             self._replace()
             raise
@@ -268,7 +276,7 @@ class _Run:
                 poll.register(self._ends, select.POLLIN)
                 self._wait(poll)
             except BrokenPipeError:
-                raise self._gone() from None
+                raise RUnheard(str(self._gone())) from None
 
     def _read(self, most: int) -> bytes:
         try:

@@ -16,6 +16,7 @@ from headway.cli import scaffold
 from headway.cli.publish import percent
 from headway.domain.errors import InvalidInput
 from headway.domain.spec_document import parse_document
+from headway.server import r_packages
 from tests.unit.cli.wire import Terminal, model
 from tests.unit.client.control import GATEWAY, PretendedControl, model_folder
 
@@ -84,6 +85,15 @@ def test_init_writes_a_model_that_loads_predicts_its_sample_and_has_a_valid_docu
     made = namespace[name]()
     made.load()
     assert made.predict(json.loads((folder / "sample.json").read_text())) == ["short", "long"]
+
+
+def test_init_writes_a_model_in_r_too(terminal: Terminal) -> None:
+    outcome = terminal.run("init", "flowers", "--r", "-o", "json")
+    files = ["model.R", "R-packages.txt", "headway.yaml", "sample.json", "README.md"]
+    assert outcome.json == {"folder": "flowers", "files": files}
+    document = parse_document(Path("flowers/headway.yaml").read_text(), "headway.yaml")
+    assert (document.metadata.name, document.spec.model.entrypoint) == ("flowers", None)
+    assert r_packages.parse(Path("flowers/R-packages.txt").read_text()) == []
 
 
 def test_init_touches_nothing_that_is_there(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
