@@ -12,6 +12,7 @@ by the main thread or by one that lives as long (:attr:`RProcess._starter`).
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import logging
@@ -100,7 +101,6 @@ class RProcess:
         """Of one call; None: none, as while loading."""
         self.scratch: str | None = None
         """R's temporary folder, once it has told."""
-        self.starts = 0
 
     @property
     def pid(self) -> int | None:
@@ -142,6 +142,13 @@ class RProcess:
         with self._lock:
             self._discard()
 
+    def _at_exit(self) -> None:
+        if self._lock.acquire(timeout=END_WITHIN_S):  # else it is in a call that nobody waits for
+            try:
+                self._discard()
+            finally:
+                self._lock.release()
+
     # -- under the lock ------------------------------------------------------------------------------
 
     def _asked(self, message: bytes, limit_s: float | None) -> bytearray:
@@ -174,7 +181,9 @@ class RProcess:
         else:
             self._starter = self._starter or ThreadPoolExecutor(1, "headway-r-start")
             self._run = self._starter.submit(_Run, self._rscript, self._folder).result()
-        self.starts += 1
+        # Its temporary folder is gone with it only if it may quit; whoever ends this process may kill R right after.
+        atexit.unregister(self._at_exit)
+        atexit.register(self._at_exit)
         try:
             self._prepare(self)
         except BaseException:
