@@ -67,6 +67,13 @@ def test_secrets_of_the_control_plane_are_not_inherited(tmp_path: Path) -> None:
     }
 
 
+def test_where_r_and_its_libraries_are_is_inherited(tmp_path: Path) -> None:
+    told = {"HEADWAY_RSCRIPT": "/opt/R/bin/Rscript", "R_LIBS": "/a", "R_LIBS_SITE": "/b", "R_LIBS_USER": "/c"}
+    env = launcher(tmp_path, **told, R_PROFILE="/other").environment(spec())
+    assert {name: env[name] for name in told} == told
+    assert "R_PROFILE" not in env
+
+
 @pytest.mark.parametrize(("cpu", "threads"), [(100, "1"), (1000, "1"), (1001, "2"), (4000, "4"), (None, None)])
 def test_thread_pools_have_the_size_of_the_cpu_share(tmp_path: Path, cpu: int | None, threads: str | None) -> None:
     env = launcher(tmp_path).environment(spec(cpu_millicores=cpu))

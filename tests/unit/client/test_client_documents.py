@@ -85,7 +85,7 @@ def test_only_what_is_stated_is_sent(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "files", "fault"),
     [
-        ("", [], "holds no model.py and no model file"),
+        ("", [], "holds no model.py, no model.R and no model file"),
         ("", ["a.joblib", "b.onnx"], "holds several model files: a.joblib, b.onnx"),
         ("spec: {model: {entrypoint: 'model:Iris'}}", [], "holds no model.py"),
         ("spec: {model: {entrypoint: 'my.code:Iris'}}", ["model.py", "my.py"], "holds no my/code.py"),
@@ -98,6 +98,12 @@ def test_what_would_fail_later_is_refused_at_once(tmp_path: Path, spec: str, fil
     (tmp_path / "headway.yaml").write_text(IRIS + spec)
     with pytest.raises(InvalidBundle, match=fault):
         from_folder(tmp_path)
+
+
+def test_a_model_in_r_needs_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / "model.R").write_text("predict <- function(X) X")
+    (tmp_path / "headway.yaml").write_text(IRIS)
+    assert from_folder(tmp_path).bundle.holds("model.R")
 
 
 @pytest.mark.parametrize("file", ["my/code.py", "my/code/__init__.py"])
