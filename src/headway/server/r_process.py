@@ -41,6 +41,8 @@ END_WITHIN_S: Final = 2.0
 _HOW: Final = f"Debian, Ubuntu: apt-get install r-base-core; or name another R's Rscript in {VARIABLE}"
 _PIPE_BYTES: Final = 1 << 20
 _CHUNK: Final = 1 << 16
+_LONGEST_MS: Final = 1e9
+"""poll(2) takes no more than an int."""
 _LAUNCH: Final = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, int(sys.argv[1]), 0, 0, 0)
@@ -297,12 +299,17 @@ class _Run:
         return data
 
     def _wait(self, poll: select.poll) -> None:
-        left_s = None if self._deadline is None else max(0.0, self._deadline - monotonic())
-        if not poll.poll(None if left_s is None else left_s * 1000):
-            self.process.kill()
-            raise REnded(
-                f"R gave no answer within {self._limit_s:g} s; its process was ended and another one is started"
-            )
+        while not poll.poll(self._left_ms()):
+            if self._left_ms() == 0:
+                self.process.kill()
+                raise REnded(
+                    f"R gave no answer within {self._limit_s:g} s; its process was ended and another one is started"
+                )
+
+    def _left_ms(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return max(0.0, min((self._deadline - monotonic()) * 1000, _LONGEST_MS))
 
     def _gone(self) -> REnded:
         try:
