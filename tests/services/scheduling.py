@@ -11,14 +11,15 @@ import re
 from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 _SERVICE = re.compile(
-    r"^tests/(?:contracts/test_(?:metric_source|job_broker)|integration/sources/test)_(\w+?)(?:_source)?\.py::"
+    r"^tests/(?:(?:contracts/test_(?:metric_source|job_broker)|integration/sources/test)_(?P<source>\w+?)(?:_source)?"
+    r"|(?:contracts|integration/jobs)/test_jobs_(?P<store>postgresql|rabbitmq)(?:_\w+)?)\.py::"
 )
 
 
 def service_of(nodeid: str) -> str | None:
     """``redis`` for a test that needs Redis."""
     found = _SERVICE.match(nodeid)
-    return found[1] if found else None
+    return (found["source"] or found["store"]) if found else None
 
 
 class ServiceScheduling(LoadGroupScheduling):  # type: ignore[misc]

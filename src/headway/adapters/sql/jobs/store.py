@@ -83,6 +83,13 @@ class SqlJobs:
         """
         return cls(SqliteEngine(path, clock, owner=owner), files, fenced=fenced)
 
+    @classmethod
+    def open_postgresql(cls, url: str, *, files: Path, fenced: bool = True) -> Self:
+        """On the database at ``url``; several processes may, if they share the folder ``files``."""
+        from headway.adapters.sql.jobs.postgresql import PostgresqlEngine
+
+        return cls(PostgresqlEngine(url), files, fenced=fenced)
+
     async def start(self) -> None:
         """Make or migrate the schema and be ready. Again: nothing.
 
