@@ -10,6 +10,7 @@ import pytest
 
 from headway.adapters.memory.clock import ManualClock
 from headway.adapters.sql import SqlJobs
+from headway.adapters.sql.jobs.sqlite import SqliteEngine
 from headway.adapters.sql.schema import JOBS, prepare
 from tests.contracts.job_clock_contract import JobClockContract
 from tests.contracts.job_store_contract import JobStoreContract
@@ -107,3 +108,10 @@ class TestSqliteJobs(JobStoreContract, JobClockContract):
         await world.jobs.start()
         yield world
         await world.close()
+
+    async def test_a_commit_is_on_the_disk_before_it_is_acknowledged(self, world: SqliteWorld) -> None:
+        engine = world.jobs._engine
+        assert isinstance(engine, SqliteEngine)
+        assert engine._writer is not None
+        settings = [engine._writer.execute(f"PRAGMA {name}").fetchone() for name in ("synchronous", "journal_mode")]
+        assert settings == [(2,), ("wal",)]
