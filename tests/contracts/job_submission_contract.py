@@ -165,6 +165,22 @@ class SubmissionContract:
         assert len(await world.jobs.find(JobQuery("iris"))) == 8
         await check_consistent(world.jobs)
 
+    async def test_one_that_is_broken_does_not_spoil_the_others(self, world: JobWorld) -> None:
+        (known,) = await put(world.jobs, new(idempotency_key="k"))
+        calls = [
+            world.jobs.submit([new()]),
+            world.jobs.submit([new(idempotency_key="k", body=b"other")]),
+            world.jobs.submit([new(job_id=known.job_id)]),
+            world.jobs.submit([new()], most_queued=1),
+            world.jobs.cancel(an_id()),
+            world.jobs.submit([new()]),
+        ]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        failures = [type(answer) if isinstance(answer, Exception) else None for answer in answers]
+        assert failures == [None, IdempotencyConflict, HeadwayError, Overloaded, JobNotFound, None]
+        assert len(await world.jobs.find(JobQuery("iris"))) == 3
+        await check_consistent(world.jobs)
+
     async def test_find_filters_and_pages_newest_first(self, world: JobWorld) -> None:
         jobs = [new(client="ann" if i % 2 else "bob", batch="b" if i < 2 else None) for i in range(6)]
         jobs.append(new(version=None))

@@ -78,9 +78,11 @@ class GroupCommitter:
                 for pending in group:
                     await self._settle([pending])
                 return
-            if not isinstance(error, HeadwayError):
+            if isinstance(error, HeadwayError):
+                answers = [error]
+            else:
                 log.exception("a transaction on jobs failed")
-            answers = [error]
+                answers = [StorageFailed(f"the database of jobs could not take this: {error}")]
         for (_, future), answer in zip(group, answers, strict=True):
             if future.done():  # whoever asked is gone
                 continue

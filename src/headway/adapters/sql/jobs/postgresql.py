@@ -106,8 +106,13 @@ class PostgresqlEngine:
         return await self._again(lambda: self._transact(make))
 
     async def ask(self, make: Callable[[], Steps]) -> Any:
-        """The steps, each on what is committed by then."""
-        return await self._again(lambda: self._ask(make))
+        """The steps, each on what is committed by then. Raises ``StorageFailed``."""
+        import asyncpg
+
+        try:
+            return await self._again(lambda: self._ask(make))
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise self._failed(error) from error
 
     async def _again(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         for pause_s in _PAUSES_S:

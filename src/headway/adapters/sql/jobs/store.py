@@ -17,6 +17,7 @@ from headway.adapters.sql.jobs.questions import Questions
 from headway.adapters.sql.jobs.sqlite import SqliteEngine
 from headway.adapters.sql.jobs.statements import Statements
 from headway.adapters.sql.jobs.transaction import Cleared, Settled, Taken, transaction
+from headway.domain.errors import StorageFailed
 from headway.domain.job_order import Reminders
 from headway.domain.jobs import (
     Beat,
@@ -125,6 +126,8 @@ class SqlJobs:
                 files[new.job_id] = await asyncio.to_thread(self._files.write, new.job_id, "input", new.body)
             request = q.Submit(jobs, most_queued, files)
             answers: list[Submitted] = await self._carry_out(request)
+        except StorageFailed:
+            raise  # the commit may have been carried out, and then names them; else they are cleared away later
         except Exception:
             await self._remove(files.values())
             raise
@@ -186,6 +189,8 @@ class SqlJobs:
                 if len(outcome.body) > INLINE_BYTES and outcome.error is None:
                     files[place] = await asyncio.to_thread(self._files.write, outcome.job_id, "result", outcome.body)
             finished: Finished = await self._carry_out(q.Finish(outcomes, files))
+        except StorageFailed:
+            raise  # the commit may have been carried out, and then names them; else they are cleared away later
         except Exception:
             await self._remove(files.values())
             raise
