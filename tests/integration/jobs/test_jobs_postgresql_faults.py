@@ -13,7 +13,7 @@ import pytest
 from headway.adapters.sql import SqlJobs
 from headway.adapters.sql.jobs.postgresql import PostgresqlEngine
 from headway.domain.errors import StorageFailed, Unsupported
-from headway.domain.jobs import JobQuery
+from headway.domain.jobs import JobQuery, RetryPolicy
 from headway.domain.lifecycle import JobState
 from tests.contracts.job_postgresql import make_database
 from tests.contracts.job_world import check_consistent, claim, done, failed, new
@@ -95,7 +95,8 @@ async def world(
 
 async def history(jobs: SqlJobs, model: str) -> list[str]:
     """Three jobs: one succeeds, one is to be tried again, one is canceled."""
-    batch = [new(model, body=b"i" * BIG), new(model), new(model, priority=0)]
+    retry = RetryPolicy(initial_s=300.0)  # nothing of one history comes up in another
+    batch = [new(model, body=b"i" * BIG), new(model, retry=retry), new(model, priority=0)]
     await jobs.submit(batch)
     first, second = await jobs.claim(claim(model=model, most=2))
     assert await jobs.finish([done(first, b"r" * BIG), failed(second)]) == [True, True]
