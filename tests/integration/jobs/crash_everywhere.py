@@ -1,8 +1,8 @@
 """Crashes the store of jobs at every write boundary, one process each, and looks at what is left.
 
-A boundary is the moment before a statement that writes, a commit, the making, writing, flushing or removing of a content
-file (the moment after one is the moment before the next), and the middle of writing one. The process ends there as with
-SIGKILL. What it had acknowledged by then it told outside. Called as a program, so that it may fork:
+A boundary is the moment before a statement that writes, a commit, the making, writing, flushing or removing of a
+content file (the moment after one is the moment before the next), and the middle of writing one. The process ends there
+as with SIGKILL. What it had acknowledged by then it told outside. Called as a program, so that it may fork:
 ``python -m tests.integration.jobs.crash_everywhere FOLDER``; prints a line per boundary where something is wrong.
 """
 
