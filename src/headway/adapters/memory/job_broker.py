@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from headway.domain.errors import BrokerFailed
 from headway.ports.job_broker import Wakeup
 
+LINGER_S = 0.05
+"""How long messages stay with who wants no more: what it has it may be about to settle."""
+
 
 @dataclass
 class MemoryBroker:
@@ -78,9 +81,8 @@ class MemoryJobBroker:
         """See the port."""
         self._most[model] = most
         if not most:
-            dropped = [ticket for ticket, wakeup in self._held.items() if wakeup.model == model]
-            self._put_back([self._held.pop(ticket) for ticket in dropped])
-        if self._started:
+            asyncio.get_running_loop().call_later(LINGER_S, self._let_go, model)
+        elif self._started:
             self._soon()
 
     async def settle(self, wakeups: Sequence[Wakeup], *, again: bool = False) -> None:
@@ -102,6 +104,12 @@ class MemoryJobBroker:
                 self.on_wakeup(wakeup)
                 return True
         return False
+
+    def _let_go(self, model: str) -> None:
+        if self._started and not self._most.get(model):
+            dropped = [ticket for ticket, wakeup in self._held.items() if wakeup.model == model]
+            self._put_back([self._held.pop(ticket) for ticket in dropped])
+            self._soon()
 
     def _put_back(self, wakeups: Sequence[Wakeup]) -> None:
         for wakeup in reversed(wakeups):

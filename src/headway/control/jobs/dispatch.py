@@ -76,7 +76,8 @@ class Dispatch:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await asyncio.gather(*(lane.close() for lanes in self._lanes.values() for lane in lanes.values()))
+        lanes, self._lanes = self._lanes, {}
+        await asyncio.gather(*(lane.close() for of_model in lanes.values() for lane in of_model.values()))
         while self._side:
             await asyncio.gather(*self._side, return_exceptions=True)
 
@@ -119,19 +120,19 @@ class Dispatch:
     def due(self, models: Collection[str]) -> None:
         """There may be work for these models."""
         for model in models:
-            self._wake(model, None)
+            self._wake(model, None, sure=False)
 
     def given_back(self) -> None:
         """Some job waits again; whose is not known."""
         self.due(list(self._lanes))
 
-    def _wake(self, model: str, version: str | None) -> bool:
+    def _wake(self, model: str, version: str | None, *, sure: bool = True) -> bool:
         """Wake who may run it; whether somebody waited for whom nothing was known yet."""
         found = False
         for name, lane in self._lanes.get(model, {}).items():
             if version in (None, name) and lane.waiting:
                 found = found or lane.spare
-                lane.wake()
+                lane.wake(sure=sure)
         return found
 
     def _lane(self, model: str, version: str) -> Lane:
@@ -160,7 +161,7 @@ class Dispatch:
 
     async def _finish(self, outcomes: Sequence[Outcome], model: str) -> None:
         await self._leases.finish(outcomes)
-        self._wake(model, None)
+        self._wake(model, None, sure=False)
 
     async def _poll(self) -> None:
         while True:
@@ -189,7 +190,7 @@ class Dispatch:
             self._aside(self._settle([wakeup]), "settling")
         elif self.waiting(wakeup.model):
             self._wakeups.setdefault(wakeup.model, []).append(wakeup)
-            self._wake(wakeup.model, None)
+            self._wake(wakeup.model, None, sure=False)
         else:
             self._aside(self._settle([wakeup], again=True), "settling")
 

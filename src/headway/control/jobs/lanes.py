@@ -1,9 +1,9 @@
 """A lane: the workers of one version that wait for work at this job server, served in the order in which they came.
 
-``due`` is how many claims may be worth trying: each submission, wake-up or poll adds to it, each job handed out takes
-from it, and a claim that finds nothing sets it to zero. A claim that was filled leaves at least one, since there may
-be more. So one lone job costs one claim, however many workers wait, and a thousand go out as fast as claims can be
-made, side by side, which the store may carry out in one transaction.
+``due`` is how many claims may be worth trying. A submission adds one, a wake-up or poll too; each job handed out takes
+one off, and a claim that finds nothing sets it to zero. Unless all of it was sure, a claim that was filled leaves at
+least one, since there may be more. So one lone job costs one claim, however many workers wait, and a thousand go out
+as fast as claims can be made, side by side, which the store may carry out in one transaction.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Lane:
         self._on_tried = on_tried
         self._waiting: deque[Waiter] = deque()
         self._due = 0
+        self._unsure = False
         self._woken = 0
         self._serving: asyncio.Task[None] | None = None
         self._poll_s = POLL_MIN_S
@@ -69,7 +70,7 @@ class Lane:
         first = not self.waiting
         self._waiting.append(waiter)
         if first:
-            self.wake()
+            self.wake(sure=False)
 
     def leave(self, waiter: Waiter) -> bool:
         """Whether it waited and does no more; False: a claim for it is under way."""
@@ -79,10 +80,11 @@ class Lane:
             return False
         return True
 
-    def wake(self, jobs: int = 1) -> None:
-        """There may be work for so many claims."""
-        self._due += jobs
+    def wake(self, *, sure: bool = True) -> None:
+        """There is one more job; not ``sure``: there may be one, or several."""
+        self._due += 1
         self._woken += 1
+        self._unsure = self._unsure or not sure
         self._poll_s = POLL_MIN_S
         self._serve()
 
@@ -92,6 +94,7 @@ class Lane:
             self._poll_at = now + self._poll_s
             self._poll_s = min(POLL_MAX_S, self._poll_s * POLL_GROWTH)
             self._due = max(1, self._due)
+            self._unsure = True
             self._serve()
 
     async def close(self) -> None:
@@ -123,10 +126,12 @@ class Lane:
                 self._trying = 0
             handed_out = sum(len(leases) for leases in found)
             filled = any(len(leases) >= w.claim.most for w, leases in zip(chosen, found, strict=True))
-            if self._woken == woken:
-                self._due = max(self._due - handed_out, 1) if filled else 0
-            else:
+            if self._woken != woken:
                 self._due = max(self._due - max(handed_out, 1), 1)
+            elif filled:
+                self._due = max(self._due - handed_out, 1 if self._unsure else 0)
+            else:
+                self._due, self._unsure = 0, False
             if handed_out:
                 self._poll_s = POLL_MIN_S
             still = [w for w, leases in zip(chosen, found, strict=True) if not leases and not w.last_try]
