@@ -59,6 +59,7 @@ class Installation:
             **environment(scratch),
             "HEADWAY_DATA_PORT": str(self.data_port),
             "HEADWAY_CONTROL_PORT": str(self.control_port),
+            "HEADWAY_JOBS": "false",  # a second process per home, for those who need it
             "NO_COLOR": "1",
             "COLUMNS": "200",
             **settings,

@@ -58,7 +58,7 @@ LOCK_WAIT_S: Final = 15.0
 
 def mark_of(settings: Settings) -> str:
     """Of the version and of all settings that a job server depends on; no secret can be read from it."""
-    parts = (__version__, settings.jobs_broker, settings.jobs_files)
+    parts = (__version__, settings.jobs_database, settings.jobs_broker, settings.jobs_files)
     return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
 
 
@@ -66,6 +66,8 @@ def job_store_of(settings: Settings, *, owner: bool = True, fenced: bool = True)
     """Where the jobs of the home in ``settings`` are stored; ``owner`` False: for who looks beside the job server."""
     home = settings.home_path
     files = settings.jobs_files or home / "jobs"
+    if settings.jobs_database is not None:
+        return SqlJobs.open_postgresql(settings.jobs_database, files=files, fenced=fenced)
     return SqlJobs.open_sqlite(home / "jobs.db", files=files, clock=SystemClock(), owner=owner, fenced=fenced)
 
 

@@ -47,6 +47,12 @@ def _check_store(text: str) -> None:
         raise ValueError(f"{text[:80]!r} is not absolute; give a whole path or s3://BUCKET/PREFIX")
 
 
+def _check_jobs_database(text: str) -> None:
+    # What was given is not shown: it may hold a password.
+    if not text.startswith("postgresql://") or not urlsplit(text).hostname:
+        raise ValueError("jobs are stored in PostgreSQL or in the home; write postgresql://USER:PASSWORD@HOST/DATABASE")
+
+
 def _check_jobs_broker(text: str) -> None:
     if not text.startswith(("amqp://", "amqps://")) or not urlsplit(text).hostname:
         raise ValueError("the broker of jobs is RabbitMQ; write amqp://USER:PASSWORD@HOST/VHOST")
@@ -102,6 +108,9 @@ class Settings(BaseSettings):
     )
 
     jobs: bool = Field(default=False, description="Whether jobs are taken and carried out.")
+    jobs_database: Annotated[str, _checked(_check_jobs_database)] | None = Field(
+        default=None, repr=False, description="Where jobs are stored: postgresql://…; default: a file in the home."
+    )
     jobs_broker: Annotated[str, _checked(_check_jobs_broker)] | None = Field(
         default=None, repr=False, description="RabbitMQ that tells job servers of work: amqp://…; default: none."
     )

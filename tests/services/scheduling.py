@@ -11,7 +11,7 @@ import re
 from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 _SERVICE = re.compile(
-    r"^tests/(?:(?:contracts/test_(?:metric_source|job_broker)|integration/sources/test)_(?P<source>\w+?)(?:_source)?"
+    r"^tests/(?:(?:contracts/test_(?:metric_source|job_broker)|integration/sources/test|integration/jobs/test_job_servers)_(?P<source>\w+?)(?:_source)?"
     r"|(?:contracts|integration/jobs)/test_jobs_(?P<store>postgresql|rabbitmq)(?:_\w+)?)\.py::"
 )
 

@@ -43,7 +43,7 @@ class Claims:
                 raise StorageFailed("the disk is full")
             return await inner(wish)
 
-        world.jobs.claim = claim  # type: ignore[method-assign]
+        world.jobs.claim = claim  # type: ignore[method-assign, assignment]
 
 
 def waiting(world: JobWorld, name: str, **wish: Any) -> asyncio.Task[list[Lease]]:
@@ -129,7 +129,7 @@ async def test_what_was_claimed_for_who_has_left_is_given_back(world: JobWorld) 
             await going.wait()
         return leases
 
-    world.jobs.claim = slow  # type: ignore[method-assign]
+    world.jobs.claim = slow  # type: ignore[method-assign, assignment]
     worker = waiting(world, "a")
     await world.clock.settle()
     job = (await world.submit(path="/models/iris/versions/v1/jobs")).json()
