@@ -57,6 +57,7 @@ class M:
                 assert ask(raw, b"[[%d, %d]]" % (printed[pid], printed[pid] + 100)) == [pid]
                 printed[pid] += 100
             assert sum(printed.values()) < 2_000_000
+        wait_until(crew.log_path.exists)  # for a moment it is not, while it is rotated
         inode = crew.log_path.stat().st_ino
         for pid in (*made, crew.process.pid):
             wait_until(lambda pid=pid: os.stat(f"/proc/{pid}/fd/1").st_ino == inode)  # type: ignore[misc]
