@@ -9,6 +9,7 @@ import pytest
 
 from headway.domain.errors import tree
 from headway.domain.events import EventType
+from headway.domain.job_rules import JobEventType
 from headway.settings import Settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -24,7 +25,7 @@ def rows(page: str) -> list[list[str]]:
 def test_every_event_type_is_described_and_no_other() -> None:
     described = [row[0] for row in rows("events.md") if re.search(r"\.v\d+$", row[0])]
 
-    assert sorted(described) == sorted(EventType)
+    assert sorted(described) == sorted([*EventType, *JobEventType])
 
 
 def test_every_error_is_described_with_its_status_and_exit_code() -> None:
