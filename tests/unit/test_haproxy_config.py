@@ -247,3 +247,22 @@ def _all_rules() -> str:
 
 def test_map_text_is_a_line_each() -> None:
     assert map_text({"a": "b", "c/1": "d"}) == "a b\nc/1 d\n"
+
+
+def test_the_job_server_has_a_backend_of_its_own() -> None:
+    table = replace(TABLE, jobs="unix:/h/run/jobs.sock")
+    lines = section(render_config(table, LISTEN), "backend jobs")
+    assert "server jobs 'unix@/h/run/jobs.sock'" in lines
+    assert "retries 12" in lines
+    assert "retries 12" not in section(render_config(table, replace(LISTEN, retries=False)), "backend jobs")
+    assert render_maps(table)["state"]["jobs"] == "1"
+    assert "jobs" not in render_maps(TABLE)["state"]
+    assert not structure(TABLE, with_spares=True).holds(structure(table))
+    with pytest.raises(GatewayFailed):
+        render(replace(TABLE, jobs="unix:/h/'/jobs.sock"), LISTEN)
+
+
+def test_old_workers_may_outlast_a_call_that_waits_for_a_job() -> None:
+    lines = section(render_config(replace(TABLE, jobs="unix:/h/run/jobs.sock"), LISTEN), "global")
+    (limit,) = [int(line.split()[1].removesuffix("s")) for line in lines if line.startswith("hard-stop-after")]
+    assert limit > 75
