@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -332,3 +333,47 @@ def test_another_r_can_be_named(scratch: Path, rscript: str, monkeypatch: pytest
     month = ServerOptions(timeout_s=30 * 86_400.0)  # as for jobs, beyond what poll(2) can wait
     with Replica(scratch, {"model.R": code}, options=month) as replica, replica.client() as client:
         assert client.post("/predict", json=[[1]]).json() == {"predictions": ["yes É"]}
+
+
+def test_within_the_model_predict_and_load_are_rs_own(scratch: Path, rscript: str) -> None:
+    code = """
+    path <- tempfile()
+    fit <- lm(mpg ~ wt, mtcars)
+    save(fit, file = path)
+    rm(fit)
+    load <- function() load(path, envir = globalenv())
+    predict <- function(X, features_names) predict(fit, newdata = X)
+    """
+    with Replica(scratch, {"model.R": code}) as replica, replica.client() as client:
+        answer = client.post("/predict", json=[{"wt": 2.62}]).json()["predictions"]
+    told = subprocess.run(
+        [rscript, "-e", 'cat(sprintf("%.17g", predict(lm(mpg ~ wt, mtcars), data.frame(wt = 2.62))))'],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert exact(answer) == [told.stdout]
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from headway.server import r_serial
+from headway.server.r_process import RProcess
+process = RProcess(sys.argv[1], Path.cwd(), lambda _: None)
+def pid():
+    message = r_serial.HEADER + r_serial.items([r_serial.character(["echo"]), r_serial.value_of([1.5])])
+    assert r_serial.read(process.call(message)).values[1].values == [1.5]
+    return process.pid
+before = pid()
+child = os.fork()
+if child == 0:
+    code = 0 if pid() not in (None, before) else 1
+    process.stop()
+    os._exit(code)
+assert pid() == before
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert pid() == before
+"""
+
+
+def test_a_fork_does_not_touch_its_parents_process(scratch: Path, rscript: str) -> None:
+    subprocess.run([sys.executable, "-c", FORKED, rscript], check=True, cwd=scratch, timeout=60)
