@@ -205,5 +205,6 @@ local({
     flush(to)
     request <- bytes <- NULL
   }
+  setwd("/")  # the folder may be gone by now, and R then leaves its temporary one behind
   quit(save = "no")
 })
