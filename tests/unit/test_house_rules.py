@@ -72,6 +72,7 @@ ERRORS = [
     ("ResultTooLarge", "ModelFailed", "result_too_large", 500, 1),
     ("Overloaded", "HeadwayError", "overloaded", 429, 1),
     ("NotReady", "HeadwayError", "not_ready", 503, 1),
+    ("Retry", "HeadwayError", "retry_later", 503, 1),
     ("DeadlineExceeded", "HeadwayError", "deadline_exceeded", 504, 1),
     ("JobTimedOut", "DeadlineExceeded", "job_timed_out", 504, 1),
     ("WorkerLost", "HeadwayError", "worker_lost", 500, 1),

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from headway.control.questions import Question, Questions
 from headway.control.signal_watch import SignalKey, SignalWatch
-from headway.domain.query_log import Condition, LatencyField, Operator, Window, WindowQuery, WindowTable
+from headway.domain.query_log import Arm, Condition, LatencyField, Operator, Window, WindowQuery, WindowTable
 from headway.ports.clock import Clock
 from headway.ports.query_log import QueryLog
 from headway.scaling.decision import LatencyState
@@ -89,7 +89,8 @@ def query_of(
         until_ns=until_ns,
         window_ns=window_ns,
         field=phase,
-        where=(Condition("version", Operator.EQ, version),),
+        # Jobs run on workers, and how long they take says nothing of the replicas that answer.
+        where=(Condition("version", Operator.EQ, version), Condition("arm", Operator.NE, Arm.JOB.value)),
     )
 
 

@@ -13,6 +13,7 @@ The JSON form, the same on every listener (control API, gateway, model server)::
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, ClassVar
 
 
@@ -26,6 +27,8 @@ class HeadwayError(Exception):
     code: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 70
+    raised: type[BaseException] | None = None
+    """The class of what the user's code raised, where that is what this error tells of."""
 
     def __init__(
         self,
@@ -298,6 +301,26 @@ class NotReady(HeadwayError):
     """No replica can take the request now."""
 
     code, status, exit_code = "not_ready", 503, 1
+
+
+class Retry(HeadwayError):
+    """The model cannot answer now and asks to be asked again, a job for its next attempt."""
+
+    code, status, exit_code = "retry_later", 503, 1
+
+    def __init__(
+        self,
+        message: str = "the model asks to be asked again",
+        *,
+        after_s: float | None = None,
+        where: str | None = None,
+        hint: str | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        after = {} if after_s is None else {"retry_after_s": max(1, ceil(after_s))}
+        super().__init__(message, where=where, hint=hint, details={**after, **(details or {})})
+        self.after_s = after_s
+        """None: as the policy of its jobs has it."""
 
 
 class DeadlineExceeded(HeadwayError):

@@ -40,6 +40,8 @@ class WireJob(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float
     """What is left of the attempt's time, at the moment of the answer."""
     max_result_bytes: int
+    last: bool = False
+    """No attempt follows this one: nothing else may take it along when the worker dies."""
 
 
 class ClaimAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,8 @@ class Arm(StrEnum):
     """A copy; its answer went to nobody."""
     DIRECT = "direct"
     """Did not come through the gateway."""
+    JOB = "job"
+    """An attempt of a job, on a worker."""
 
 
 class LatencyField(StrEnum):

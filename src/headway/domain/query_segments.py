@@ -93,7 +93,7 @@ class Flag(IntFlag):
 
 
 ARM_SHIFT: Final = 4
-ARMS: Final = ("direct", "split", "sticky", "pinned", "shadow")
+ARMS: Final = ("direct", "split", "sticky", "pinned", "shadow", "job")
 """``flags >> ARM_SHIFT`` is a place in this list."""
 
 CLIENT_CLOSED: Final = 499

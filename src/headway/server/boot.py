@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 
 from headway.server.config import ServerConfig, read_config
-from headway.server.execution import Execution
 from headway.server.listener import serve
 from headway.server.log_file import RotatingLog, open_log
-from headway.server.startup import guard, load, make_ready
+from headway.server.startup import execution_of, guard, load, make_ready
 from headway.server.worker_start import Origin
 
 
@@ -36,7 +35,7 @@ def _run(config: ServerConfig, origin: Origin, log_file: RotatingLog | None, sta
 
         return serve_with_workers(config, origin, log_file, stages)
     model = load(config, stages)
-    execution = Execution(model)
+    execution = execution_of(config, model)
     make_ready(config, execution, stages)
     stages.append("serve")
     serve(config, execution)

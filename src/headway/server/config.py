@@ -100,7 +100,7 @@ class FailureReport(msgspec.Struct, kw_only=True):
     """Why the process gave up; ``code`` is one of the error tree's."""
 
     stage: str
-    """``import``, ``load``, ``sample`` or ``serve``."""
+    """``import``, ``load``, ``sample`` or ``serve``; ``job``: a worker ended itself because of its job."""
     code: str
     message: str
     where: str | None = None

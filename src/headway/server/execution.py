@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
-from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, ModelFailed
+from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, ModelFailed, Retry
 from headway.server.codecs import Codec
 from headway.server.failures import describe, log_traceback
 from headway.server.http import Request, Response
@@ -155,6 +155,10 @@ class Execution:
         if isinstance(error, InvalidInput):
             return error
         failure = describe(error, self.model.bundle)
+        if isinstance(error, Retry):
+            error.where = error.where or failure.where
+            error.raised = type(error)
+            return error.with_traceback(None)
         status = getattr(error, "status_code", None)
         if status is None and hasattr(error, "get_http_status_code"):  # MLflow's exceptions
             status = error.get_http_status_code()
@@ -176,7 +180,9 @@ class Execution:
         if hint is not None:
             return InvalidRequest(f"the model refused this input: {failure.message}", hint=hint)
         log_traceback(error, f"predict failed{f' at {failure.where}' if failure.where else ''}")
-        return ModelFailed(failure.message, where=failure.where)
+        failed = ModelFailed(failure.message, where=failure.where)
+        failed.raised = type(error)
+        return failed
 
     def _learn(self, inputs: Inputs, result: Any) -> None:
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,19 @@ def describe(error: BaseException, bundle: Path) -> UserFailure:
     if isinstance(told, UserFailure):
         return told
     return UserFailure(_message(error), _where(error, bundle), _hint(error, bundle))
+
+
+def place_now(thread: str, bundle: Path) -> str | None:
+    """Where in ``bundle`` the thread of that name is at the moment: ``model.py:12``."""
+    found = next((t.ident for t in threading.enumerate() if t.name == thread), None)
+    frame = None if found is None else sys._current_frames().get(found)
+    root = os.path.realpath(bundle)
+    while frame is not None:
+        place = _place(frame.f_code.co_filename, frame.f_lineno, root)
+        if place is not None:
+            return place
+        frame = frame.f_back
+    return None
 
 
 def log_traceback(error: BaseException, what: str) -> None:

@@ -74,7 +74,7 @@ class Work(Protocol):
 class Response:
     """``headers`` come on top of those that every answer carries. ``close`` ends the connection."""
 
-    __slots__ = ("body", "close", "content_type", "headers", "status")
+    __slots__ = ("body", "close", "content_type", "error", "headers", "status")
 
     def __init__(
         self,
@@ -90,6 +90,8 @@ class Response:
         self.content_type = content_type
         self.headers = headers
         self.close = close
+        self.error: HeadwayError | None = None
+        """What it tells of, if it tells of an error."""
 
 
 class Request:
@@ -180,7 +182,9 @@ def error_response(error: HeadwayError, request: Request | None = None, *, close
         elif path.startswith(b"/api/"):
             reason = "MICROSERVICE_BAD_DATA" if error.status < 500 else "MICROSERVICE_INTERNAL_ERROR"
             body["status"] = {"status": 1, "info": str(error), "code": -1, "reason": reason}
-    return Response(error.status, _encode(body), JSON, headers, close=close)
+    response = Response(error.status, _encode(body), JSON, headers, close=close)
+    response.error = error
+    return response
 
 
 class Renderer:

@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -31,11 +31,14 @@ from headway.server.execution import Execution
 from headway.server.http import Renderer
 from headway.server.listening import BACKLOG, bound_address, open_socket, remove_socket, socket_inode
 from headway.server.protocol import HttpProtocol
-from headway.server.query_log import writer_of
+from headway.server.query_log import QueryLogWriter, writer_of
 from headway.server.shadow import ShadowSender
 from headway.server.shared_metrics import SharedMetrics
 from headway.server.stats_page import page_of, page_of_worker
 from headway.server.worker_board import Phase, Seat
+
+if TYPE_CHECKING:
+    from headway.server.job_worker import JobWorker
 
 log = logging.getLogger("headway.server")
 
@@ -60,6 +63,10 @@ class ModelServer:
         seat: Seat | None = None,
         listens: Callable[[], None] | None = None,
     ) -> None:
+        if config.job_server is not None:
+            from headway.server.job_boot import for_jobs  # what only workers need
+
+            config = for_jobs(config)
         self._config = config if seat is None else _share_of(config)
         self._execution = execution
         self._seat = seat
@@ -90,10 +97,13 @@ class ModelServer:
         if self._listens is not None:
             self._listens()
         ticking = asyncio.create_task(self._tick(app, shared, server))
+        worker = self._work(app, query_log)
         try:
             await self._stop.wait()
             app.drain()
             shared.draining = True
+            if worker is not None:
+                await worker.drain()
             if config.drain_delay_s > 0:
                 await asyncio.sleep(config.drain_delay_s)
             server.close()
@@ -133,6 +143,18 @@ class ModelServer:
         if opened.family == socket.AF_UNIX:
             return await loop.create_unix_server(connection, sock=opened, backlog=BACKLOG)
         return await loop.create_server(connection, sock=opened, backlog=BACKLOG)
+
+    def _work(self, app: Application, query_log: QueryLogWriter | None) -> JobWorker | None:
+        """Begin to take jobs, if this process is a worker."""
+        if self._config.job_server is None:
+            return None
+        from headway.server.job_boot import worker_of
+        from headway.server.job_run import JobExecution
+
+        assert isinstance(self._execution, JobExecution)
+        worker = worker_of(self._config, app, self._execution, query_log)
+        worker.start()
+        return worker
 
     def _count(self, app: Application) -> None:
         """Keep the stats page, or one worker's place of it."""

@@ -9,6 +9,8 @@ import threading
 from typing import Final
 
 EXIT_WITHIN_S: Final = 3.0
+EXIT_JOB: Final = 75
+"""A worker ended itself because of the job it was at (EX_TEMPFAIL of sysexits.h): a fresh process is to go on."""
 
 
 def bound_exit(code: int) -> None:

@@ -52,6 +52,15 @@ def load(config: ServerConfig, stages: list[str]) -> LoadedModel:
     return model
 
 
+def execution_of(config: ServerConfig, model: LoadedModel) -> Execution:
+    """What calls ``model``: for requests, or for jobs."""
+    if config.job_server is None:
+        return Execution(model)
+    from headway.server.job_run import JobExecution  # what only workers need
+
+    return JobExecution(model)
+
+
 def make_ready(config: ServerConfig, execution: Execution, stages: list[str]) -> None:
     """Predict the sample, and keep the collector from walking for ever what stays for ever."""
     if execution.model.companion is not None:
@@ -93,7 +102,15 @@ def _unexpected(error: BaseException) -> HeadwayError:
 def _fail(config: ServerConfig, stage: str, error: HeadwayError) -> int:
     log.disabled = False
     log.error("%s failed: %s", stage, error)
-    report = FailureReport(stage=stage, code=error.code, message=error.message, where=error.where, hint=error.hint)
+    tell_failure(
+        config,
+        FailureReport(stage=stage, code=error.code, message=error.message, where=error.where, hint=error.hint),
+    )
+    return EXIT_FAILED
+
+
+def tell_failure(config: ServerConfig, report: FailureReport) -> None:
+    """Write ``report`` where the runtime looks for it."""
     if config.failure_file is not None:
         path = Path(config.failure_file)
         partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -102,4 +119,3 @@ def _fail(config: ServerConfig, stage: str, error: HeadwayError) -> int:
             partial.replace(path)
         except OSError as problem:
             log.error("the failure cannot be reported: %s", problem)
-    return EXIT_FAILED

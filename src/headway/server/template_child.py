@@ -17,12 +17,11 @@ from typing import Final
 
 from headway.server import template_mark
 from headway.server.config import ServerConfig, read_config
-from headway.server.execution import Execution
 from headway.server.listener import serve
 from headway.server.log_file import RotatingLog, redirect_log
 from headway.server.model import LoadedModel
 from headway.server.process_end import run_exit_handlers
-from headway.server.startup import guard, make_ready
+from headway.server.startup import execution_of, guard, make_ready
 from headway.server.worker_start import Origin
 
 log = logging.getLogger("headway.server")
@@ -85,7 +84,7 @@ def _run(config: ServerConfig, birth: Birth, log_file: RotatingLog | None, stage
         argv = (sys.executable, "-m", "headway.server", str(birth.config_file))
         origin = Origin(argv, str(birth.config_file.parent), dict(os.environ))
         return serve_loaded(config, birth.model, origin, log_file, stages)
-    execution = Execution(birth.model)
+    execution = execution_of(config, birth.model)
     make_ready(config, execution, stages)
     stages.append("serve")
     serve(config, execution, told)
