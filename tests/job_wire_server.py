@@ -1,7 +1,7 @@
 """A job server in memory that speaks the workers' wire (``headway.domain.job_wire``), and whose lies can be told apart.
 
-It leases, fences by tokens, hears beats and outcomes, and tries nothing again unless a job says so; a test reads what it
-was told. Served on a Unix socket by :class:`ServedJobs`, on a thread of its own, which can be killed and come back.
+It leases, fences by tokens, hears beats and outcomes, and tries nothing again unless a job says so; a test reads what
+it was told. Served on a Unix socket by :class:`ServedJobs`, on a thread of its own, which can be killed and come back.
 """
 
 from __future__ import annotations
@@ -201,7 +201,12 @@ class ServedJobs:
 
     def until(self, state: str, *jobs: StoredJob, timeout_s: float = 20.0) -> None:
         """Until all of ``jobs`` are in ``state``."""
-        wait_until(lambda: all(job.state == state for job in jobs), timeout_s, what=f"{state}: {jobs[:2]}")
+
+        def fact() -> bool:
+            self._loop.call_soon_threadsafe(self.server.sweep)
+            return all(job.state == state for job in jobs)
+
+        wait_until(fact, timeout_s, what=f"{state}: {jobs[:2]}")
 
     def up(self) -> None:
         """Listen."""

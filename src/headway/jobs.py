@@ -10,9 +10,9 @@
                 ...
                 jobs.progress(done / len(X), f"row {done}")
 
-Outside of a job, in an ordinary request or a notebook, all of it does nothing and may stay where it is. It may be called
-from any thread of the model's. A model that imports this module gets one job at a time; others may get the rows of
-several short jobs in one call.
+Outside of a job, in an ordinary request or a notebook, all of it does nothing and may stay where it is. It may be
+called from any thread of the model's. A model that imports this module gets one job at a time; others may get the rows
+of several short jobs in one call.
 """
 
 from __future__ import annotations

@@ -111,6 +111,30 @@ def test_a_bare_exit_is_put_into_words(
     assert words in crash.failure.message
 
 
+def test_a_worker_that_ended_because_of_its_job_is_in_order(folder: ReplicaFolder, record: ReplicaRecord) -> None:
+    worker = replace(record, spec=replace(record.spec, role="work"))
+    killed = failures.of_exit(Exit(signal=14), folder, worker, serving=True)
+    assert (killed.reason, killed.failure.code, killed.at_once) == ("JobTimedOut", "job_timed_out", True)
+    assert "time limit" in killed.failure.message
+    for exit_, serving, who in (
+        (Exit(signal=14), False, worker),  # its own alarm, while loading
+        (Exit(signal=14), True, record),
+        (Exit(signal=11), True, worker),
+        (Exit(code=75), True, worker),
+    ):
+        assert not failures.of_exit(exit_, folder, who, serving=serving).at_once
+    told = {"stage": "job", "code": "worker_lost", "message": "job 1 was canceled", "where": "model.py:3"}
+    folder.failure.write_text(json.dumps(told))
+    ended = failures.of_exit(Exit(code=75), folder, worker, serving=True)
+    assert (ended.reason, ended.failure.message, ended.failure.where) == (
+        "JobEnded",
+        "job 1 was canceled",
+        "model.py:3",
+    )
+    assert ended.at_once
+    assert not failures.of_exit(Exit(code=75), folder, record, serving=True).at_once
+
+
 def test_an_exit_without_an_exception_points_at_os_exit(folder: ReplicaFolder, record: ReplicaRecord) -> None:
     folder.log.write_text("loading weights\n")
     assert "os._exit" in (failures.of_exit(Exit(code=3), folder, record, serving=False).failure.hint or "")

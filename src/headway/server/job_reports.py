@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -46,7 +46,7 @@ class JobReporter:
         self,
         link: Link,
         worker: str,
-        runs: Mapping[tuple[str, int], JobRun],
+        runs: dict[tuple[str, int], JobRun],
         heard: Callable[[JobRun, BeatVerdict], None],
     ) -> None:
         self._link = link
@@ -84,6 +84,12 @@ class JobReporter:
         self._outcomes.append(outcome)
         self._kept_bytes += len(outcome.body)
         self._told.clear()
+        self._wake.set()
+
+    def hold(self, run: JobRun, now: float) -> None:
+        """``run`` is in hand from now on."""
+        run.beat_at = now + self.beat_s
+        self._runs[run.job.job_id, run.job.token] = run
         self._wake.set()
 
     def news(self, run: JobRun) -> None:

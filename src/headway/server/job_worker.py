@@ -52,7 +52,7 @@ MODEL_MODULE: Final = "headway.jobs"
 
 
 class JobWorker:
-    """``start`` and ``drain`` once each, on the loop. ``end`` ends the process with a code, and a report of why."""
+    """``start`` once, then ``drain``, on the loop. ``end`` ends the process with a code, and a report of why."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class JobWorker:
         self._queue: deque[JobRun] = deque()
         """Of them, those that are not begun."""
         self._aside: JobRun | None = None
-        """One that has to run with nothing else in hand."""
+        """One that has to run with nothing else in hand, until it has ended."""
         self._called: set[JobRun] = set()
         """Those that the application has."""
         self._called_at = 0.0
@@ -168,8 +168,7 @@ class JobWorker:
         self._reporter.lease_s = answer.lease_s
         runs = [JobRun(job, now, self._settled, self._told) for job in answer.jobs]
         for run in runs:
-            run.beat_at = now + self._reporter.beat_s
-            self._runs[run.job.job_id, run.job.token] = run
+            self._reporter.hold(run, now)
         busy = bool(self._called) and now - self._called_at > HELD_S
         if self._draining or self._leaving or busy or self._aside is not None:
             self._give_back(runs)
@@ -209,10 +208,8 @@ class JobWorker:
             # A model that speaks of one job at a time is given one at a time.
             alone = not self._size.several or not self._execution.model.together or MODEL_MODULE in sys.modules
             return [self._queue.popleft() for _ in range(1 if alone else len(self._queue))]
-        if self._aside is not None and self._reporter.idle and len(self._runs) == 1:
-            run, self._aside = self._aside, None
-            return [run]
-        return []
+        aside = self._aside
+        return [aside] if aside is not None and self._reporter.idle and len(self._runs) == 1 else []
 
     # -- jobs that go ------------------------------------------------------------------------------
 
@@ -241,6 +238,8 @@ class JobWorker:
 
     def _forget(self, run: JobRun, how: str) -> bool:
         self._called.discard(run)
+        if run is self._aside:
+            self._aside = None
         known = self._runs.pop((run.job.job_id, run.job.token), None) is not None
         if known:
             self.ended[how] += 1
@@ -252,11 +251,8 @@ class JobWorker:
             self._tell(run, run.given_back(), "given_back")
 
     def _give_back_waiting(self) -> None:
-        waiting, self._queue = self._queue, deque()
-        if self._aside is not None:
-            waiting.append(self._aside)
-            self._aside = None
-        self._give_back(waiting)
+        self._give_back([run for run in self._runs.values() if run not in self._called])
+        self._queue.clear()
 
     # -- what others say ---------------------------------------------------------------------------
 
@@ -269,9 +265,7 @@ class JobWorker:
                 together = [other for other in self._called if other.call is run.call]
                 run.call.canceled = all(other.verdict is not None for other in together)
             return
-        if run is self._aside:
-            self._aside = None
-        else:
+        if run is not self._aside:
             self._queue.remove(run)
         if verdict == "cancel":
             self._tell(run, run.canceled(), "canceled")
@@ -305,7 +299,7 @@ class JobWorker:
             self._time_out(late)
         elif stopped is not None:
             self._stop(stopped)
-        elif self._called and now - self._called_at > HELD_S and (self._queue or self._aside is not None):
+        elif self._called and now - self._called_at > HELD_S and len(self._runs) > len(self._called):
             self._size.one_at_a_time()  # longer than others were: what waits behind it is for others to take
             self._give_back_waiting()
         self._look_later()
@@ -335,9 +329,12 @@ class JobWorker:
     def _leave_soon(self, error: HeadwayError, text: str) -> None:
         """End this process because of its present call."""
         self._leaving = True
+        lost = WorkerLost("its worker was ended because of another job in the same call of predict")
         for other in tuple(self._called):
-            lost = WorkerLost("its worker was ended because of another job in the same call of predict")
-            self._tell(other, other.failed(lost), "failed", lost.status)
+            if other.call is None:  # the application has it, the model has not
+                self._tell(other, other.given_back(), "given_back", CLIENT_CLOSED)
+            else:
+                self._tell(other, other.failed(lost), "failed", lost.status)
         self._give_back_waiting()
         report = FailureReport(stage="job", code=error.code, message=text, where=error.where, hint=error.hint)
         self._tasks.append(self._loop.create_task(self._leave(EXIT_JOB, report), name="leave"))

@@ -19,7 +19,14 @@ from headway.adapters.local import logs
 from headway.adapters.local.memory_limit import mebibytes
 from headway.adapters.local.process import Exit
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
-from headway.domain.errors import LoadFailed, ModelFailed, OutOfMemory, SamplePredictionFailed, StartTimeout
+from headway.domain.errors import (
+    JobTimedOut,
+    LoadFailed,
+    ModelFailed,
+    OutOfMemory,
+    SamplePredictionFailed,
+    StartTimeout,
+)
 from headway.domain.replicas import Failure, ReplicaSpec
 from headway.server.config import FailureReport
 
@@ -30,6 +37,7 @@ _REASONS = {
     SamplePredictionFailed.code: "SamplePredictionFailed",
     StartTimeout.code: "StartTimeout",
     OutOfMemory.code: "OOMKilled",
+    JobTimedOut.code: "JobTimedOut",
 }
 _MEMORY_ERROR = re.compile(r"\b_?(?:Array)?MemoryError\b")
 _MEMORY_HINT = "raise spec.resources.memory, or load less"
@@ -43,12 +51,22 @@ class Crash:
 
     reason: str
     failure: Failure
+    at_once: bool = False
+    """The process was in order and ended because of the job it was at: a fresh one is started without a pause."""
 
 
 def of_exit(exit_: Exit, folder: ReplicaFolder, record: ReplicaRecord, *, serving: bool) -> Crash:
     """Why a process that was not told to end has ended."""
     tail = logs.tail_text(folder, record.log_inode, record.log_offset)
-    failure = _reported(folder, record.spec, tail) or _from_exit(exit_, tail, serving=serving)
+    report = _report(folder)
+    if record.spec.role == "work":
+        if report is not None and report.stage == "job":
+            failure = Failure(report.code, report.message, where=report.where, hint=report.hint, log_tail=tail)
+            return Crash(_REASONS.get(failure.code, "JobEnded"), failure, at_once=True)
+        if exit_.signal == signal.SIGALRM and serving:
+            text = "a job took longer than its time limit, and the model's code did not let go: the kernel ended it"
+            return Crash("JobTimedOut", Failure(JobTimedOut.code, text, log_tail=tail), at_once=True)
+    failure = _reported(report, record.spec, tail) or _from_exit(exit_, tail, serving=serving)
     return Crash(_REASONS.get(failure.code, "Error"), failure)
 
 
@@ -105,10 +123,15 @@ def _hung(crash: Crash, problem: str, folder: ReplicaFolder, record: ReplicaReco
     )
 
 
-def _reported(folder: ReplicaFolder, spec: ReplicaSpec, tail: str) -> Failure | None:
+def _report(folder: ReplicaFolder) -> FailureReport | None:
     try:
-        report = msgspec.json.decode(folder.failure.read_bytes(), type=FailureReport)
+        return msgspec.json.decode(folder.failure.read_bytes(), type=FailureReport)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _reported(report: FailureReport | None, spec: ReplicaSpec, tail: str) -> Failure | None:
+    if report is None:
         return None
     code, hint, message = report.code, report.hint, report.message
     if code == OutOfMemory.code or _MEMORY_ERROR.search(message):

@@ -301,6 +301,7 @@ class ReplicaSupervisor:
         record = self._state.record
         ready_s = self._clock.now() - record.ready_at if record.ready_at is not None else 0.0
         score = backoff.score_after_crash(record.crash_score, ready_s, self._around.backoff_reset_s)
+        score = 0.0 if crash.at_once else score
         reason = "CrashLoopBackOff" if backoff.looping(score) else crash.reason
         log.warning("replica %s: %s (%s)", self.spec.replica_id, crash.failure.message, crash.reason)
         self._let_go()
