@@ -309,18 +309,12 @@ class Retry(HeadwayError):
     code, status, exit_code = "retry_later", 503, 1
 
     def __init__(
-        self,
-        message: str = "the model asks to be asked again",
-        *,
-        after_s: float | None = None,
-        where: str | None = None,
-        hint: str | None = None,
-        details: Mapping[str, Any] | None = None,
+        self, message: str = "the model asks to be asked again", *, after_s: float | None = None, **place: Any
     ) -> None:
-        after = {} if after_s is None else {"retry_after_s": max(1, ceil(after_s))}
-        super().__init__(message, where=where, hint=hint, details={**after, **(details or {})})
+        super().__init__(message, **place)
         self.after_s = after_s
-        """None: as the policy of its jobs has it."""
+        if after_s is not None:
+            self.details["retry_after_s"] = max(1, ceil(after_s))
 
 
 class DeadlineExceeded(HeadwayError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +45,9 @@ def describe(error: BaseException, bundle: Path) -> UserFailure:
     return UserFailure(_message(error), _where(error, bundle), _hint(error, bundle))
 
 
-def place_now(thread: str, bundle: Path) -> str | None:
-    """Where in ``bundle`` the thread of that name is at the moment: ``model.py:12``."""
-    found = next((t.ident for t in threading.enumerate() if t.name == thread), None)
-    frame = None if found is None else sys._current_frames().get(found)
+def place_now(thread: int, bundle: Path) -> str | None:
+    """Where in ``bundle`` the thread of that number is at the moment: ``model.py:12``."""
+    frame = sys._current_frames().get(thread)
     root = os.path.realpath(bundle)
     while frame is not None:
         place = _place(frame.f_code.co_filename, frame.f_lineno, root)

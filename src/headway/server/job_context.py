@@ -6,6 +6,7 @@ One process carries out one call at a time, so there is one such call, whatever 
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 
 _present: Call | None = None
 
@@ -13,10 +14,12 @@ _present: Call | None = None
 class Call:
     """One call of ``predict`` for one job, or for several short ones. Used by the model's threads and by the loop."""
 
-    __slots__ = ("_told", "_waiting", "canceled", "fraction", "job_ids", "job_s", "note", "spoke")
+    __slots__ = ("_told", "_waiting", "canceled", "fraction", "job_ids", "job_s", "note", "spoke", "thread")
 
     def __init__(self, job_ids: tuple[str, ...], told: Callable[[], None]) -> None:
         self.job_ids = job_ids
+        self.thread = get_ident()
+        """On which ``predict`` is called."""
         self.canceled = False
         """Nobody wants the result of any of its jobs."""
         self.fraction: float | None = None

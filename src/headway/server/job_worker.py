@@ -34,7 +34,6 @@ from headway.server.job_link import Link
 from headway.server.job_reports import JobReporter, pause_s
 from headway.server.job_run import JobExecution, JobRun
 from headway.server.placement import Placement
-from headway.server.predictor import THREAD_NAME
 from headway.server.process_end import EXIT_JOB
 
 log = logging.getLogger("headway.server")
@@ -304,8 +303,12 @@ class JobWorker:
             self._give_back_waiting()
         self._look_later()
 
+    def _place(self, run: JobRun) -> str | None:
+        """Where the model is with ``run``."""
+        return None if run.call is None else place_now(run.call.thread, Path(self._config.bundle_path))
+
     def _time_out(self, late: list[JobRun]) -> None:
-        where = place_now(THREAD_NAME, Path(self._config.bundle_path))
+        where = self._place(late[0])
         for run in late:
             error = JobTimedOut(
                 f"the attempt took longer than {run.job.timeout_s:.4g} s, the time limit; its worker was ended",
@@ -317,7 +320,7 @@ class JobWorker:
 
     def _stop(self, run: JobRun) -> None:
         what = "was canceled" if run.verdict == "cancel" else "is no longer this worker's"
-        where = place_now(THREAD_NAME, Path(self._config.bundle_path))
+        where = self._place(run)
         text = f"job {run.job.job_id} {what}, and predict has not returned within {CANCEL_GRACE_S:g} s"
         for other in tuple(self._called):
             if other.verdict == "cancel":

@@ -33,7 +33,6 @@ from headway.server.telemetry import Telemetry
 
 SWEEP_S: Final = 0.025
 """How late a 504 may be."""
-THREAD_NAME: Final = "headway-predict"
 STREAM_NS: Final = 50_000_000
 """A call runs on the loop only this soon after the one before. A lone request gains nothing by it, and should it be
 the one that takes seconds, nobody's health check waits for it."""
@@ -52,7 +51,7 @@ class Worker:
         """Run ``tickets``; ``done`` is called on the loop."""
         if self._thread is None:
             # A daemon: a call that never returns must not keep the process from ending.
-            self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+            self._thread = threading.Thread(target=self._run, name="headway-predict", daemon=True)
             self._thread.start()
         self._jobs.put((tickets, done))
 
