@@ -22,6 +22,7 @@ from headway.cli import (
     reference,
     tokens,
     traffic,
+    worker,
 )
 from headway.domain.errors import HeadwayError, InvalidInput, StorageFailed
 
@@ -35,7 +36,20 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (lifecycle, publish, models, query_log, payloads, events, traffic, autoscale, explain, tokens, reference):
+for room in (
+    lifecycle,
+    worker,
+    publish,
+    models,
+    query_log,
+    payloads,
+    events,
+    traffic,
+    autoscale,
+    explain,
+    tokens,
+    reference,
+):
     room.register(app)
 
 

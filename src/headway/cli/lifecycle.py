@@ -57,7 +57,7 @@ def up(
     """
     given = {"data_host": data_host, "data_port": data_port, "control_host": control_host, "control_port": control_port}
     chosen = {key: value for key, value in given.items() if value is not None}
-    settings = _settings(**chosen)
+    settings = read_settings(**chosen)
     _make_home(settings.home_path)
     if detach:
         _detach(settings, chosen)
@@ -73,7 +73,8 @@ def up(
     say("Headway is down")
 
 
-def _settings(**chosen: Any) -> Settings:
+def read_settings(**chosen: Any) -> Settings:
+    """The installation's, with what was ``chosen`` on the command line; ``InvalidInput`` names what does not fit."""
     from pydantic import ValidationError
 
     from headway.settings import Settings
@@ -160,7 +161,7 @@ def down(output: OutputOption = Format.TEXT) -> None:
 
     Requests in flight are answered first. What is deployed comes back with headway up.
     """
-    settings = _settings()
+    settings = read_settings()
     home = settings.home_path
     found = process.announced(home)
     if found is not None and process.answers(found):

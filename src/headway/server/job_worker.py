@@ -12,6 +12,7 @@ and whoever looks after it starts a fresh one. A call that keeps even this loop 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections import deque
@@ -86,6 +87,7 @@ class JobWorker:
         self._reporter.on_told = self._go_on
         self._feeding = False
         self._draining = False
+        self._over_at = float("inf")
         self._leaving = False
         self._look_due = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -105,29 +107,33 @@ class JobWorker:
             self._loop.create_task(self._reporter.run(), name="reports"),
         ]
 
+    def hurry(self) -> None:
+        """Take the grace of :meth:`drain` for over."""
+        self._over_at = 0.0
+        self._room.set()
+
     async def drain(self) -> None:
         """Take no more; give back what is not begun, finish what is, or give it back before the grace is over."""
         self._draining = True
-        over_at = monotonic() + max(0.0, self._config.job_grace_s - min(FLUSH_S, self._config.job_grace_s / 4))
+        grace_s = self._config.job_grace_s
+        self._over_at = monotonic() + max(0.0, grace_s - min(FLUSH_S, grace_s / 4))
         self._give_back_waiting()
         self._room.set()
         if self._tasks:
             self._claim_link.hush()
             await asyncio.wait(self._tasks[:1], timeout=LAST_CLAIM_S)
             self._tasks[0].cancel()
-        while self._called and monotonic() < over_at:
+        while self._called and (left_s := self._over_at - monotonic()) > 0:
             self._room.clear()
-            try:
-                async with asyncio.timeout(over_at - monotonic()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
                     await self._room.wait()
-            except TimeoutError:
-                break
         if self._called:
             log.warning("the grace is over; what still runs is given back")
             for run in tuple(self._called):
                 self._tell(run, run.given_back(), "given_back", CLIENT_CLOSED)
             await self._leave(0, None)
-        await self._reporter.drained(max(FLUSH_S, over_at - monotonic()))
+        await self._reporter.drained(max(FLUSH_S, self._over_at - monotonic()))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

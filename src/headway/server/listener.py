@@ -72,9 +72,12 @@ class ModelServer:
         self._seat = seat
         self._listens = listens
         self._stop = asyncio.Event()
+        self._worker: JobWorker | None = None
 
     def stop(self) -> None:
-        """Begin to drain; :meth:`serve` returns when all is answered. Idempotent."""
+        """Begin to drain; :meth:`serve` returns when all is answered. Again: a worker gives back what still runs."""
+        if self._stop.is_set() and self._worker is not None:
+            self._worker.hurry()
         self._stop.set()
 
     async def serve(self, opened: socket.socket) -> None:
@@ -97,7 +100,7 @@ class ModelServer:
         if self._listens is not None:
             self._listens()
         ticking = asyncio.create_task(self._tick(app, shared, server))
-        worker = self._work(app, query_log)
+        worker = self._worker = self._work(app, query_log)
         try:
             await self._stop.wait()
             app.drain()

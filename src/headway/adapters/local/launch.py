@@ -38,7 +38,7 @@ class Launcher:
     inherited: Mapping[str, str]
     shadow_gateway: str | None
     query_log_dir: str | None = None
-    """Where model servers write their segments of the query log; None: they keep none."""
+    """Where model servers write their segments of the query log; None: they keep none. Payloads lie beside it."""
     job_server: str | None = None
     """Where workers get their jobs, as ``ServerConfig.job_server``; None: there can be no workers."""
 
@@ -89,7 +89,7 @@ class Launcher:
                 metrics_compat=msgspec.convert(compat, MetricsCompat),
                 worker_hang_s=liveness.failure_threshold * liveness.period_s + liveness.timeout_s,
                 payloads=msgspec.convert(payloads, PayloadOptions | None),
-                payload_dir=str(self.home / "query-log" / "payloads"),
+                payload_dir=None if self.query_log_dir is None else str(Path(self.query_log_dir).parent / "payloads"),
                 failure_file=str(folder.failure),
                 stack_file=str(folder.stack),
                 log_file=str(folder.log),
