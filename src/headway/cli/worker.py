@@ -38,7 +38,7 @@ def worker(
     Ctrl-C (or SIGTERM) ends it once its job is done, within the grace period of the model's jobs; a second one gives
     the job back to others at once. Workers that follow the queue need no such command.
     """
-    from headway.foreground_worker import work, work_of
+    from headway.bootstrap_worker import work, work_of
 
     settings = read_settings()
     task = work_of(settings, name, version, job_server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,13 @@ class ScalingWorld(World):
     def wished(self, name: str, version: str = "v1") -> int:
         return self.model(name).wished(version)
 
-    def log_requests(self, name: str, count: int, *, total_s: float, queue_s: float, version: str = "v1") -> None:
+    def log_requests(
+        self, name: str, count: int, *, total_s: float, queue_s: float, version: str = "v1", arm: Arm = Arm.SPLIT
+    ) -> None:
         """So many answered requests, now."""
         now_ns = int(self.clock.now() * 1e9) - 1
-        self.query_log.add([self._record(name, version, now_ns - n, total_s, queue_s) for n in range(count)])
+        records = [self._record(name, version, now_ns - n, total_s, queue_s) for n in range(count)]
+        self.query_log.add(replace(record, arm=arm) for record in records)
 
     async def recorded(self, name: str) -> list[DecisionRecord]:
         return await self.decisions.read(name, limit=10_000)

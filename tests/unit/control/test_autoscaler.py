@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from headway.domain.errors import StorageFailed
+from headway.domain.query_log import Arm
 
 from .scaling_world import CONCURRENCY, REDIS, ScalingWorld, scaling
 
@@ -279,6 +280,7 @@ async def test_latency_is_read_from_the_query_log_of_each_version(world: Scaling
     for _ in range(25):
         world.log_requests("slow", 20, total_s=2.0, queue_s=1.5)
         world.log_requests("slow", 400, total_s=0.1, queue_s=0.0, version="v2")  # of a shadow, say
+        world.log_requests("slow", 400, total_s=0.1, queue_s=0.0, arm=Arm.JOB)
         await world.pass_time(1)
     assert world.wished("slow") == 3
     (said,) = world.autoscaler.latest("slow")["v1"]["decision"]["proposals"]

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from headway import jobs
 from headway.domain.errors import InvalidRequest
-from tests.unit.server.bench import Bench
+from tests.unit.server.bench import Bench, read
 
 ROW = [5.1, 3.5, 1.4, 0.2]
 
@@ -291,6 +292,20 @@ def test_nothing_that_a_model_raises_ends_the_server(raised: BaseException) -> N
         raise raised
 
     assert type(raised).__name__ in error(predict)["message"]
+
+
+def test_a_model_may_ask_to_be_asked_again() -> None:
+    def busy(X: Any) -> Any:  # noqa: N803
+        raise jobs.Retry("the line is busy", after_s=29.5)
+
+    async def main() -> None:
+        response = await Bench(busy).send([[1]])[1]
+        assert (response.status, response.headers) == (503, ((b"retry-after", b"30"),))
+        told = read(response)[1]["error"]
+        assert (told["code"], told["message"]) == ("retry_later", "the line is busy")
+        assert told["where"].startswith("test_server_predict.py:")
+
+    asyncio.run(main())
 
 
 def test_a_model_may_refuse_input_in_its_own_words() -> None:

@@ -22,7 +22,7 @@ from headway.adapters.local import LocalRuntime, SystemClock, allow_many_files, 
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.sockets import job_worker_socket
 from headway.adapters.sql import SqlDatabase, SqlDeploymentStore
-from headway.bootstrap import query_log_dir
+from headway.bootstrap_parts import query_log_dir
 from headway.control.replica_specs import replica_spec, replica_suffix
 from headway.domain.deployments import Deployment
 from headway.domain.errors import Conflict, HeadwayError, InvalidInput, ModelNotFound, tree
