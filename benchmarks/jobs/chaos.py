@@ -1,0 +1,137 @@
+"""What happens to an installation while it works: processes killed or paused at random, connections cut."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import psutil
+from installation import Installation
+
+from jobs.services import Postgresql, Rabbitmq
+
+JOB_SERVER = "headway.job_server"
+MODEL_SERVER = "headway.server"
+
+
+class Chaos:
+    """A thread that does one of ``deeds`` every now and then, until :meth:`calm`. Deterministic but for the timing."""
+
+    def __init__(self, installation: Installation, seed: int, *, pause_s: float, lease_s: float) -> None:
+        self.done: Counter[str] = Counter()
+        self._installation = installation
+        self._home = str(installation.home.resolve())
+        self._random = random.Random(seed)
+        self._pause_s = pause_s
+        self._lease_s = lease_s
+        self._over = threading.Event()
+        self._paused: list[tuple[float, psutil.Process]] = []
+        self._thread = threading.Thread(target=self._run, name="chaos")
+        self._deeds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "worker killed": (6, lambda: self._signal(MODEL_SERVER, signal.SIGKILL)),
+            "worker paused beyond its lease": (3, self._pause),
+            "job server killed": (3, lambda: self._signal(JOB_SERVER, signal.SIGKILL)),
+            "control plane killed": (1, self._kill_control),
+            "control plane and workers killed at once": (1, self._kill_all),
+        }
+
+    def with_services(self, database: Postgresql, broker: Rabbitmq) -> Chaos:
+        """Also to these."""
+
+        def restarted(service: Postgresql | Rabbitmq, before: Callable[[], None] = lambda: None) -> bool:
+            service.kill()
+            before()
+            time.sleep(self._random.uniform(0, 1))
+            service.start()
+            return True
+
+        def cut() -> bool:
+            database.cut_connections()
+            return True
+
+        self._deeds |= {
+            "database connections cut": (3, cut),
+            "database killed": (1, lambda: restarted(database)),
+            "broker killed": (1, lambda: restarted(broker)),
+            "broker killed and wiped": (1, lambda: restarted(broker, broker.wipe)),
+        }
+        return self
+
+    def begin(self) -> None:
+        self._thread.start()
+
+    def calm(self) -> None:
+        """No more of it; who is paused goes on, and the control plane runs."""
+        self._over.set()
+        self._thread.join()
+        self._resume(everybody=True)
+
+    def _run(self) -> None:
+        names = list(self._deeds)
+        weights = [self._deeds[name][0] for name in names]
+        while not self._over.wait(self._random.uniform(0.3, 1.7) * self._pause_s):
+            self._resume()
+            name = self._random.choices(names, weights)[0]
+            if self._deeds[name][1]():
+                self.done[name] += 1
+
+    def _processes(self, module: str) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("HEADWAY_HOME") == self._home and module in process.cmdline():
+                    found.append(process)
+        return found
+
+    def _signal(self, module: str, number: signal.Signals) -> bool:
+        found = self._processes(module)
+        if found:
+            with contextlib.suppress(psutil.Error):
+                self._random.choice(found).send_signal(number)
+        return bool(found)
+
+    def _pause(self) -> bool:
+        found = self._processes(MODEL_SERVER)
+        if not found:
+            return False
+        process = self._random.choice(found)
+        with contextlib.suppress(psutil.Error):
+            process.suspend()
+            self._paused.append((time.monotonic() + 1.7 * self._lease_s, process))
+        return True
+
+    def _resume(self, *, everybody: bool = False) -> None:
+        now = time.monotonic()
+        for until, process in self._paused[:]:
+            if everybody or until <= now:
+                self._paused.remove((until, process))
+                with contextlib.suppress(psutil.Error):
+                    process.resume()
+
+    def _kill_control(self) -> bool:
+        self._installation.kill()
+        self._installation.up()
+        return True
+
+    def _kill_all(self) -> bool:
+        self._installation.kill()
+        for process in self._processes(MODEL_SERVER):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(self._random.uniform(0, 2))
+        self._installation.up()
+        return True
+
+
+def end_everything(installation: Installation, env: Mapping[str, str]) -> None:
+    """``headway down`` after whatever happened."""
+    subprocess.run(
+        [sys.executable, "-m", "headway.cli.main", "down"], env=dict(env), check=False, stdout=subprocess.DEVNULL
+    )
