@@ -252,9 +252,10 @@ def test_map_text_is_a_line_each() -> None:
 def test_the_job_server_has_a_backend_of_its_own() -> None:
     table = replace(TABLE, jobs="unix:/h/run/jobs.sock")
     lines = section(render_config(table, LISTEN), "backend jobs")
-    assert "server jobs 'unix@/h/run/jobs.sock'" in lines
-    assert "retries 12" in lines
-    assert "retries 12" not in section(render_config(table, replace(LISTEN, retries=False)), "backend jobs")
+    assert any(line.startswith("server jobs 'unix@/h/run/jobs.sock' check ") for line in lines)
+    assert "server again 'unix@/h/run/gateway-jobs.sock' backup" in lines
+    bare = section(render_config(table, replace(LISTEN, retries=False)), "backend jobs")
+    assert [line for line in bare if line.startswith("server ")] == ["server jobs 'unix@/h/run/jobs.sock'"]
     assert render_maps(table)["state"]["jobs"] == "1"
     assert "jobs" not in render_maps(TABLE)["state"]
     assert not structure(TABLE, with_spares=True).holds(structure(table))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headway.adapters.haproxy import HaproxyGateway
-from headway.adapters.haproxy.config import MOST_JOB_BODY
+from headway.adapters.haproxy.job_calls import MOST_BODY
 from headway.domain.routing_table import GatewayToken, RoutingTable
 from headway.domain.tokens import digest
 from tests.integration.haproxy.backends import Connection, Replica, call
@@ -70,7 +70,7 @@ async def test_tokens_and_unknown_models_are_looked_at_as_for_predictions(port: 
     assert (refused.status, refused.code) == (403, "forbidden")
     assert (await call(port, "/models/nobody/jobs")).code == "model_not_found"
     assert (await call(port, "/models/iris/predict")).code == "not_ready"
-    huge = await call(port, "/models/iris/jobs", headers={"content-length": str(MOST_JOB_BODY + 1)}, body=b"")
+    huge = await call(port, "/models/iris/jobs", headers={"content-length": str(MOST_BODY + 1)}, body=b"")
     assert (huge.status, huge.code) == (413, "payload_too_large")
 
 
@@ -100,6 +100,19 @@ async def test_a_call_that_breaks_off_is_sent_again_as_the_same(jobs: Replica, h
         other = await call(port, "/models/iris/jobs")
         assert other.json()["headers"]["x-headway-key"] != first["x-headway-key"]
         assert "x-headway-key" not in (await call(port, "/models/iris/jobs", method="GET", body=b"")).json()["headers"]
+
+
+@pytest.mark.usefixtures("table")
+async def test_calls_wait_while_the_job_server_is_started_again(jobs: Replica, home: Path, port: int) -> None:
+    jobs.die()
+    sent = [asyncio.create_task(call(port, "/models/iris/jobs")) for _ in range(5)]
+    done, _ = await asyncio.wait(sent, timeout=1)
+    assert not done
+    async with Replica(home / "next.sock", "next") as another:
+        (home / "next.sock").replace(home / "jobs.sock")
+        answers = await asyncio.gather(*sent)
+        assert [(answer.status, answer.replica) for answer in answers] == [(200, "next")] * 5
+        assert len({seen["headers"]["x-headway-key"] for seen in another.seen}) == 5
 
 
 @pytest.mark.usefixtures("table", "jobs")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from headway.adapters.haproxy import job_calls
 from headway.adapters.haproxy.log_lines import log_options
 from headway.adapters.haproxy.maps import (
     JOBS_BACKEND,
@@ -45,12 +46,6 @@ SPARES = 4
 """Backends for the versions to come: the next versions of a known model with the same limits need no reload."""
 CHECK_INTERVAL_MS = 5_000
 SHORTEST_CHECK_TIMEOUT_S = 5.0
-JOBS_TIMEOUT_S = 75.0
-"""Job calls wait up to a minute for the end of a job, and streams say something every 15 s."""
-JOBS_RETRIES = 12
-"""One a second while a job server is being started again."""
-MOST_JOB_BODY = 1024**3
-"""Beyond it no model may take any body; what one model takes the job server knows."""
 SLACK_S = 2.0
 """How much longer than the model server's own time limit the gateway waits: its answer tells more than ours."""
 
@@ -81,9 +76,14 @@ class Listen:
         return self.internal_socket.with_name("gateway-held.sock")
 
     @property
+    def jobs_again_socket(self) -> Path:
+        """Where a call for jobs comes in again that the job server did not take."""
+        return self.internal_socket.with_name("gateway-jobs.sock")
+
+    @property
     def sockets(self) -> tuple[Path, ...]:
         """Every Unix socket for traffic."""
-        return (self.internal_socket, self.wait_socket, self.held_socket)
+        return (self.internal_socket, self.wait_socket, self.held_socket, self.jobs_again_socket)
 
     @property
     def address(self) -> str:
@@ -154,7 +154,7 @@ def render_config(table: RoutingTable, listen: Listen) -> str:
     """``haproxy.cfg``. Servers of the table are in it, so a reload or restart knows them at once."""
     routes = [v for m in table.models for v in m.versions]
     longest_s = max((v.timeout_s for v in routes), default=30.0)
-    open_s = longest_s if table.jobs is None else max(longest_s, JOBS_TIMEOUT_S)
+    open_s = longest_s if table.jobs is None else max(longest_s, job_calls.TIMEOUT_S)
     sections = [_global(listen, open_s), _defaults(listen, longest_s)]
     rules = frontend_rules(sorted(structure(table).sticky))
     sections.append(_section("frontend gateway", [*_binds(listen), *log_options(), *rules]))
@@ -165,7 +165,7 @@ def render_config(table: RoutingTable, listen: Listen) -> str:
         sections += [_backend(model.model, version, listen) for version in model.versions]
         sections += [_backend(model.model, spare, listen) for spare in spares(model)]
     if table.jobs is not None:
-        sections.append(_jobs_backend(table.jobs, listen))
+        sections += _jobs(table.jobs, listen)
     return "# Written by Headway; changes are lost.\n\n" + "\n".join(sections)
 
 
@@ -272,23 +272,15 @@ def _holder(listen: Listen, *, of_next_worker: bool = False) -> str:
     return holder_server(quoted(f"unix@{listen.wait_socket}"), of_next_worker=of_next_worker)
 
 
-def _jobs_backend(address: str, listen: Listen) -> str:
-    """The job server. It is never "down": while it is started again calls are tried again, once a second.
-
-    A call that breaks off is sent again, too, as long as it lies in the buffer as a whole: submissions carry a key by
-    which the second one is known for the first.
-    """
-    large = reply(PayloadTooLarge, f"the body is larger than {MOST_JOB_BODY} bytes")
-    return _section(
-        f"backend {JOBS_BACKEND}",
-        [
-            *([f"retries {JOBS_RETRIES}"] if listen.retries else []),
-            f"timeout server {_ms(JOBS_TIMEOUT_S)}",
-            f"http-request return {large} if {{ req.body_size gt {MOST_JOB_BODY} }}",
-            f"http-request wait-for-body time {_ms(listen.request_timeout_s)}",
-            f"server jobs {quoted(server_address(address))}",
-        ],
+def _jobs(address: str, listen: Listen) -> list[str]:
+    again = [_bind_unix(listen.jobs_again_socket, "again"), *job_calls.again_rules()]
+    lines = job_calls.backend_lines(
+        quoted(server_address(address)),
+        quoted(f"unix@{listen.jobs_again_socket}"),
+        retries=listen.retries,
+        body_timeout_ms=round(listen.request_timeout_s * 1000),
     )
+    return [_section(f"frontend {job_calls.AGAIN_FRONTEND}", again), _section(f"backend {JOBS_BACKEND}", lines)]
 
 
 def _backend(model: str, version: VersionRoute, listen: Listen) -> str:
