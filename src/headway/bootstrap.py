@@ -32,15 +32,15 @@ from headway.adapters.local import (
 )
 from headway.adapters.local.bundles import LocalBundleStore
 from headway.adapters.local.environments import UvEnvironments
-from headway.adapters.local.job_server import LocalJobServer, end_job_servers, quiesce_job_servers
+from headway.adapters.local.job_server import end_job_servers, quiesce_job_servers
 from headway.adapters.local.scaling_functions import LocalScalingFunctions
-from headway.adapters.local.sockets import job_socket, job_worker_socket
 from headway.adapters.querylog.payloads import FilePayloadLog
 from headway.adapters.querylog.table_writer import DuckdbTableWriter
 from headway.adapters.sql import SqlDatabase, SqlDecisionLog, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.api.server import bind, create_server
+from headway.bootstrap_jobs import JobsPart
 from headway.bootstrap_parts import metric_sources, query_log_dir, query_log_of
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
@@ -61,7 +61,6 @@ from headway.domain.query_log import Retention
 from headway.domain.replicas import serving
 from headway.domain.tokens import Scope
 from headway.home import admin_token, control_file, home_lock
-from headway.job_server import mark_of
 from headway.settings import Settings, is_loopback
 
 log = logging.getLogger(__name__)
@@ -104,11 +103,7 @@ class ControlPlane:
         self.book = DeploymentBook(SqlDeploymentStore(self.database))
         self.gateway = gateway_of(settings, safeguards)
         run_dir = run_dir_for(home)
-        self.job_server = (
-            LocalJobServer(home, run_dir, self.clock, os.environ, mark_of(settings), safeguards.job_server)
-            if settings.jobs
-            else None
-        )
+        self.jobs = JobsPart(settings, run_dir, self.clock, safeguards.job_server)
         self.runtime = LocalRuntime(
             home,
             run_dir,
@@ -116,7 +111,7 @@ class ControlPlane:
             server_env=os.environ,
             shadow_gateway=self.gateway.internal_address,
             query_log_dir=query_log_dir(home) / "segments" if settings.query_log else None,
-            job_server=f"unix:{job_worker_socket(run_dir)}" if settings.jobs else None,
+            job_server=self.jobs.workers,
         )
         self.tokens = TokenService(
             SqlTokenStore(self.database), self.clock, home_admin_sha256=token_rules.digest(admin_token(home))
@@ -125,6 +120,14 @@ class ControlPlane:
         self.require_token = not is_loopback(settings.data_host)
         self.adopted = False
         """Whether anything ran already when it started."""
+        work = self.jobs.assemble(
+            book=self.book,
+            runtime=self.runtime,
+            bundles=self.bundles,
+            builds=self.builds,
+            decisions=self.decisions,
+            events=self.events,
+        )
         self.reconciler = Reconciler(
             book=self.book,
             runtime=self.runtime,
@@ -137,11 +140,12 @@ class ControlPlane:
             suffix=replica_suffix,
             require_token=self.require_token,
             drain=safeguards.drain,
-            jobs=f"unix:{job_socket(run_dir)}" if settings.jobs else None,
+            workers=work.workers if work is not None else None,
+            jobs=self.jobs.callers,
         )
         self.tokens.on_change = self.reconciler.wake
-        self.service = ControlService(self.book, self.runtime, self.bundles, self.events, self.clock)
-        self.recorder = TransitionRecorder(self.runtime, self.events, self.clock, self.reconciler.wake)
+        self.service = ControlService(self.book, self.runtime, self.bundles, self.events, self.clock, work)
+        self.recorder = TransitionRecorder(self.runtime, self.events, self.clock, self.reconciler.wake, self.jobs.look)
         self.watch = GatewayWatch(self.gateway, self.events, self.clock)
         # Also when nothing new is logged: what was logged can still be asked for, and still gets too old.
         self.query_log = query_log_of(settings)
@@ -162,7 +166,7 @@ class ControlPlane:
             bundles=self.bundles,
             stats=LocalReplicaStats(home, self.clock, self.runtime.processes_of),
             query_log=self.query_log,
-            sources=metric_sources(os.environ),
+            sources=metric_sources(os.environ) | self.jobs.sources(self._deployed),
             functions=LocalScalingFunctions(home, clock=self.clock, server_env=os.environ),
             decisions=self.decisions,
             events=self.events,
@@ -170,7 +174,10 @@ class ControlPlane:
             leaving=lambda: self.reconciler.leaving,
             max_age_s=settings.decisions_max_age_s,
         )
-        self.decision_service = DecisionService(self.decisions, self.autoscaler.latest, self.clock, self._deployed)
+        of_workers = work.workers.latest if work is not None else None
+        self.decision_service = DecisionService(
+            self.decisions, self.autoscaler.latest, self.clock, self._deployed, of_workers
+        )
         self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
         self.payload_service = PayloadService(payloads, self.clock, self._deployed)
 
@@ -183,16 +190,15 @@ class ControlPlane:
         self._refuse_open_listeners()
         await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STARTED, data={"pid": os.getpid()})])
         await self.runtime.start()
+        await self.jobs.open()
         await self.recorder.start()
         await self.keeper.start()
-        if self.job_server is not None:
-            await self.job_server.start()
-        else:
-            await end_job_servers(self.home)  # of a time when jobs were on
+        await self.jobs.start_server()
         await self.gateway.start()
         self.adopted = bool(self.runtime.observe()) or self.gateway.status().adopted
         await self.watch.start()
         self.builds.mend()
+        await self.jobs.start_workers()
         await self.reconciler.start()
         await self.autoscaler.start()
 
@@ -204,15 +210,16 @@ class ControlPlane:
         stopped = NewEvent(self.clock.now(), EventType.CONTROL_STOPPED, data={"pid": os.getpid()})
         steps: list[Callable[[], Awaitable[object]]] = [
             self.autoscaler.stop,
+            self.jobs.stop_workers,
             self.reconciler.stop,
-            self._quiesce_jobs,  # else the gateway would wait for calls that wait for jobs
+            self.jobs.quiesce,
             lambda: self.gateway.stop(stop_gateway=True),
             self.watch.look,
             self.watch.stop,
             lambda: self.runtime.stop(stop_replicas=True),
-            # When no worker has anything left to tell.
-            lambda: self._stop_jobs(stop_server=True),
+            lambda: self.jobs.stop_server(stop_server=True),
             self.recorder.stop,
+            self.jobs.close,
             self.keeper.stop,  # when nobody writes any more, so that the last records are seen
             self.query_log.close,
             lambda: self.events.append([stopped]),
@@ -227,23 +234,17 @@ class ControlPlane:
     async def abandon(self) -> None:
         """After a failure of our own: let go of gateway and replicas, which serve on, for the next one to adopt."""
         await self.autoscaler.stop()
+        await self.jobs.stop_workers()
         await self.reconciler.stop()
         await self.watch.stop()
-        await self._stop_jobs(stop_server=False)
+        await self.jobs.stop_server(stop_server=False)
         await self.gateway.stop(stop_gateway=False)
         await self.runtime.stop(stop_replicas=False)
         await self.recorder.stop()
+        await self.jobs.close()
         await self.keeper.stop()
         await self.query_log.close()
         await self.database.close()
-
-    async def _quiesce_jobs(self) -> None:
-        if self.job_server is not None:
-            await self.job_server.quiesce()
-
-    async def _stop_jobs(self, *, stop_server: bool) -> None:
-        if self.job_server is not None:
-            await self.job_server.stop(stop_server=stop_server)
 
     def _deployed(self, model: str) -> bool:
         return self.book.find(model) is not None

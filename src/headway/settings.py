@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Final
@@ -114,6 +115,9 @@ class Settings(BaseSettings):
     jobs_broker: Annotated[str, _checked(_check_jobs_broker)] | None = Field(
         default=None, repr=False, description="RabbitMQ that tells job servers of work: amqp://…; default: none."
     )
+    jobs_max_workers: int | None = Field(
+        default=None, ge=1, le=10_000, description="Workers of all models together; default: two for each core."
+    )
     jobs_files: Annotated[Path, AfterValidator(_check_jobs_files)] | None = Field(
         default=None, description="Folder for large inputs and results of jobs; default: in the home."
     )
@@ -129,6 +133,11 @@ class Settings(BaseSettings):
         host = self.control_host
         reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
         return f"http://{reachable}:{self.control_port}"
+
+    @property
+    def most_workers(self) -> int:
+        """``jobs_max_workers``, or two for each core: workers often wait, for a disk, a network, a lock."""
+        return self.jobs_max_workers or 2 * (os.cpu_count() or 1)
 
     @property
     def query_log_max_age_s(self) -> float | None:

@@ -56,6 +56,19 @@ class DecisionLogContract:
         assert read.cursor == cursor > 0
         assert read.changed
 
+    async def test_decisions_about_workers_are_apart_from_those_about_replicas(self, log: DecisionLog) -> None:
+        await log.append([record(1.0), record(2.0, role="work"), record(3.0, version="v2"), record(4.0, role="work")])
+        assert times(await log.read("iris")) == [1.0, 3.0]
+        found = await log.read("iris", role="work", version="v1", since=0.0, changed=True)
+        assert [(one.at, one.role) for one in found] == [(2.0, "work"), (4.0, "work")]
+        for role, at, newest in (("serve", None, 3.0), ("work", None, 4.0), ("work", 3.5, 2.0)):
+            latest = await log.latest("iris", None, at, role=role)  # type: ignore[arg-type]
+            assert latest is not None
+            assert latest.at == newest
+        assert await log.latest("iris", "v2", role="work") is None
+        assert await log.expire(10.0, 1) == 1, "of each version and role the newest stays"
+        assert times(await log.read("iris", role="work")) == [4.0]
+
     async def test_cursors_grow_and_appending_nothing_tells_the_newest(self, log: DecisionLog) -> None:
         cursors = [await log.append([record(i), record(i + 0.5)]) for i in range(4)]
         assert cursors == sorted(set(cursors))

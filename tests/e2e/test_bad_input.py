@@ -89,7 +89,7 @@ SPECS = {
     "wrong type": (HEAD + "spec: {scaling: {minReplicas: many}}\n", "spec.scaling.minReplicas"),
     "weights": (HEAD + "spec: {traffic: [{version: v1, weight: 90}]}\n", "100"),
     "unknown version": (HEAD + "spec: {traffic: [{version: v77, weight: 100}]}\n", "v77"),
-    "not yet supported": (HEAD + "spec: {scaling: {triggers: [{type: jobs}]}}\n", "spec.scaling.triggers[0].type"),
+    "no value": (HEAD + "spec: {scaling: {triggers: [{type: jobs}]}}\n", "spec.scaling.triggers[0].value"),
     "unknown trigger": (HEAD + "spec: {scaling: {triggers: [{type: prometeus}]}}\n", "did you mean prometheus?"),
     "a list": ("- a\n- b\n", ""),
     "empty": ("", ""),

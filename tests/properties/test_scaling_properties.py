@@ -76,7 +76,12 @@ latencies = st.builds(
     st.sampled_from([0.0, 0.1]),
 )
 externals = st.builds(
-    partial(ExternalTrigger, "queue", "redis"), TARGET, st.sampled_from([0.0, 5.0]), st.booleans(), st.just(90.0)
+    partial(ExternalTrigger, "queue"),
+    st.sampled_from(["redis", "jobs"]),
+    TARGET,
+    st.sampled_from([0.0, 5.0]),
+    st.booleans(),
+    st.just(90.0),
 )
 crons = st.just(CronTrigger("cron", "*/10 * * * *", "5/10 * * * *", "Europe/Berlin", 4))
 functions = st.just(FunctionTrigger("mine", 60.0))

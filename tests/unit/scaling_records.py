@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from headway.control.scaling_recorder import Taken
 from headway.domain.decisions import DecisionRecord
+from headway.domain.job_spec import JobWorkers
 from headway.domain.scaling_document import parse_scaling
 from headway.scaling.decide import decide
 from headway.scaling.decision import State
 from headway.scaling.explain import summary
-from headway.scaling.from_spec import policy_of
+from headway.scaling.from_spec import policy_of, worker_policy
 from headway.scaling.record import decision_of, to_document
-from headway.scaling.samples import LatencyReading, LatencyWindow, PerReplica, ReplicaReading, Samples
+from headway.scaling.samples import LatencyReading, LatencyWindow, PerReplica, Reading, ReplicaReading, Samples
 
 POLICY: dict[str, Any] = {
     "minReplicas": 1,
@@ -61,3 +63,13 @@ def record(at: float, version: str = "v1", model: str = "iris", **more: Any) -> 
         shadow=decision.shadow,
         document=made,
     )
+
+
+def worker_record(
+    at: float, version: str = "v1", model: str = "iris", *, current: int = 0, jobs: int = 1000, room: int | None = None
+) -> DecisionRecord:
+    """What is decided about ``current`` workers while ``jobs`` are due or run."""
+    policy, state = worker_policy(JobWorkers(), 0), State()
+    samples = Samples(current, current, 0, {"jobs": Reading(float(jobs), 0.4)}, room)
+    decision, _ = decide(policy, samples, state, at)
+    return Taken(model, version, policy, samples, state, decision, "work").record()

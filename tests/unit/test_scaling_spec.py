@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from headway.domain.errors import HeadwayError, InvalidSpec, Unsupported
+from headway.domain.errors import HeadwayError, InvalidSpec
 from headway.domain.scaling_spec import Scaling, TriggerSpec
 from headway.domain.spec import json_schema, parse
 from headway.scaling.from_spec import policy_of
@@ -40,6 +40,7 @@ PROMETHEUS = {"type": "prometheus", "serverAddress": "http://localhost:9090", "q
 RABBITMQ = {"type": "rabbitmq", "host": "amqp://localhost/", "queueName": "q", "value": 5}
 REDIS = {"type": "redis", "address": "localhost:6379", "listName": "q"}
 POSTGRESQL = {"type": "postgresql", "connection": "postgresql://u@db/x", "query": "select 1", "targetQueryValue": 3}
+JOBS = {"type": "jobs", "value": 4}
 CRON = {"type": "cron", "start": "0 8 * * 1-5", "end": "0 18 * * 1-5", "desiredReplicas": 3}
 LATENCY = {"type": "latency", "threshold": "900ms"}
 PYTHON = {"type": "python"}
@@ -129,6 +130,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "nowhere": (elastic({**CRON, "timezone": "Europe/Wien"}), "triggers[0].timezone", "not a time zone"),
     "a file": (elastic({**CRON, "timezone": "../../etc/passwd"}), "triggers[0].timezone", "not a time zone"),
     "more than most": (elastic({**CRON, "desiredReplicas": 10}), "triggers[0].desiredReplicas", "maxReplicas (9)"),
+    # jobs
+    "no number of jobs": (elastic(without(JOBS, "value")), "triggers[0].value", "required"),
+    "a model that cannot be": (elastic({**JOBS, "model": "My Model"}), "triggers[0].model", "lowercase"),
     # outside
     "no host": (elastic(without(RABBITMQ, "host")), "triggers[0].host", "or hostFromEnv is required"),
     "two hosts": (elastic({**RABBITMQ, "hostFromEnv": "H"}), "triggers[0].hostFromEnv", "exclude each other"),
@@ -203,25 +207,16 @@ def test_every_broken_rule_is_listed() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("spec", "where"),
-    [
-        ({"scaling": elastic(CPU, {"type": "jobs"})}, "spec.scaling.triggers[1].type"),
-    ],
-)
-def test_jobs_are_refused_by_name(spec: dict[str, Any], where: str) -> None:
-    with pytest.raises(Unsupported, match="not supported yet") as caught:
-        parse({**document({}), "spec": spec})
-    assert caught.value.where == where
-
-
 def test_a_fixed_number_is_what_it_was() -> None:
     stated: dict[str, Any]
     for stated in ({}, {"minReplicas": 0}, {"minReplicas": 3, "maxReplicas": 3}, {"triggers": []}):
         assert not parse(document(stated)).spec.scaling.elastic
 
 
-ALL = [CPU, MEMORY, LOAD, {"type": "rps", "target": 50}, LATENCY, PROMETHEUS, RABBITMQ, REDIS, POSTGRESQL, CRON, PYTHON]
+ALL = [
+    CPU, MEMORY, LOAD, {"type": "rps", "target": 50}, LATENCY,
+    PROMETHEUS, RABBITMQ, REDIS, POSTGRESQL, JOBS, CRON, PYTHON,
+]  # fmt: skip
 
 
 def test_every_type_of_trigger_is_accepted() -> None:
@@ -274,6 +269,7 @@ def test_a_whole_policy() -> None:
         {**RABBITMQ, "name": "rabbit", "activationValue": 1},
         {**REDIS, "listLength": 7, "activationListLength": 3},
         {**POSTGRESQL, "activationTargetQueryValue": 4},
+        {**JOBS, "activationValue": 2, "pollingInterval": "1s"},
     ]
     calm = {"type": "rps", "target": 50, "panicWindow": "0s"}
     burst = {"type": "concurrency", "target": 4, "window": "30s", "panicWindow": "3s", "panicThreshold": 3.0}
@@ -294,6 +290,7 @@ def test_a_whole_policy() -> None:
             ExternalTrigger("rabbit", "rabbitmq", 5.0, 1.0, max_age_s=48.0),
             ExternalTrigger("redis", "redis", 7.0, 3.0, max_age_s=48.0),
             ExternalTrigger("postgresql", "postgresql", 3.0, 4.0, max_age_s=48.0),
+            ExternalTrigger("jobs", "jobs", 4.0, 2.0, max_age_s=6.0),
             CronTrigger("cron", "0 8 * * 1-5", "0 18 * * 1-5", "Europe/Vienna", 3),
             FunctionTrigger("python", 15.5),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from headway.control.job_workers import WorkersStanding
 from headway.domain.deployments import Deployment
 from headway.domain.replicas import ReplicaStatus
 from headway.domain.scaling_spec import Scaling
@@ -19,6 +20,12 @@ class Snapshot(Protocol):
 
     @property
     def replicas(self) -> Sequence[ReplicaStatus]: ...
+
+    @property
+    def workers(self) -> Sequence[ReplicaStatus]: ...
+
+    @property
+    def jobs(self) -> WorkersStanding | None: ...
 
 
 class Accepted(Protocol):
@@ -87,6 +94,6 @@ class ControlService(Views, Protocol):
         """None: a fixed number of replicas."""
         ...
 
-    async def delete(self, name: str) -> int:
-        """The cursor to follow from."""
+    async def delete(self, name: str, *, cancel_jobs: bool = False) -> int:
+        """The cursor to follow from. ``Conflict`` while jobs are open, unless they are to be canceled."""
         ...

@@ -108,6 +108,7 @@ def decision_view(record: DecisionRecord) -> DecisionView:
         binding=record.binding,
         summary=record.summary,
         shadow=record.shadow,
+        role=record.role,
         cursor=record.cursor,
         document=dict(record.document),
     )
@@ -116,7 +117,7 @@ def decision_view(record: DecisionRecord) -> DecisionView:
 def explanation(record: DecisionRecord) -> Explanation:
     """A recorded decision with its story."""
     try:
-        lines = tell(record.document)
+        lines = tell(record.document, record.role)
     except InvalidInput as error:  # of another release: what is stored in words can be told
         lines = [record.summary, error.message]
     return Explanation(**decision_view(record).model_dump(), lines=lines)

@@ -113,6 +113,24 @@ class ReplicaView(View):
     rss_bytes: int | None = None
 
 
+class JobsView(View):
+    """How a model's jobs stand, as seen a moment ago."""
+
+    queued: int
+    """Due now."""
+    delayed: int
+    """Queued, and not due yet."""
+    running: int
+    workers: int
+    """Wished, of all versions together."""
+    min_workers: int
+    """For each version that takes traffic."""
+    max_workers: int
+    """For each version with jobs."""
+    version: str
+    """``pinned`` or ``production``: which version runs a job."""
+
+
 class ModelView(View):
     """A deployment in full."""
 
@@ -134,6 +152,9 @@ class ModelView(View):
     urls: Urls
     versions: list[VersionView]
     replica_list: list[ReplicaView]
+    jobs: JobsView | None = None
+    """None: this installation carries out no jobs."""
+    worker_list: list[ReplicaView] = []
 
 
 class ModelSummary(View):

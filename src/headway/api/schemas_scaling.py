@@ -86,6 +86,8 @@ class DecisionView(View):
     summary: str
     shadow: bool
     """Recorded and not carried out."""
+    role: str = "serve"
+    """``serve``: it counts replicas that answer requests; ``work``: workers."""
     cursor: int
     """Its place among all records; of a decision that is not recorded, that of the record before it."""
     document: dict[str, Any]

@@ -10,6 +10,7 @@ from headway.api.schemas import (
     ArmView,
     EventView,
     FailureView,
+    JobsView,
     ModelSummary,
     ModelView,
     ReplicaView,
@@ -25,6 +26,7 @@ from headway.domain.lifecycle import VersionState
 from headway.domain.replicas import Failure, ReplicaStatus
 from headway.domain.routing_table import Arm
 from headway.domain.tokens import Token
+from headway.domain.version_specs import jobs_of
 
 RUNNING = frozenset({VersionState.STARTING, VersionState.LIVE, VersionState.DRAINING})
 
@@ -122,6 +124,23 @@ def model_view(snapshot: Snapshot, gateway_url: str) -> ModelView:
         urls=urls(deployment, gateway_url),
         versions=[version_view(v, deployment) for v in deployment.versions],
         replica_list=[replica_view(r) for r in snapshot.replicas],
+        jobs=_jobs(snapshot),
+        worker_list=[replica_view(r) for r in snapshot.workers],
+    )
+
+
+def _jobs(snapshot: Snapshot) -> JobsView | None:
+    standing, said = snapshot.jobs, jobs_of(snapshot.deployment)
+    if standing is None:
+        return None
+    return JobsView(
+        queued=standing.queued,
+        delayed=standing.delayed,
+        running=standing.running,
+        workers=sum(standing.wished.values()),
+        min_workers=said.workers.min,
+        max_workers=said.workers.max,
+        version=said.version,
     )
 
 

@@ -1,4 +1,4 @@
-"""``headway explain``: why a model has as many replicas as it has, or had at some time."""
+"""``headway explain``: why a model has as many replicas, or workers, as it has, or had at some time."""
 
 from __future__ import annotations
 
@@ -49,6 +49,9 @@ def explain(
     changed: Annotated[
         bool, typer.Option("--changed", help="Only decisions that changed the number of replicas.")
     ] = False,
+    workers: Annotated[
+        bool, typer.Option("--workers", help="Of the workers that carry out its jobs, instead of its replicas.")
+    ] = False,
     history: Annotated[bool, typer.Option("--history", help="List decisions, a line each.")] = False,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="With --history: from then on; default: an hour ago.")
@@ -75,30 +78,34 @@ def explain(
             raise InvalidInput("--at is for one decision, --history for many", where="--at", hint="use --since")
         begin = now - HISTORY_S if since is None else instant(since, now, where="--since")
         with Client() as client:
-            found = client.decisions(name, version=version, since=begin, changed=changed, last=limit or MOST)
-        _print_history(name, found, begin)
+            found = client.decisions(
+                name, version=version, since=begin, changed=changed, workers=workers, last=limit or MOST
+            )
+        _print_history(name, found, begin, workers)
         return
     for given, option in ((since, "--since"), (limit, "--limit")):
         if given is not None:
             raise InvalidInput(f"{option} goes with --history", where=option)
     moment = None if at is None else instant(at, now, where="--at", last=True)
     with Client() as client:
-        _print(client, name, moment, version, changed)
+        _print(client, name, moment, version, changed, workers)
 
 
-def _print(client: Client, name: str, at: float | None, version: str | None, changed: bool) -> None:
-    view = client.explain(name, at, version=version, changed=changed)
+def _print(client: Client, name: str, at: float | None, version: str | None, changed: bool, workers: bool) -> None:
+    view = client.explain(name, at, version=version, changed=changed, workers=workers)
     if is_json():
         emit_json(view)
         return
     if not view.decisions:
-        _print_none(client, name, at, changed)
-    elif at is None and max(one.at for one in view.decisions) < time.time() - STALE_S:
+        _print_none(client, name, at, changed, workers)
+    elif not workers and at is None and max(one.at for one in view.decisions) < time.time() - STALE_S:
         _note_what_is(client, name)
     for number, decision in enumerate(view.decisions):
         if number:
             out.print()
-        since = client.decisions(name, version=decision.version, since=decision.at, changed=True, last=MOST)
+        since = client.decisions(
+            name, version=decision.version, since=decision.at, changed=True, workers=workers, last=MOST
+        )
         later = [one for one in since if one.cursor > decision.cursor]
         for line in story(name, decision, later, at, time.time(), out.width if out.is_terminal else None):
             out.print(line)
@@ -111,7 +118,11 @@ def _note_what_is(client: Client, name: str) -> None:
             note(f"note: {name} has a fixed number of replicas now")
 
 
-def _print_none(client: Client, name: str, at: float | None, changed: bool) -> None:
+def _print_none(client: Client, name: str, at: float | None, changed: bool, workers: bool) -> None:
+    if workers:
+        when = "" if at is None else f" by {local(at)}"
+        out.print(f"no decision about workers of {name} {'changed their number' if changed else 'was recorded'}{when}")
+        return
     standing = client.scaling(name)
     if standing.scaling is None and not changed and at is None:
         replicas = count_text(standing.replicas, "replica")
@@ -129,7 +140,8 @@ def story(
     ago = f"{length(now - decision.at)} ago" if at is None else f"{length(at - decision.at)} before {local(at)}"
     shadow = ", in shadow: not carried out" if decision.shadow else ""
     head = f"{moved(decision.current, decision.desired)}, settled by {printable(decision.binding)}{shadow}"
-    yield Text(f"{name} {decision.version}: {head}", "bold")
+    what = "workers " if decision.role == "work" else ""
+    yield Text(f"{name} {decision.version}: {what}{head}", "bold")
     yield Text(f"  decided {local(decision.at)}, {ago}")
     for line in decision.lines:
         # The first begins with the time in UTC, which stands above in local time.
@@ -142,21 +154,23 @@ def story(
     yield from _table([_row(one) for one in later[:SHOWN_SINCE]], "  ", width)
     if len(later) > SHOWN_SINCE:
         more = count_text(len(later) - SHOWN_SINCE, "more change")
-        yield Text(f"  and {more}: headway explain {name} --history --changed", "dim")
+        which = " --workers" if decision.role == "work" else ""
+        yield Text(f"  and {more}: headway explain {name} --history --changed{which}", "dim")
 
 
-def _print_history(name: str, found: Sequence[DecisionView], begin: float) -> None:
+def _print_history(name: str, found: Sequence[DecisionView], begin: float, workers: bool) -> None:
     if is_json():
         emit_json(list(found))
         return
     if not found:
-        out.print(f"no decision about {name} was recorded since {local(begin)}")
+        of_what = f"workers of {name}" if workers else name
+        out.print(f"no decision about {of_what} was recorded since {local(begin)}")
         return
     days = {day(one.at) for one in (found[0], found[-1])}
     rows = [(local(one.at) if len(days) > 1 else clock(one.at), one.version, *_row(one)[1:]) for one in found]
     if len(days) == 1:
         out.print(Text(days.pop(), "dim"))
-    heads = ("time", "version", "replicas", "settled by", "because")
+    heads = ("time", "version", "workers" if workers else "replicas", "settled by", "because")
     for number, line in enumerate(_table([heads, *rows], "", out.width if out.is_terminal else None)):
         line.stylize("bold" if number == 0 else "")
         out.print(line)

@@ -93,6 +93,9 @@ def described(trigger: Policy) -> str:
                 return f"{get('listLength'):g} entries per replica in {get('listName')}{library}"
             case "postgresql":
                 return f"{get('targetQueryValue'):g} per replica of {get('query')}"
+            case "jobs":
+                whose = f" of {get('model')}" if get("model") else ""
+                return f"{get('value'):g} jobs{whose}, queued and running, per replica"
             case "cron":
                 wished = count_text(int(get("desiredReplicas", 0)), "replica")
                 return f"{wished} from '{get('start')}' to '{get('end')}', {get('timezone')}"

@@ -18,12 +18,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headway.control.book import Changed, DeploymentBook
 from headway.control.commands import set_wished
 from headway.control.replica_rates import LEAVING
+from headway.control.scaling_memory import remembered
 from headway.control.scaling_plan import Plan, Plans
 from headway.control.scaling_recorder import ScalingRecorder, Taken
 from headway.control.scaling_signals import ScalingSignals
@@ -41,15 +42,13 @@ from headway.ports.runtime import Runtime
 from headway.scaling.decide import decide
 from headway.scaling.decision import Decision, State
 from headway.scaling.explain import summary
-from headway.scaling.record import interesting, state_after, to_document
+from headway.scaling.record import interesting
 
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0
 WAKE_S: Final = 0.005
 """Least time between two looks at versions at zero, however many requests arrive for them."""
-FRESH_S: Final = 120.0
-"""How old a version's last record may be for its state to be taken up again: a quiet one is up to a minute old."""
 _Replicas = dict[tuple[str, str], list[ReplicaStatus]]
 
 
@@ -122,7 +121,7 @@ class Autoscaler:
         """The last decision about each version of ``model`` that is scaled, as a document; see
         ``headway.scaling.record``. Empty for one that is not."""
         taken = [(version, scaled.taken) for version, scaled in self._versions.get(model, {}).items()]
-        return {v: to_document(t.policy, t.samples, t.state, t.decision) for v, t in taken if t is not None}
+        return {version: one.document() for version, one in taken if one is not None}
 
     async def _loop(self) -> None:
         due = self._clock.monotonic()
@@ -228,7 +227,9 @@ class Autoscaler:
         model, version = deployment.name, arm.version
         scaled = self._versions.get(model, {}).get(version)
         if scaled is None:
-            scaled = _Scaled(await self._remembered(deployment, version, plan.policy.down.stabilization_s))
+            now, window_s = self._clock.now(), plan.policy.down.stabilization_s
+            wished = deployment.wished(version)
+            scaled = _Scaled(await remembered(self._decisions, model, version, wished, window_s, now))
             self._versions.setdefault(model, {})[version] = scaled
         before, built = scaled.state, deployment.version(version)
         samples = self._signals.samples(
@@ -280,23 +281,6 @@ class Autoscaler:
         log.warning("more replicas do not help %s %s: %s", model, version, note)
         data = {"trigger": trigger, "note": note, "replicas": decision.current}
         self._recorder.tell(NewEvent(decision.at, EventType.SCALING_NOT_REPLICA_BOUND, model, version, data=data))
-
-    async def _remembered(self, deployment: Deployment, version: str, window_s: float) -> State:
-        """What the version's last record left, while that is fresh; else nothing.
-
-        Nobody looked meanwhile: as at the very first decision, the cooldown period begins anew, and so does the
-        scale-down window if nothing is left of it.
-        """
-        now, state = self._clock.now(), State()
-        try:
-            record = await self._decisions.latest(deployment.name, version)
-            if record is not None and 0 <= now - record.at <= FRESH_S:
-                state = replace(state_after(record.document), active_at=now)
-        except Exception:
-            log.exception("cannot take up what was decided about %s %s; beginning anew", deployment.name, version)
-        if state.at is not None and all(at <= now - window_s for at, _ in state.downs):
-            state = replace(state, downs=((now, deployment.wished(version)),))
-        return state
 
     def _forget(self, scaled: Collection[str]) -> None:
         """Drop what is kept of models and versions that are not scaled any more."""

@@ -63,11 +63,21 @@ class EnvironmentBuilds:
         """
         for deployment in self._book.all():
             for version in deployment.versions:
-                lost = version.python is not None and not self._environments.has(version.python)
-                key = (deployment.name, version.name)
-                if lost and version.state in (VersionState.STARTING, VersionState.LIVE) and key not in self.mending:
-                    task = asyncio.create_task(self._mend(deployment.name, version), name=f"mend {key[0]} {key[1]}")
-                    self.mending[key] = task
+                if version.state in (VersionState.STARTING, VersionState.LIVE):
+                    self.lacks(deployment.name, version)
+
+    def lacks(self, model: str, version: Version) -> bool:
+        """Whether the environment of ``version`` is gone; then it begins to be built again.
+
+        A version that was retired may be needed too, for the jobs that are pinned to it.
+        """
+        key = (model, version.name)
+        if key in self.mending:
+            return True
+        if version.python is None or self._environments.has(version.python):
+            return False
+        self.mending[key] = asyncio.create_task(self._mend(model, version), name=f"mend {model} {version.name}")
+        return True
 
     async def _mend(self, model: str, version: Version) -> None:
         log.info("the environment of %s %s is gone; building it again", model, version.name)
@@ -95,10 +105,11 @@ class EnvironmentBuilds:
         await self._book.change(model, step)
 
     def _runs(self, model: str, version: Version) -> bool:
-        """Whether it still is a version that runs, or should: not retired, deleted, or another of its name."""
+        """Whether it still is what it was when the build began: running, or retired; not deleted, nor another one."""
         current = self._book.find(model)
         running = (VersionState.STARTING, VersionState.LIVE)
-        return current is not None and any(v.digest == version.digest and v.state in running for v in current.versions)
+        states = running if version.state in running else (*running, version.state)
+        return current is not None and any(v.digest == version.digest and v.state in states for v in current.versions)
 
     async def _environment_of(self, model: str, version: Version) -> Environment:
         async with self._slots:

@@ -23,6 +23,7 @@ from functools import partial
 from headway.control import rollout
 from headway.control.book import Changed, DeploymentBook
 from headway.control.builds import EnvironmentBuilds
+from headway.control.job_workers import JobWorkers
 from headway.control.replica_specs import kept_warm, replica_spec
 from headway.control.waits import pause
 from headway.domain.deployments import Deployment
@@ -70,8 +71,11 @@ class Reconciler:
         suffix: Callable[[], str],
         require_token: bool = False,
         drain: bool = True,
+        workers: JobWorkers | None = None,
         jobs: str | None = None,
     ) -> None:
+        """``workers``: what carries out jobs beside the replicas that serve; ``jobs``: address of the job server. None:
+        there are no jobs."""
         self._book = book
         self._runtime = runtime
         self._gateway = gateway
@@ -83,6 +87,7 @@ class Reconciler:
         self._suffix = suffix
         self._require_token = require_token
         self._drain = drain
+        self._workers = workers
         self._jobs = jobs
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -99,6 +104,8 @@ class Reconciler:
         self._faults: dict[str, str] = {}
         """What keeps a deployment from being looked after, by model; the others are not affected."""
         book.on_change(self.wake)
+        if workers is not None:
+            workers.on_change = self.wake
 
     @property
     def leaving(self) -> Collection[str]:
@@ -161,7 +168,7 @@ class Reconciler:
         for deployment in self._book.all():
             own = by_model.get(deployment.name, [])
             await self._judge(deployment.name, own)
-            if deployment.state is DeploymentState.DELETING and not own:
+            if deployment.state is DeploymentState.DELETING and not own and self._jobs_over(deployment.name):
                 gone = NewEvent(self._clock.now(), EventType.DEPLOYMENT_DELETED, deployment.name)
                 await self._book.delete(deployment.name, [gone])
 
@@ -188,6 +195,9 @@ class Reconciler:
             if name not in self._faults:
                 log.error("model %s cannot be looked after: %s", name, error)
             self._faults[name] = str(error)
+
+    def _jobs_over(self, name: str) -> bool:
+        return self._workers is None or self._workers.done_with(name)
 
     async def _judge(self, name: str, own: list[ReplicaStatus]) -> None:
         fault = self._faults.get(name, "")
@@ -290,7 +300,8 @@ class Reconciler:
                 own = by_model.get(deployment.name, [])
                 await self._ask_for_missing(deployment, own, specs.get(deployment.name, []))
         await self._keep_warm()
-        await self._runtime.apply(list(self._specs.values()), list(self._warm.values()))
+        workers = [] if self._workers is None else self._workers.specs()
+        await self._runtime.apply([*self._specs.values(), *workers], list(self._warm.values()))
 
     async def _keep_warm(self) -> None:
         """One example of a replica for each version that is kept warm: it may have none at the moment.

@@ -58,11 +58,20 @@ def event_of(transition: ReplicaTransition) -> NewEvent:
 class TransitionRecorder:
     """Nothing that the runtime reports is dropped: while the log cannot be written, transitions wait."""
 
-    def __init__(self, runtime: Runtime, events: EventLog, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        events: EventLog,
+        clock: Clock,
+        wake: Callable[[], None],
+        look: Callable[[ReplicaTransition], None] | None = None,
+    ) -> None:
+        """``wake`` is called at each transition; ``look`` is shown it, before it is recorded."""
         self._runtime = runtime
         self._events = events
         self._clock = clock
         self._wake = wake
+        self._look = look
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -82,6 +91,8 @@ class TransitionRecorder:
     async def _pump(self) -> None:
         async for transition in self._runtime.transitions():
             self._wake()
+            if self._look is not None:
+                self._look(transition)
             await self._record(event_of(transition))
 
     async def _record(self, event: NewEvent) -> None:

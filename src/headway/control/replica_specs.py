@@ -4,12 +4,13 @@ asks the runtime for exactly what already runs."""
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 
 from headway.domain.deployments import Deployment, Version
 from headway.domain.errors import HeadwayError
 from headway.domain.names import REPLICA_SUFFIX_ALPHABET, REPLICA_SUFFIX_LENGTH
 from headway.domain.replicas import ReplicaSpec
-from headway.domain.version_specs import spec_of
+from headway.domain.version_specs import jobs_of, spec_of
 
 
 def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str, *, warm: bool = False) -> ReplicaSpec:
@@ -41,6 +42,17 @@ def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str
         termination_grace_s=spec.termination_grace_s,
         warm=warm,
     )
+
+
+def worker_spec(deployment: Deployment, version: Version, replica_id: str, bundle_path: str) -> ReplicaSpec:
+    """The spec of one worker of ``version``: a replica that takes jobs instead of requests."""
+    spec = replica_spec(deployment.name, version, replica_id, bundle_path, warm=workers_warm(deployment))
+    return replace(spec, role="work", termination_grace_s=jobs_of(deployment).grace_s)
+
+
+def workers_warm(deployment: Deployment) -> bool:
+    """Whether workers start from a process that has loaded the model: unless ``spec.scaling.warmStart`` says no."""
+    return deployment.scaling is None or bool(deployment.scaling["warmStart"])
 
 
 def kept_warm(deployment: Deployment) -> bool:

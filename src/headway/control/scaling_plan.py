@@ -14,6 +14,7 @@ from headway.domain.deployments import Deployment, Version
 from headway.domain.quantities import seconds
 from headway.domain.scaling_spec import (
     ExternalTriggerSpec,
+    JobsTrigger,
     PostgresqlTrigger,
     PrometheusTrigger,
     PythonTrigger,
@@ -80,7 +81,7 @@ class Plans:
         known = self._plans.get(deployment.name)
         if known is None or known.source is not source:
             same = known is not None and known.source == source
-            known = replace(known, source=source) if known is not None and same else read(source)
+            known = replace(known, source=source) if known is not None and same else read(source, deployment.name)
             self._plans[deployment.name] = known
         return known
 
@@ -99,15 +100,17 @@ class Plans:
                 del self._sizes[key]
 
 
-def read(source: Mapping[str, Any]) -> Plan:
-    """The plan of a stored ``spec.scaling``. Raises ``ValueError``."""
+def read(source: Mapping[str, Any], model: str) -> Plan:
+    """The plan of ``model``'s stored ``spec.scaling``. Raises ``ValueError``."""
     scaling = Scaling.model_validate(source)
     policy = policy_of(scaling)
     outside: dict[str, Asked] = {}
     functions: dict[str, Called] = {}
     for trigger in scaling.triggers:
         name = trigger.name or trigger.type
-        if isinstance(trigger, PrometheusTrigger | RabbitmqTrigger | RedisTrigger | PostgresqlTrigger):
+        if isinstance(trigger, JobsTrigger) and trigger.model is None:
+            trigger = trigger.model_copy(update={"model": model})
+        if isinstance(trigger, PrometheusTrigger | RabbitmqTrigger | RedisTrigger | PostgresqlTrigger | JobsTrigger):
             outside[name] = Asked(trigger, seconds(trigger.polling_interval), seconds(trigger.timeout))
         elif isinstance(trigger, PythonTrigger):
             functions[name] = Called(trigger, seconds(trigger.every), seconds(trigger.timeout))

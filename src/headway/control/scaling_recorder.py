@@ -9,16 +9,17 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from headway.control.waits import pause, within
 from headway.domain.decisions import DecisionRecord
 from headway.domain.events import EventType, NewEvent
+from headway.domain.replicas import Role
 from headway.ports.clock import Clock
 from headway.ports.decision_log import DecisionLog
 from headway.ports.event_log import EventLog
 from headway.scaling.decision import Decision, State
-from headway.scaling.explain import summary
+from headway.scaling.explain import summary, worded
 from headway.scaling.policy import Policy
 from headway.scaling.record import to_document
 from headway.scaling.samples import Samples
@@ -44,6 +45,7 @@ class Taken(NamedTuple):
     state: State
     """Before the decision."""
     decision: Decision
+    role: Role = "serve"
 
     def record(self) -> DecisionRecord:
         """As it is stored."""
@@ -54,11 +56,16 @@ class Taken(NamedTuple):
             version=self.version,
             current=decision.current,
             desired=decision.desired,
-            binding=decision.binding,
-            summary=summary(decision),
+            binding=worded(decision.binding, self.role),
+            summary=worded(summary(decision), self.role),
             shadow=decision.shadow,
-            document=to_document(self.policy, self.samples, self.state, decision),
+            document=self.document(),
+            role=self.role,
         )
+
+    def document(self) -> dict[str, Any]:
+        """All of it as JSON."""
+        return to_document(self.policy, self.samples, self.state, self.decision)
 
 
 class ScalingRecorder:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headway.control import commands
 from headway.control.book import Changed, DeploymentBook
 from headway.control.commands import Outcome, existing
+from headway.control.job_workers import WorkersStanding
+from headway.control.worker_service import WorkerService
 from headway.domain.deployments import Deployment
+from headway.domain.errors import Conflict
+from headway.domain.lifecycle import DeploymentState
 from headway.domain.names import check_model_name
 from headway.domain.replicas import ReplicaStatus, serving
 from headway.domain.scaling_spec import Scaling
@@ -27,6 +31,11 @@ class Snapshot:
 
     deployment: Deployment
     replicas: tuple[ReplicaStatus, ...]
+    """Those that serve."""
+    workers: tuple[ReplicaStatus, ...] = ()
+    """Those that carry out jobs."""
+    jobs: WorkersStanding | None = None
+    """None: nobody carries jobs out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,21 @@ class ControlService:
     """Commands are durable when they return; views are as of now."""
 
     def __init__(
-        self, book: DeploymentBook, runtime: Runtime, bundles: BundleStore, events: EventLog, clock: Clock
+        self,
+        book: DeploymentBook,
+        runtime: Runtime,
+        bundles: BundleStore,
+        events: EventLog,
+        clock: Clock,
+        jobs: WorkerService | None = None,
     ) -> None:
+        """``jobs`` None: there are none."""
         self._book = book
         self._runtime = runtime
         self._bundles = bundles
         self._events = events
         self._clock = clock
+        self._jobs = jobs
 
     async def deploy(self, spec: ModelDeployment, bundle: str, canary: int | None) -> Accepted:
         """See :func:`headway.control.commands.deploy`; ``BundleNotFound`` when it was not uploaded."""
@@ -87,8 +104,22 @@ class ControlService:
         """See :func:`headway.control.commands.configure_scaling`; None: a fixed number of replicas."""
         return await self._change(name, lambda d, now: commands.configure_scaling(d, scaling, now))
 
-    async def delete(self, name: str) -> int:
-        """See :func:`headway.control.commands.delete`; the cursor to follow from."""
+    async def delete(self, name: str, *, cancel_jobs: bool = False) -> int:
+        """See :func:`headway.control.commands.delete`; the cursor to follow from.
+
+        ``Conflict`` while jobs of the model are open, unless they are to be canceled.
+        """
+        check_model_name(name)
+        begun = self._book.get(name).state is DeploymentState.DELETING
+        if self._jobs is not None and not cancel_jobs and not begun:
+            waiting = await self._jobs.desk.open(name)
+            if waiting:
+                jobs = "1 job that has not ended" if waiting == 1 else f"{waiting} jobs that have not ended"
+                raise Conflict(
+                    f"model {name} has {jobs}",
+                    hint="wait for them, or cancel them with it: headway delete --cancel-jobs",
+                    details={"open_jobs": waiting},
+                )
         return (await self._change(name, commands.delete)).cursor
 
     def get(self, name: str) -> Snapshot:
@@ -104,9 +135,9 @@ class ControlService:
     def list(self) -> list[Snapshot]:
         """Every model, by name."""
         by_model: dict[str, list[ReplicaStatus]] = {}
-        for replica in serving(self._runtime.observe()):
+        for replica in self._runtime.observe():
             by_model.setdefault(replica.model, []).append(replica)
-        return [Snapshot(d, tuple(by_model.get(d.name, ()))) for d in self._book.all()]
+        return [self._seen(d, by_model.get(d.name, ())) for d in self._book.all()]
 
     def diff(self, spec: ModelDeployment, bundle: str) -> Diff:
         """What :meth:`deploy` of the same would change, without changing it."""
@@ -137,8 +168,11 @@ class ControlService:
         return Diff(True, known is None, tuple(changes))
 
     def _snapshot(self, deployment: Deployment) -> Snapshot:
-        replicas = serving(self._runtime.observe())
-        return Snapshot(deployment, tuple(r for r in replicas if r.model == deployment.name))
+        return self._seen(deployment, [r for r in self._runtime.observe() if r.model == deployment.name])
+
+    def _seen(self, deployment: Deployment, own: Sequence[ReplicaStatus]) -> Snapshot:
+        standing = None if self._jobs is None else self._jobs.workers.standing(deployment.name)
+        return Snapshot(deployment, serving(own), tuple(r for r in own if r.role == "work"), standing)
 
     async def _change(self, name: str, step: Callable[[Deployment, float], Outcome]) -> Accepted:
         check_model_name(name)

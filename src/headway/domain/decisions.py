@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from headway.domain.replicas import Role
+
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
@@ -28,6 +30,8 @@ class DecisionRecord:
     ``flip`` (the smallest change that would have led elsewhere). See ``headway.scaling.record``."""
     cursor: int = 0
     """Set by the store; grows with every record."""
+    role: Role = "serve"
+    """What is counted: replicas that serve, or workers."""
 
     @property
     def changed(self) -> bool:

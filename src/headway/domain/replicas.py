@@ -60,8 +60,9 @@ class ReplicaSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     cpu_millicores: int | None = None
     memory_bytes: int | None = None
-    termination_grace_s: float = 30.0
-    """From SIGTERM to SIGKILL."""
+    termination_grace_s: float = field(default=30.0, compare=False)
+    """From SIGTERM to SIGKILL. What a process was started with holds until it ends: that of workers is said by the
+    deployment, which may say something else meanwhile."""
     role: Role = "serve"
     warm: bool = field(default=False, compare=False)
     """Start it from a process that has loaded the version already, where the runtime can."""

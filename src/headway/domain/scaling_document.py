@@ -28,7 +28,7 @@ class ScalingFile:
 
 
 def parse_scaling(data: object) -> Scaling:
-    """From plain data. Raises ``InvalidSpec``, and ``Unsupported`` for what this release does not know."""
+    """From plain data. Raises ``InvalidSpec``."""
     return _section(data, "scaling")
 
 

@@ -13,6 +13,7 @@ from headway.domain.quantities import seconds
 from headway.domain.scaling_spec import (
     CronTrigger,
     Fallback,
+    JobsTrigger,
     LatencyTrigger,
     LoadTrigger,
     PostgresqlTrigger,
@@ -27,7 +28,7 @@ from headway.domain.scaling_spec import (
 
 Problems = Iterator[tuple[str, str]]
 """Where, below ``spec.scaling``, and what."""
-EXTERNAL = (PrometheusTrigger, RabbitmqTrigger, RedisTrigger, PostgresqlTrigger)
+EXTERNAL = (PrometheusTrigger, RabbitmqTrigger, RedisTrigger, PostgresqlTrigger, JobsTrigger)
 WHERE = "spec.scaling"
 MOST_WINDOWS = 240
 """In the span of a latency trigger: each of them is looked at again and again."""
@@ -166,7 +167,10 @@ def _one_of(value: str | None, from_env: str | None, name: str) -> Problems:
 
 def _fallback(scaling: Scaling, fallback: Fallback) -> Problems:
     if not any(isinstance(trigger, EXTERNAL) for trigger in scaling.triggers):
-        yield "fallback", "is for signals from outside (prometheus, rabbitmq, redis, postgresql); no trigger is one"
+        yield (
+            "fallback",
+            "is for signals from outside (prometheus, rabbitmq, redis, postgresql, jobs); no trigger is one",
+        )
     most = scaling.max_replicas
     if most is not None and not scaling.min_replicas <= fallback.replicas <= most:
         yield "fallback.replicas", f"must be from minReplicas ({scaling.min_replicas}) to maxReplicas ({most})"

@@ -23,7 +23,7 @@ from headway.domain.scaling_values import (
     TriggerName,
 )
 from headway.domain.spec_part import Part
-from headway.domain.spec_values import Duration, EntryPoint, Memory, Percent
+from headway.domain.spec_values import Duration, EntryPoint, Memory, ModelName, Percent
 
 Count = Annotated[int, Field(ge=0, le=1000)]
 Positive = Annotated[float, Field(gt=0, le=1e15, allow_inf_nan=False)]
@@ -175,6 +175,15 @@ class PostgresqlTrigger(_External):
     activation_target_query_value: NotNegative = 0.0
 
 
+class JobsTrigger(_External):
+    """Headway's own queue: jobs that are due and jobs that run."""
+
+    type: Literal["jobs"]
+    model: ModelName | None = Field(default=None, description="Whose jobs; left out, this model's.")
+    value: Positive = Field(description="Jobs, queued and running, per replica.")
+    activation_value: NotNegative = 0.0
+
+
 class CronTrigger(_Named):
     type: Literal["cron"]
     timezone: TimeZone = "UTC"
@@ -193,7 +202,7 @@ class PythonTrigger(_Named):
     memory: Memory = Field(default="256Mi", description="Limit of its process.")
 
 
-ExternalTriggerSpec = PrometheusTrigger | RabbitmqTrigger | RedisTrigger | PostgresqlTrigger
+ExternalTriggerSpec = PrometheusTrigger | RabbitmqTrigger | RedisTrigger | PostgresqlTrigger | JobsTrigger
 TriggerSpec = Annotated[
     UtilizationTrigger | LoadTrigger | LatencyTrigger | ExternalTriggerSpec | CronTrigger | PythonTrigger,
     Field(discriminator="type"),

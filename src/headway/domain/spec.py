@@ -21,7 +21,7 @@ from headway.domain.routing_table import WEIGHT_TOTAL, Arm
 from headway.domain.scaling_rules import check_scaling
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec_part import Part
-from headway.domain.spec_problems import check_weights, not_supported, refusal
+from headway.domain.spec_problems import check_weights, refusal
 from headway.domain.spec_values import (
     BundlePath,
     Bytes,
@@ -301,8 +301,7 @@ class ModelDeployment(Part):
 
 
 def parse(data: object) -> ModelDeployment:
-    """A document from plain data. ``InvalidSpec`` lists every problem, ``Unsupported`` what is not done yet."""
-    not_supported(data)
+    """A document from plain data. ``InvalidSpec`` lists every problem."""
     try:
         doc = ModelDeployment.model_validate(data, by_alias=True, by_name=False)
     except ValidationError as error:

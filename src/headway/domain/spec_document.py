@@ -45,7 +45,7 @@ _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 def parse_document(text: str, source: str) -> ModelDeployment:
     """The document that ``text`` is; ``source`` is its name for people, such as ``headway.yaml``.
 
-    Raises ``InvalidSpec`` (and ``InvalidTraffic``, ``Unsupported``) whose ``where`` begins with
+    Raises ``InvalidSpec`` (and ``InvalidTraffic``) whose ``where`` begins with
     ``source:line:column``, both counted from 1.
     """
     return read_as(parse, text, source)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from headway.domain.errors import InvalidSpec, InvalidTraffic, Unsupported
+from headway.domain.errors import InvalidSpec, InvalidTraffic
 from headway.domain.routing_table import WEIGHT_TOTAL
 
 MOST_PROBLEMS = 20
@@ -27,22 +27,6 @@ _WORDS = {
 }
 _TAGLESS = "union_tag_not_found"
 _UNKNOWN_TAG = "union_tag_invalid"
-
-
-def not_supported(data: object) -> None:
-    """Raise :class:`Unsupported` for what later releases will know, rather than call it unknown."""
-    spec = data.get("spec") if isinstance(data, dict) else None
-    if not isinstance(spec, dict):
-        return
-    scaling = spec.get("scaling")
-    triggers = scaling.get("triggers") if isinstance(scaling, dict) else None
-    for position, trigger in enumerate(triggers if isinstance(triggers, list) else ()):
-        if isinstance(trigger, dict) and trigger.get("type") == "jobs":
-            raise Unsupported(
-                "the jobs trigger is not supported yet",
-                where=f"spec.scaling.triggers[{position}].type",
-                hint="leave the trigger out for now",
-            )
 
 
 def check_weights(split: Sequence[tuple[str, int]]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from headway.domain.decisions import DecisionRecord
+from headway.domain.replicas import Role
 
 
 class DecisionLog(Protocol):
@@ -23,15 +24,18 @@ class DecisionLog(Protocol):
         since: float | None = None,
         until: float | None = None,
         changed: bool = False,
+        role: Role = "serve",
         limit: int = 100,
     ) -> list[DecisionRecord]:
-        """The newest ``limit`` with ``since <= at < until``, oldest first; with ``changed`` only such."""
+        """The newest ``limit`` of ``role`` with ``since <= at < until``, oldest first; with ``changed`` only such."""
         ...
 
-    async def latest(self, model: str, version: str | None = None, at: float | None = None) -> DecisionRecord | None:
-        """The newest one recorded not after ``at`` (None: of all); None when there is none."""
+    async def latest(
+        self, model: str, version: str | None = None, at: float | None = None, *, role: Role = "serve"
+    ) -> DecisionRecord | None:
+        """The newest one about ``role`` recorded not after ``at`` (None: of all); None when there is none."""
         ...
 
     async def expire(self, before: float, keep: int) -> int:
-        """Drop those recorded before ``before``, but of each version the newest ``keep`` stay; how many went."""
+        """Drop those from before ``before``, but of each version and role the newest ``keep`` stay; how many went."""
         ...

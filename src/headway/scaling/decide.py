@@ -9,6 +9,7 @@
 6. ``activation`` from 0 upward: the first replica, and what held requests need, waits for no window and no rule.
 7. ``cooldown``: with ``minReplicas: 0`` the last replica stays until nothing has been active for that long.
 8. ``minReplicas``, ``maxReplicas``: hold whatever was said before.
+9. ``room``: a limit that all share, as workers share the machine's, holds even then.
 
 Pure: no clock, no I/O, no randomness. The same arguments give the same answer, which is what makes a record replayable.
 """
@@ -209,3 +210,6 @@ class _Course:
             self._to("minReplicas", least, f"minReplicas is {least}")
         if self.wish > most:
             self._to("maxReplicas", most, f"maxReplicas is {most}")
+        room = self.samples.room
+        if room is not None and self.wish > room:
+            self._to("room", room, f"there is room for {room} now, beside the others")

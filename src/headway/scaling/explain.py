@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from headway.domain.replicas import Role
 from headway.scaling.decision import Decision, Proposal, Status
 from headway.scaling.record import decision_of, policy_in
 from headway.scaling.said import counted
@@ -17,6 +18,8 @@ _STATUS = {
     Status.FALLBACK: "falls back to",
     Status.INACTIVE: "would have",
 }
+
+_OF_WORKERS = (("minReplicas", "workers.min"), ("maxReplicas", "workers.max"), ("replica", "worker"))
 
 
 def summary(decision: Decision) -> str:
@@ -46,11 +49,23 @@ def _reason(decision: Decision) -> str:
     return f"{proposal.trigger} ({proposal.note})"
 
 
-def tell(document: Mapping[str, Any]) -> list[str]:
+def worded(text: str, role: Role) -> str:
+    """``text`` about a decision in the words of what it counts: the core itself knows replicas alone."""
+    if role == "work":
+        for said, meant in _OF_WORKERS:
+            text = text.replace(said, meant)
+    return text
+
+
+def tell(document: Mapping[str, Any], role: Role = "serve") -> list[str]:
     """Several lines: what was seen, what each trigger wished, each clamp, what was binding, what would have flipped it.
 
     ``document`` is one of ``headway.scaling.record``. Raises ``InvalidInput`` when it is none.
     """
+    return [worded(line, role) for line in _told(document)]
+
+
+def _told(document: Mapping[str, Any]) -> list[str]:
     decision, policy = decision_of(document), policy_in(document)
     samples = document["samples"]
     when = f"{datetime.fromtimestamp(decision.at, UTC):%Y-%m-%d %H:%M:%S} UTC"

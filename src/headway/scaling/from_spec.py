@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from headway.domain import scaling_spec
+from headway.domain.job_spec import JobWorkers
 from headway.domain.quantities import seconds, share
 from headway.domain.scaling_spec import Scaling, TriggerSpec
 from headway.scaling.policy import (
@@ -32,6 +33,9 @@ from headway.scaling.policy import (
 MISSED = 3
 """A value from outside is used until it is as old as this many intervals and one answer: two may be missed."""
 
+WORKERS_MAX_AGE_S = 10.0
+"""Jobs are counted every second; a count from longer ago is no data."""
+
 
 def policy_of(scaling: Scaling) -> Policy:
     """The policy that ``scaling`` asks for. It has to be elastic; without triggers nothing would move."""
@@ -48,6 +52,22 @@ def policy_of(scaling: Scaling) -> Policy:
         if fallback is None
         else Fallback(fallback.failure_threshold, fallback.replicas, FallbackBehavior(fallback.behavior)),
         shadow=scaling.shadow,
+    )
+
+
+def worker_policy(workers: JobWorkers, least: int) -> Policy:
+    """The policy that the number of a version's workers follows; ``least``: how many of them there are without a job.
+
+    Workers come at once, as many as the jobs ask for. They go when fewer have been enough for a while.
+    """
+    jobs = ExternalTrigger("jobs", "jobs", workers.target, max_age_s=WORKERS_MAX_AGE_S)
+    return Policy(
+        least=least,
+        most=workers.max,
+        triggers=(jobs,),
+        up=Direction(0.0, (), tolerance=0.0),
+        down=Direction(seconds(workers.scale_down_window), (), tolerance=0.0),
+        cooldown_s=seconds(workers.cooldown),
     )
 
 
@@ -114,6 +134,8 @@ def _external(name: str, spec: scaling_spec.ExternalTriggerSpec) -> ExternalTrig
             target, activation = spec.list_length, spec.activation_list_length
         case scaling_spec.PostgresqlTrigger():
             target, activation = spec.target_query_value, spec.activation_target_query_value
+        case scaling_spec.JobsTrigger():
+            target, activation = spec.value, spec.activation_value
         case _:
             assert_never(spec)
     max_age_s = _max_age_s(spec.polling_interval, spec.timeout)

@@ -135,11 +135,11 @@ class LatencyTrigger:
 
 @dataclass(frozen=True, slots=True)
 class ExternalTrigger:
-    """A number from outside: Prometheus, a queue, a query. KEDA's semantics."""
+    """A number from outside the replicas: Prometheus, a queue, a query. KEDA's semantics."""
 
     name: str
     kind: str
-    """``prometheus``, ``rabbitmq``, ``redis``, ``postgresql``."""
+    """``prometheus``, ``rabbitmq``, ``redis``, ``postgresql``, ``jobs``."""
     target: float
     """Per replica when ``average``, else for all together."""
     activation: float = 0.0

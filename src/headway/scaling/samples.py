@@ -73,3 +73,5 @@ class Samples:
     """Requests that wait at the gateway for a first replica."""
     readings: Mapping[str, PerReplica | LatencyReading | Reading] | None = None
     """By trigger name. One that is missing is no data."""
+    room: int | None = None
+    """How many there is room for beside all others that share a limit; None: there is none to share."""

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -132,6 +133,21 @@ async def test_a_database_of_the_release_before_keeps_everything(path: Path) -> 
     assert deployment.scaling is None
     log = SqlDecisionLog(database)
     assert await log.append([DecisionRecord(1.0, "iris", "v1", 1, 2, "cpu", "", False, {})]) == 1
+    await database.close()
+
+
+async def test_decisions_of_the_release_before_are_about_replicas(path: Path) -> None:
+    older(path, "0002")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        values = (1, 5.0, "iris", "v1", 1, 2, "cpu", "more", 0, zlib.compress(b"{}"))
+        connection.execute(f"INSERT INTO decisions VALUES ({', '.join('?' * len(values))})", values)
+        connection.execute("UPDATE counters SET value = 1 WHERE name = 'decision_cursor'")
+    database = SqlDatabase(path)
+    await database.open()
+    log = SqlDecisionLog(database)
+    assert await log.append([DecisionRecord(6.0, "iris", "v1", 0, 8, "jobs", "", False, {}, role="work")]) == 2
+    assert [(one.at, one.role) for one in await log.read("iris")] == [(5.0, "serve")]
+    assert [(one.at, one.role) for one in await log.read("iris", role="work")] == [(6.0, "work")]
     await database.close()
 
 

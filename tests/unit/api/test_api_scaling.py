@@ -16,7 +16,7 @@ from headway.domain.routing_table import Arm
 from headway.scaling.record import decision_of, replay
 from tests.unit.api.refusing import told
 from tests.unit.api.world import OTHER_BUNDLE, World, document, make_world
-from tests.unit.scaling_records import POLICY, record
+from tests.unit.scaling_records import POLICY, record, worker_record
 from tests.unit.scaling_records import document as decided
 
 IRIS = "/v1/models/iris"
@@ -317,5 +317,25 @@ def test_a_token_confined_to_another_model_is_refused() -> None:
                 async with world.client(token) as caller:
                     answer = await caller.request(method, f"{IRIS}/{place}", json=body)
                 assert answer.status_code == status, (method, place, answer.text)
+
+    run(check)
+
+
+def test_decisions_about_workers_are_asked_for_by_their_role() -> None:
+    async def check(world: World, client: httpx.AsyncClient) -> None:
+        now = world.clock.now()
+        await world.decision_log.append([record(now - 30), worker_record(now - 20), worker_record(now - 10, "v2")])
+        listed = (await client.get(f"{IRIS}/decisions")).json()["decisions"]
+        assert [one["role"] for one in listed] == ["serve"]
+        listed = (await client.get(f"{IRIS}/decisions?role=work")).json()["decisions"]
+        assert [(one["role"], one["version"], one["binding"]) for one in listed] == [
+            ("work", "v1", "workers.max"),
+            ("work", "v2", "workers.max"),
+        ]
+        assert replay(listed[0]["document"]).desired == 8
+        (explained,) = (await client.get(f"{IRIS}/explain?role=work&version=v2")).json()["decisions"]
+        assert (explained["role"], explained["version"]) == ("work", "v2")
+        assert any("1000 jobs" in line or "jobs wishes 1000" in line for line in explained["lines"])
+        assert told(await client.get(f"{IRIS}/explain?role=cook"), 400)["where"] == "?role"
 
     run(check)

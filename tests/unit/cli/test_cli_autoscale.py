@@ -219,6 +219,8 @@ triggers:
 - {type: rabbitmq, host: "http://localhost:15672", queueName: work, mode: MessageRate, value: 20}
 - {type: redis, address: "localhost:6379", listName: work, library: rq}
 - {type: postgresql, connection: "postgresql://me@localhost:5432/db", query: "select 1", targetQueryValue: 2}
+- {type: jobs, value: 4}
+- {type: jobs, name: theirs, model: forecast, value: 2}
 - {type: cron, start: "0 8 * * 1-5", end: "0 18 * * 1-5", timezone: Europe/Vienna, desiredReplicas: 3}
 - {type: python}
 """
@@ -237,6 +239,8 @@ def test_every_kind_of_trigger_and_rule_is_told_in_words(here: Installation, tmp
         "rabbitmq    20 messages a second per replica in queue work",
         "redis       5 entries per replica in work (rq)",
         "postgresql  2 per replica of select 1",
+        "jobs        4 jobs, queued and running, per replica",
+        "theirs      2 jobs of forecast, queued and running, per replica",
         "cron        3 replicas from '0 8 * * 1-5' to '0 18 * * 1-5', Europe/Vienna",
         "python      scaling:decide of the bundle, every 15s",
         "idle        the last replica goes 5m after it was last needed",

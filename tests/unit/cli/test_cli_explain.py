@@ -7,7 +7,7 @@ import re
 import time
 
 from tests.unit.cli.installation import POLICY, Installation
-from tests.unit.scaling_records import record
+from tests.unit.scaling_records import record, worker_record
 
 
 def test_a_decision_is_explained_with_what_came_after(here: Installation, vienna: None) -> None:
@@ -92,3 +92,21 @@ def test_times_of_day_in_the_story_are_local_as_well(here: Installation, vienna:
     told = here.ok("explain", "iris")
     assert f"at the evaluation of {time.strftime('%H:%M:%S', time.localtime(at))} would lead" in " ".join(told.split())
     assert "UTC" not in told
+
+
+def test_workers_are_explained_apart_and_in_their_own_words(here: Installation, vienna: None) -> None:
+    now = here.world.clock.now()
+    here.records(record(now - 50, cpu=1.5), worker_record(now - 40), worker_record(now - 20, current=8, room=3))
+    told = here.ok("explain", "iris", "--workers", "--at", "-30s")
+    assert told.splitlines()[0] == "iris v1: workers 0 -> 8, settled by workers.max"
+    for words in ("0 workers wished, 0 ready, bounds 0 to 8", "jobs wishes 1000: 1000, target 1 per worker", "8 -> 3"):
+        assert words in told
+    assert "replica" not in told
+    assert here.ok("explain", "iris", "--workers").startswith("iris v1: workers 8 -> 3, settled by room")
+    assert "with room for 8 it would have been 8" in here.ok("explain", "iris", "--workers")
+    history = here.ok("explain", "iris", "--workers", "--history").splitlines()
+    assert history[1].split()[:3] == ["time", "version", "workers"]
+    assert [line.split()[2:5] for line in history[2:]] == [["0", "->", "8"], ["8", "->", "3"]]
+    assert "cpu" in here.ok("explain", "iris", "--history"), "replicas are told of as before"
+    assert len(here.ok("explain", "iris", "--history").splitlines()) == 3
+    assert "no decision about workers of iris was recorded by" in here.ok("explain", "iris", "--workers", "--at", "-1h")

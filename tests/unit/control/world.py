@@ -19,7 +19,9 @@ from headway.control.commands import weights_of
 from headway.control.reconciler import Reconciler
 from headway.control.recorder import GatewayWatch, TransitionRecorder
 from headway.control.service import Accepted, ControlService
+from headway.control.worker_service import WorkerService
 from headway.domain.deployments import Deployment
+from headway.domain.replicas import serving
 from headway.domain.spec import parse
 
 
@@ -42,6 +44,7 @@ class World:
         self.gateway = MemoryGateway(self.proxy)
         self.book = DeploymentBook(self.store)
         self.builds = EnvironmentBuilds(self.book, self.bundles, self.environments, self.clock)
+        self.work = self.worker_service()
         self.reconciler = Reconciler(
             book=self.book,
             runtime=self.runtime,
@@ -52,9 +55,11 @@ class World:
             clock=self.clock,
             tokens=lambda: (),
             suffix=lambda: next(self._suffixes),
+            workers=self.work.workers if self.work else None,
         )
-        self.service = ControlService(self.book, self.runtime, self.bundles, self.log, self.clock)
-        self.recorder = TransitionRecorder(self.runtime, self.log, self.clock, self.reconciler.wake)
+        look = self.work.verdicts.look if self.work else None
+        self.service = ControlService(self.book, self.runtime, self.bundles, self.log, self.clock, self.work)
+        self.recorder = TransitionRecorder(self.runtime, self.log, self.clock, self.reconciler.wake, look)
         self.watch = GatewayWatch(self.gateway, self.log, self.clock)
         await self.book.load()
         await self.runtime.start()
@@ -62,16 +67,26 @@ class World:
         await self.gateway.start()
         await self.watch.start()
         self.builds.mend()
+        if self.work:
+            await self.work.verdicts.start()
+            await self.work.workers.start()
         await self.reconciler.start()
         await self.clock.settle()
 
     async def crash(self) -> None:
         """The control plane is gone; replicas and proxy are not."""
+        if self.work:
+            await self.work.workers.stop()
+            await self.work.verdicts.stop()
         await self.reconciler.stop()
         await self.watch.stop()
         await self.runtime.stop(stop_replicas=False)
         await self.recorder.stop()
         await self.gateway.stop(stop_gateway=False)
+
+    def worker_service(self) -> WorkerService | None:
+        """What carries jobs out; None: there are none."""
+        return None
 
     async def deploy(self, name: str, content: str, *, canary: int | None = None, **spec: Any) -> Accepted:
         """Deploy a model whose only file says ``content``."""
@@ -93,9 +108,9 @@ class World:
         return weights_of(self.model(name).live)
 
     def running(self, name: str) -> dict[str, int]:
-        """Replicas that are not gone, by version."""
+        """Replicas that serve and are not gone, by version."""
         counts: dict[str, int] = {}
-        for replica in self.runtime.observe():
+        for replica in serving(self.runtime.observe()):
             if replica.model == name:
                 counts[replica.version] = counts.get(replica.version, 0) + 1
         return counts

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from headway.domain.decisions import DecisionRecord
 from headway.domain.errors import HeadwayError
+from headway.domain.replicas import Role
 
 
 class MemoryDecisionLog:
@@ -35,13 +36,14 @@ class MemoryDecisionLog:
         since: float | None = None,
         until: float | None = None,
         changed: bool = False,
+        role: Role = "serve",
         limit: int = 100,
     ) -> list[DecisionRecord]:
         """See the port."""
         found = [
             record
             for record in self._records
-            if record.model == model
+            if (record.model, record.role) == (model, role)
             and version in (None, record.version)
             and (since is None or record.at >= since)
             and (until is None or record.at < until)
@@ -49,20 +51,24 @@ class MemoryDecisionLog:
         ]
         return [_copy(record) for record in found[max(len(found) - max(limit, 0), 0) :]]
 
-    async def latest(self, model: str, version: str | None = None, at: float | None = None) -> DecisionRecord | None:
+    async def latest(
+        self, model: str, version: str | None = None, at: float | None = None, *, role: Role = "serve"
+    ) -> DecisionRecord | None:
         """See the port."""
         for record in reversed(self._records):
-            if record.model == model and version in (None, record.version) and (at is None or record.at <= at):
+            own = (record.model, record.role) == (model, role)
+            if own and version in (None, record.version) and (at is None or record.at <= at):
                 return _copy(record)
         return None
 
     async def expire(self, before: float, keep: int) -> int:
         """See the port."""
-        newer: Counter[tuple[str, str]] = Counter()
+        newer: Counter[tuple[str, str, Role]] = Counter()
         staying = []
         for record in reversed(self._records):
-            newer[record.model, record.version] += 1
-            if record.at >= before or newer[record.model, record.version] <= keep:
+            own = (record.model, record.version, record.role)
+            newer[own] += 1
+            if record.at >= before or newer[own] <= keep:
                 staying.append(record)
         gone = len(self._records) - len(staying)
         self._records = staying[::-1]

@@ -22,6 +22,7 @@ from headway.adapters.sql.documents import to_json
 from headway.adapters.sql.tables import DECISION_CURSOR, counters, decisions
 from headway.domain.decisions import DecisionRecord
 from headway.domain.errors import HeadwayError
+from headway.domain.replicas import Role
 
 _COLUMNS: Final = tuple(decisions.c[field.name] for field in fields(DecisionRecord))
 _NEWEST_FIRST: Final = (decisions.c.at.desc(), decisions.c.cursor.desc())
@@ -57,12 +58,13 @@ class SqlDecisionLog:
         since: float | None = None,
         until: float | None = None,
         changed: bool = False,
+        role: Role = "serve",
         limit: int = 100,
     ) -> list[DecisionRecord]:
         """See the port."""
         if limit <= 0:
             return []
-        query = _of(model, version).order_by(*_NEWEST_FIRST).limit(limit)
+        query = _of(model, version, role).order_by(*_NEWEST_FIRST).limit(limit)
         if since is not None:
             query = query.where(decisions.c.at >= since)
         if until is not None:
@@ -71,9 +73,11 @@ class SqlDecisionLog:
             query = query.where(decisions.c.desired != decisions.c.current)
         return (await self._records(query))[::-1]
 
-    async def latest(self, model: str, version: str | None = None, at: float | None = None) -> DecisionRecord | None:
+    async def latest(
+        self, model: str, version: str | None = None, at: float | None = None, *, role: Role = "serve"
+    ) -> DecisionRecord | None:
         """See the port."""
-        query = _of(model, version).order_by(*_NEWEST_FIRST).limit(1)
+        query = _of(model, version, role).order_by(*_NEWEST_FIRST).limit(1)
         if at is not None:
             query = query.where(decisions.c.at <= at)
         found = await self._records(query)
@@ -82,14 +86,14 @@ class SqlDecisionLog:
     async def expire(self, before: float, keep: int) -> int:
         """See the port. Cancelled in the middle, it has dropped some and goes on the next time."""
         # Made distinct here: asked for distinct rows, SQLite would walk a whole index to have them sorted.
-        old = sa.select(decisions.c.model, decisions.c.version).where(decisions.c.at < before)
-        groups = await self._database.read(lambda c: sorted({(row.model, row.version) for row in c.execute(old)}))
+        old = sa.select(decisions.c.model, decisions.c.version, decisions.c.role).where(decisions.c.at < before)
+        groups = await self._database.read(lambda c: sorted({tuple(row) for row in c.execute(old)}))
         gone = 0
         for start in range(0, len(groups), _VERSIONS_AT_ONCE):
             batch = groups[start : start + _VERSIONS_AT_ONCE]
 
-            def work(connection: sa.Connection, batch: list[tuple[str, str]] = batch) -> int:
-                return sum(_expire(connection, model, version, before, keep) for model, version in batch)
+            def work(connection: sa.Connection, batch: list[tuple[str, ...]] = batch) -> int:
+                return sum(_expire(connection, group, before, keep) for group in batch)
 
             gone += await self._database.write(work)
         return gone
@@ -99,8 +103,8 @@ class SqlDecisionLog:
         return await asyncio.to_thread(lambda: [_record(row) for row in rows])
 
 
-def _of(model: str, version: str | None) -> sa.Select[Any]:
-    query = sa.select(*_COLUMNS).where(decisions.c.model == model)
+def _of(model: str, version: str | None, role: Role) -> sa.Select[Any]:
+    query = sa.select(*_COLUMNS).where(decisions.c.model == model, decisions.c.role == role)
     return query if version is None else query.where(decisions.c.version == version)
 
 
@@ -118,8 +122,9 @@ def _record(row: sa.Row[Any]) -> DecisionRecord:
     return DecisionRecord(**{**values, "document": json.loads(zlib.decompress(values["document"]))})
 
 
-def _expire(connection: sa.Connection, model: str, version: str, before: float, keep: int) -> int:
-    own = sa.and_(decisions.c.model == model, decisions.c.version == version)
+def _expire(connection: sa.Connection, group: tuple[str, ...], before: float, keep: int) -> int:
+    model, version, role = group
+    own = sa.and_(decisions.c.model == model, decisions.c.version == version, decisions.c.role == role)
     doomed = sa.and_(own, decisions.c.at < before)
     if keep > 0:
         # The oldest of those that stay; when there are not so many, nothing goes.

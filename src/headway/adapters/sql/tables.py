@@ -96,8 +96,9 @@ decisions: Final = sa.Table(
     sa.Column("summary", sa.Text(), nullable=False),
     sa.Column("shadow", sa.Boolean(), nullable=False),
     sa.Column("document", sa.LargeBinary(), nullable=False),
-    sa.Index("ix_decisions_model_version_at", "model", "version", "at", "cursor"),
-    sa.Index("ix_decisions_model_at", "model", "at", "cursor"),
-    sa.Index("ix_decisions_at", "at", "model", "version"),
+    sa.Column("role", sa.String(20), nullable=False, server_default="serve"),
+    sa.Index("ix_decisions_model_version_role_at", "model", "version", "role", "at", "cursor"),
+    sa.Index("ix_decisions_model_role_at", "model", "role", "at", "cursor"),
+    sa.Index("ix_decisions_at", "at", "model", "version", "role"),
 )
 """Not tied to a deployment: a deleted model's decisions stay until they expire. ``document`` is JSON, deflated."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from headway.api.access import Caller, ModelName, covered
@@ -47,9 +49,14 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         response_model=Deleted,
         responses=refusals(404, 409),
     )
-    async def delete_model(model: ModelName) -> Response:
+    async def delete_model(
+        model: ModelName,
+        cancel_jobs: Annotated[
+            bool, Query(description="Cancel its open jobs, too; without it, a model that has some is not deleted.")
+        ] = False,
+    ) -> Response:
         """Take its routes away, let requests in flight finish, stop its replicas, forget it. Its events stay."""
-        return answer(Deleted(model=model, cursor=await service.delete(model)), 202)
+        return answer(Deleted(model=model, cursor=await service.delete(model, cancel_jobs=cancel_jobs)), 202)
 
     @api.get(
         "/v1/models/{model}/versions",

@@ -17,6 +17,7 @@ from headway.api.schemas import VersionNameText
 from headway.api.schemas_scaling import DecisionPage, ExplainView, ScalingBody, ScalingChange, ScalingView
 from headway.domain.names import check_version_name
 from headway.domain.query_conditions import check_span, instant_ns
+from headway.domain.replicas import Role
 from headway.domain.scaling_document import parse_scaling
 
 LIMIT = 100
@@ -29,6 +30,9 @@ EXAMPLE = {
 
 Version = Annotated[VersionNameText | None, Query(description="Only decisions about this version.")]
 Changed = Annotated[bool, Query(description="Only decisions that changed the number of replicas.")]
+RoleText = Annotated[
+    Role, Query(description="serve: about replicas that answer requests; work: about workers, which carry out jobs.")
+]
 
 
 def add_routes(api: APIRouter, parts: Parts) -> None:
@@ -92,6 +96,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         ] = None,
         until: Annotated[str | None, Query(description="End, written like `since`; default: now.")] = None,
         changed: Changed = False,
+        role: RoleText = "serve",
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Only the newest so many.")] = LIMIT,
     ) -> Response:
         """Recorded decisions, oldest first: all that changed anything, and about one a minute that did not.
@@ -102,7 +107,9 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         since_s, until_s = _instant(since, "?since"), _instant(until, "?until")
         if since_s is not None and until_s is not None:
             check_span(round(since_s * 1e9), round(until_s * 1e9))
-        found = await decisions.read(model, version=version, since=since_s, until=until_s, changed=changed, limit=limit)
+        found = await decisions.read(
+            model, version=version, since=since_s, until=until_s, changed=changed, role=role, limit=limit
+        )
 
         def content() -> Response:
             listed = [decision_view(record) for record in found]
@@ -124,26 +131,29 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         ] = None,
         version: Version = None,
         changed: Changed = False,
+        role: RoleText = "serve",
     ) -> Response:
         """The decision in force at that time, with all it was made from and its story in plain words.
 
-        One of each version in the split, or the one of `version`. With `changed`: the last one until then that changed
-        the number of replicas.
+        One of each version in the split (about workers: of each that has any or shall have), or the one of `version`.
+        With `changed`: the last one until then that changed the number of replicas.
         """
         _check_version(version)
         at_s = _instant(at, "?at")
         moment = decisions.now() if at_s is None else at_s
-        versions = [version] if version is not None else _versions(model)
+        versions = [version] if version is not None else _versions(model, role)
         if at_s is None and not changed:
-            found = await decisions.now_in_force(model, versions)
+            found = await decisions.now_in_force(model, versions, role)
         else:
-            found = await decisions.in_force(model, versions, moment, changed=changed)
+            found = await decisions.in_force(model, versions, moment, changed=changed, role=role)
         return answer(ExplainView(model=model, at=moment, decisions=[explanation(record) for record in found]))
 
     def _instant(text: str | None, where: str) -> float | None:
         return None if text is None else instant_ns(text, round(decisions.now() * 1e9), where=where) / 1e9
 
-    def _versions(model: str) -> list[str]:
+    def _versions(model: str, role: Role) -> list[str]:
+        if role == "work" and (worked := decisions.worked(model)):
+            return worked
         snapshot = service.find(model)
         return [] if snapshot is None else split_of(snapshot.deployment)
 
