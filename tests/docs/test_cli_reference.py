@@ -26,6 +26,8 @@ def leaves(command: Any, path: str = "headway") -> dict[str, Any]:
     children = getattr(command, "commands", None)
     if children is None:
         return {path: command}
+    for child in children.values():
+        child.rich_help_panel = child.rich_help_panel or command.rich_help_panel
     return {name: leaf for key, child in children.items() for name, leaf in leaves(child, f"{path} {key}").items()}
 
 

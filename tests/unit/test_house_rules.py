@@ -9,12 +9,13 @@ import pkgutil
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import pytest
 
 import headway.client
 import headway.ports
+from headway.client.jobs import JobCalls
 from headway.domain.errors import HeadwayError, tree
 from headway.domain.jobs import ENDED
 from headway.domain.lifecycle import (
@@ -191,7 +192,7 @@ CLIENT = {
     "apply": "(document, *, wait, timeout_s, progress)",
     "close": "()",
     "create_token": "(name, *, scope, models, expires_in_s)",
-    "delete": "(name)",
+    "delete": "(name, *, cancel_jobs)",
     "deploy": "(path, *, name, canary, wait, timeout_s, progress)",
     "diff": "(document)",
     "events": "(*, after, model, follow)",
@@ -215,14 +216,35 @@ CLIENT = {
 }
 
 
+_ASKED = "version, content_type, route, priority, not_before, deadline, webhook, idempotency_key"
+JOBS = {
+    "cancel": "(name, job_id)",
+    "events": "(name, *, after)",
+    "follow": "(name, job_id)",
+    "get": "(name, job_id)",
+    "list": "(name, *, states, client, batch, version, limit)",
+    "result": "(name, job_id)",
+    "submit": f"(name, body, *, {_ASKED})",
+    "submit_batch": f"(name, bodies, *, {_ASKED})",
+    "wait": "(name, job_id, *, timeout_s, progress)",
+}
+
+
 def test_the_public_surface_of_the_client_is_the_agreed_one() -> None:
     assert sorted(headway.client.__all__) == ["Client", "Progress"]
-    public = {
+    assert surface(headway.client.Client) == CLIENT
+    jobs = {name: text for name, text in surface(JobCalls).items() if name != "__init__"}
+    assert jobs == JOBS
+    assert get_type_hints(vars(headway.client.Client)["jobs"].fget)["return"] is JobCalls
+
+
+def surface(kind: type) -> dict[str, str]:
+    """The public methods, with their parameters."""
+    return {
         name: f"({', '.join(shown(inspect.signature(member)))})"
-        for name, member in vars(headway.client.Client).items()
+        for name, member in vars(kind).items()
         if callable(member) and (not name.startswith("_") or name == "__init__")
     }
-    assert public == CLIENT
 
 
 def shown(signature: inspect.Signature) -> list[str]:

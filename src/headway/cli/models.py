@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from headway.cli.completion import model_names
 from headway.cli.output import (
     Format,
     OutputOption,
+    count_text,
     emit_json,
     is_json,
     log_lines,
@@ -29,7 +31,7 @@ from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
-    from headway.api.schemas import FailureView, ModelSummary, ModelView
+    from headway.api.schemas import FailureView, JobsView, ModelSummary, ModelView, ReplicaView
 
 PANEL = "Look and call"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
@@ -102,22 +104,48 @@ def _print_status(view: ModelView) -> None:
     if view.sticky is not None:
         say(f"  sticky    by {view.sticky.kind} {escape(view.sticky.name)}")
     say(f"  replicas  {_replicas(view)}")
+    if view.jobs is not None and _has_jobs(view):
+        say(f"  jobs      {_jobs(view.jobs)}")
     say(f"  url       {view.urls.production}")
     for version, url in view.urls.pinned.items():
         say(f"            {url}  (always {version})")
     out.print()
     _print_versions(view)
     out.print()
-    rows = [
-        (r.name, r.phase, r.restarts, r.pid or "-", size(r.rss_bytes), moment(r.started_at), r.reason or "")
-        for r in view.replica_list
-    ]
+    rows = _rows(view.replica_list)
     table(("replica", "phase", "restarts", "pid", "memory", "started", "reason"), rows, empty="no replicas")
+    if view.worker_list:
+        out.print()
+        table(("worker", "phase", "restarts", "pid", "memory", "started", "reason"), _rows(view.worker_list), empty="")
     newest = view.versions[-1:]
     failures = [(v.name, v.failure) for v in newest if v.state == "failed"]
-    for name, failure in failures + [(r.name, r.failure) for r in view.replica_list]:
+    for name, failure in failures + [(r.name, r.failure) for r in (*view.replica_list, *view.worker_list)]:
         if failure is not None:
             _print_failure(name, failure)
+
+
+def _rows(replicas: Sequence[ReplicaView]) -> list[tuple[object, ...]]:
+    return [
+        (r.name, r.phase, r.restarts, r.pid or "-", size(r.rss_bytes), moment(r.started_at), r.reason or "")
+        for r in replicas
+    ]
+
+
+def _has_jobs(view: ModelView) -> bool:
+    jobs = view.jobs
+    counted = jobs is not None and (jobs.queued or jobs.delayed or jobs.running or jobs.workers)
+    return bool(counted or view.worker_list)
+
+
+def _jobs(jobs: JobsView) -> str:
+    """``12 queued, 3 running; 3 workers, 0 to 8 of each version``."""
+    told = (
+        [f"{jobs.queued} queued"]
+        + ([f"{jobs.delayed} for later"] if jobs.delayed else [])
+        + [f"{jobs.running} running"]
+    )
+    workers = count_text(jobs.workers, "worker")
+    return f"{', '.join(told)}; {workers} wished, {jobs.min_workers} to {jobs.max_workers} of each version"
 
 
 def _replicas(view: ModelView) -> str:
@@ -210,23 +238,23 @@ def predict(
     sys.stdout.write(answer.decode("utf-8", "replace").rstrip("\n") + "\n")
 
 
-def body_of(data: str) -> bytes:
+def body_of(data: str, where: str = "-d") -> bytes:
     """The bytes of ``-d``: itself, a file's, or standard input's. ``InvalidInput`` when the file cannot be read."""
     if not data.startswith("@"):
         # As the shell gave it, also where that is no UTF-8.
         return os.fsencode(data)
     if data == "@-":
         if sys.stdin is None:
-            raise InvalidInput("standard input is closed", where="-d")
+            raise InvalidInput("standard input is closed", where=where)
         return sys.stdin.buffer.read()
     path = Path(data[1:])
     try:
         if path.stat().st_size > MAX_BODY_FILE:
-            raise InvalidInput(f"{path} is larger than 1 GiB", where="-d")
+            raise InvalidInput(f"{path} is larger than 1 GiB", where=where)
         return path.read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InvalidInput(f"cannot read {path}: {why}", where="-d") from None
+        raise InvalidInput(f"cannot read {path}: {why}", where=where) from None
 
 
 def logs(

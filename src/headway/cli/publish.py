@@ -210,6 +210,9 @@ def _ask(question: str) -> None:
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    cancel_jobs: Annotated[
+        bool, typer.Option("--cancel-jobs", help="Cancel its open jobs; else a model that has some stays.")
+    ] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return at once instead of when it is gone.")] = False,
     timeout: Timeout = DELETE_S,
     output: OutputOption = Format.TEXT,
@@ -221,8 +224,9 @@ def delete(
     with Client() as client:
         client.get(name)
         if not yes:
-            _ask(f"Delete {name} and all its versions?")
-        cursor = client.delete(name)
+            jobs = ", and cancel its open jobs" if cancel_jobs else ""
+            _ask(f"Delete {name} and all its versions{jobs}?")
+        cursor = client.delete(name, cancel_jobs=cancel_jobs)
         if not no_wait:
             with LiveProgress(f"{name}: requests in flight finish first"):
                 client.wait_deleted(name, cursor=cursor, timeout_s=timeout)

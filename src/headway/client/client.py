@@ -29,6 +29,7 @@ from headway.api.schemas import (
 )
 from headway.client.connection import CONTROL, Connection
 from headway.client.discovery import discover
+from headway.client.jobs import JobCalls
 from headway.client.progress import Progress
 from headway.client.query_log import QueryLogCalls
 from headway.client.rollout import Rollout, answering, follow, is_live, pages, shifted
@@ -71,6 +72,7 @@ class Client(QueryLogCalls, ScalingCalls):
     ) -> None:
         self._connection = Connection(lambda: discover(url, token, home, gateway_url), transport)
         self._gateway_url = self._connection.place.gateway_url
+        self._jobs = JobCalls(self._connection, self._gateway)
 
     def __enter__(self) -> Client:
         return self
@@ -171,9 +173,13 @@ class Client(QueryLogCalls, ScalingCalls):
         """Wish for ``n`` replicas of each version in the split; where triggers scale it, they may change that again."""
         return view_of(Change, self._connection.ask("PUT", f"{_model(name)}/scale", body={"replicas": n}), CONTROL)
 
-    def delete(self, name: str) -> int:
-        """Take a model away; the cursor after which events tell how it goes. See :meth:`wait_deleted`."""
-        return view_of(Deleted, self._connection.ask("DELETE", _model(name)), CONTROL).cursor
+    def delete(self, name: str, *, cancel_jobs: bool = False) -> int:
+        """Take a model away; the cursor after which events tell how it goes. See :meth:`wait_deleted`.
+
+        Raises ``Conflict`` while it has open jobs, unless they are to be canceled.
+        """
+        params = {"cancel_jobs": cancel_jobs or None}
+        return view_of(Deleted, self._connection.ask("DELETE", _model(name), params=params), CONTROL).cursor
 
     def wait_until(
         self, name: str, *, cursor: int, timeout_s: float = DEPLOY_TIMEOUT_S, progress: Told | None = None
@@ -211,10 +217,18 @@ class Client(QueryLogCalls, ScalingCalls):
             where += f"/versions/{check_version_name(version)}"
         if any(part in ("", ".", "..") for part in path.strip("/").split("/")):
             raise InvalidInput(f"{path[:80]!r} is not a path of a model", where="path", hint="such as predict")
+        where += "/" + quote(path.strip("/"), safe="/:@!$&'()*+,;=-._~")
+        return self._connection.predict(self._gateway(), where, body, content_type)
+
+    @property
+    def jobs(self) -> JobCalls:
+        """Jobs: predictions that are stored first and carried out later."""
+        return self._jobs
+
+    def _gateway(self) -> str:
         if self._gateway_url is None:
             self._gateway_url = self.info().gateway_url.rstrip("/")
-        where += "/" + quote(path.strip("/"), safe="/:@!$&'()*+,;=-._~")
-        return self._connection.predict(self._gateway_url, where, body, content_type)
+        return self._gateway_url
 
     # -- what happens --------------------------------------------------------------------------------
 

@@ -111,26 +111,70 @@ class Connection:
 
     def predict(self, gateway_url: str, path: str, body: bytes, content_type: str) -> bytes:
         """The body that a model answers through the gateway. Raises the error told of, or ``GatewayFailed``."""
+        headers = {"Content-Type": content_type}
+        return self.gateway(gateway_url, "POST", path, headers=headers, content=body, timeout_s=PREDICT_S).content
+
+    def gateway(
+        self,
+        gateway_url: str,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        timeout_s: float = ANSWER_S,
+    ) -> httpx.Response:
+        """What the gateway answers. Raises the error told of, ``DeadlineExceeded``, or ``GatewayFailed``."""
+        timeout = httpx.Timeout(timeout_s, connect=5.0)
+        with self._gateway_faults(gateway_url, timeout_s):
+            answer = self._http.send(self._to_gateway(method, gateway_url + path, params, headers, content, timeout))
+        if not answer.is_success:
+            raise error_of(answer.status_code, answer.content, GATEWAY)
+        return answer
+
+    @contextmanager
+    def gateway_stream(
+        self, gateway_url: str, path: str, headers: Mapping[str, str], silence_s: float
+    ) -> Iterator[Iterator[bytes]]:
+        """As :meth:`stream`, through the gateway; errors as :meth:`gateway`."""
+        timeout = httpx.Timeout(ANSWER_S, connect=5.0, read=silence_s)
+        with self._gateway_faults(gateway_url, silence_s):
+            request = self._to_gateway("GET", gateway_url + path, None, headers, None, timeout)
+            answer = self._http.send(request, stream=True)
+            try:
+                if not answer.is_success:
+                    raise error_of(answer.status_code, answer.read(), GATEWAY)
+                yield answer.iter_bytes()
+            finally:
+                answer.close()
+
+    def _to_gateway(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        content: bytes | None,
+        timeout: httpx.Timeout,
+    ) -> httpx.Request:
+        request = self._http.build_request(
+            method, url, params=_given(params) or None, headers=dict(headers or {}), content=content, timeout=timeout
+        )
+        if not self.place.token_for_gateway:
+            request.headers.pop("Authorization", None)
+        return request
+
+    @contextmanager
+    def _gateway_faults(self, gateway_url: str, timeout_s: float) -> Iterator[None]:
         try:
-            request = self._http.build_request(
-                "POST",
-                gateway_url + path,
-                content=body,
-                headers={"Content-Type": content_type},
-                timeout=httpx.Timeout(PREDICT_S, connect=5.0),
-            )
-            if not self.place.token_for_gateway:
-                request.headers.pop("Authorization", None)
-            answer = self._http.send(request)
+            yield
         except httpx.ReadTimeout:
-            raise DeadlineExceeded(f"{GATEWAY} did not answer within {PREDICT_S:.0f} s") from None
+            raise DeadlineExceeded(f"{GATEWAY} did not answer within {timeout_s:.0f} s") from None
         except httpx.TransportError as error:
             raise GatewayFailed(
                 f"{GATEWAY} at {gateway_url} does not answer: {_said(error)}", hint="headway info tells how it is"
             ) from None
-        if not answer.is_success:
-            raise error_of(answer.status_code, answer.content, GATEWAY)
-        return answer.content
 
     def _control(self, path: str) -> str:
         return self.place.control_url + path

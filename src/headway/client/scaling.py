@@ -73,30 +73,45 @@ class ScalingCalls:
         since: Instant | None = None,
         until: Instant | None = None,
         changed: bool = False,
+        workers: bool = False,
         last: int = 100,
     ) -> Decisions:
         """The ``last`` so many recorded decisions, 1,000 at most, oldest first.
 
         Recorded is all that changed anything, and about one a minute that did not; ``changed``: only the former.
+        ``workers``: those about the workers of its jobs, instead of its replicas.
         """
         params = {
             "version": _version(version),
             "since": instant_text(since, "since"),
             "until": instant_text(until, "until"),
             "changed": changed or None,
+            "role": "work" if workers else None,
             "limit": last,
         }
         page = view_of(DecisionPage, self._connection.ask("GET", _place(name, "decisions"), params=params), CONTROL)
         return Decisions(page.decisions)
 
     def explain(
-        self, name: str, at: Instant | None = None, *, version: str | None = None, changed: bool = False
+        self,
+        name: str,
+        at: Instant | None = None,
+        *,
+        version: str | None = None,
+        changed: bool = False,
+        workers: bool = False,
     ) -> ExplainView:
         """Of each version in the split, or of ``version``, the decision in force at ``at`` (now), told in plain words.
 
-        ``changed``: the last one until then that changed the number of replicas.
+        ``changed``: the last one until then that changed the number of replicas. ``workers``: about the workers of its
+        jobs, of each version that has any or shall have.
         """
-        params = {"at": instant_text(at, "at"), "version": _version(version), "changed": changed or None}
+        params = {
+            "at": instant_text(at, "at"),
+            "version": _version(version),
+            "changed": changed or None,
+            "role": "work" if workers else None,
+        }
         return view_of(ExplainView, self._connection.ask("GET", _place(name, "explain"), params=params), CONTROL)
 
 

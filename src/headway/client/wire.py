@@ -103,6 +103,7 @@ class Frame:
 
     id: str
     data: str
+    event: str = ""
 
 
 def frames_of(chunks: Iterable[bytes]) -> Iterator[Frame | None]:
@@ -111,17 +112,20 @@ def frames_of(chunks: Iterable[bytes]) -> Iterator[Frame | None]:
     None stands for a comment: nothing happened, but the other side is there.
     """
     data: list[str] = []
-    place = ""
+    place = kind = ""
     for line in lines_of(chunks):
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
         elif line.startswith("id:"):
             place = line[3:].removeprefix(" ")
+        elif line.startswith("event:"):
+            kind = line[6:].removeprefix(" ")
         elif line.startswith(":"):
             yield None
         elif not line and data:
-            yield Frame(place, "\n".join(data))
+            yield Frame(place, "\n".join(data), kind)
             data.clear()
+            kind = ""
 
 
 def events_of(chunks: Iterable[bytes], said_by: str) -> Iterator[EventView | None]:

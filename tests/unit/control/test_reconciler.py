@@ -320,7 +320,7 @@ async def test_workers_neither_serve_nor_count(world: World, monkeypatch: pytest
     monkeypatch.setattr(world.runtime, "apply", with_a_worker)
     await world.deploy("iris", "one")
     await world.pass_time(5)
-    assert world.running("iris") == {"v1": 2}
+    assert world.running("iris") == {"v1": 1}
     (serves,) = world.ids("iris") - {"iris-v1-worker"}
     assert world.proxy.replicas() == {serves}
     assert [r.replica_id for r in world.service.get("iris").replicas] == [serves]
