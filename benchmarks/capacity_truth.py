@@ -1,0 +1,244 @@
+"""Is a capacity plan right? Synthetic services of known law, measured as the command measures, held against the truth.
+
+    python benchmarks/capacity_truth.py [--services 12] [--random 50] [--processes 2] [--seed 1]
+
+Each service is simulated event by event (benchmarks/synthetic_service.py, which shares nothing with the planner). The
+planner's own search chooses the loads; each is run three times with as many requests as a test of seconds has, so the
+points are as noisy as real ones. Then the same fit, choice and inversion as `headway plan` makes.
+
+1. Held-out points, loads and numbers of replicas that no fit has seen: the 95th percentile within 10 % at 9 of 10, the
+   stated 90 % interval around the truth at 85 to 95 % of them. The truth is a run of 250,000 requests.
+2. The knee, throughput at saturation, within 10 % at 9 of 10 numbers of replicas.
+3. Random services and random needs: replicas never under-estimated, over-estimated by at most 1.
+
+Exits with 1 when one of these is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import random
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from synthetic_service import Truth, observe
+
+from headway.domain.promises import parse
+from headway.planning.beliefs import Evidence
+from headway.planning.capacity import largest, replicas_for
+from headway.planning.choice import Model, choose
+from headway.planning.forecast import Forecast
+from headway.planning.measured import Load, Point, Rate, Run, Users, resized, size
+from headway.planning.plan import least_replicas
+from headway.planning.search import Search
+
+RUNS, REQUESTS, WARMUP = 3, 1500, 400
+LONG, LONG_WARMUP = 250_000, 10_000
+SHARES = (0.55, 0.75, 0.9, 1.0)
+"""Of what the plan says is carried: where points are held out."""
+
+SERVICES = [
+    Truth("deterministic", 0.020, 1),
+    Truth("exponential", 0.040, 1),
+    Truth("lognormal", 0.030, 1, variation=0.6),
+    Truth("deterministic", 0.025, 3),
+    Truth("exponential", 0.020, 2),
+    Truth("lognormal", 0.050, 4, variation=1.3),
+    Truth("deterministic", 0.030, 4, serial=0.4),
+    Truth("exponential", 0.020, 4, serial=0.5),
+    Truth("lognormal", 0.025, 3, serial=0.6, variation=0.8),
+    Truth("deterministic", 0.040, 1, shared=0.15),
+    Truth("exponential", 0.030, 2, shared=0.10),
+    Truth("lognormal", 0.020, 2, shared=0.12, variation=0.7),
+]
+
+
+@dataclass
+class Held:
+    """One held-out point."""
+
+    what: str
+    replicas: int
+    size: float
+    predicted_s: float
+    true_s: float
+    inside: bool
+
+    @property
+    def error(self) -> float:
+        return self.predicted_s / self.true_s - 1
+
+
+def run_of(truth: Truth, replicas: int, load: Load, seed: int, requests: int, warmup: int) -> tuple[Run, list[float]]:
+    """One finite run; an overloaded open one ends when its requests are through, as a test ends with its time."""
+    kind = {"users": load.count, "think_s": load.think_s} if isinstance(load, Users) else {"rate": load.per_s}
+    seen = observe(truth, replicas, requests=requests, warmup=warmup, seed=seed, **kind)  # type: ignore[arg-type]
+    times = np.array(seen.times_s)
+    return Run(len(times), seen.rate_per_s, float(times.mean()), float(np.quantile(times, 0.95))), seen.times_s
+
+
+def plan_for(truth: Truth, like: Load, limit_s: float, counts: tuple[int, ...], seed: int) -> tuple[Search, Model]:
+    """Measure and fit as the command does."""
+    rng = random.Random(seed)
+    search = Search(parse(f"p95<{max(1, round(limit_s * 1000))}ms"), 0.001, like, counts)
+    unloaded: list[float] = []
+    while (wanted := search.wanted()) is not None:
+        runs = []
+        for _ in range(RUNS):
+            run, times = run_of(truth, wanted.replicas, wanted.load, rng.randrange(1 << 30), REQUESTS, WARMUP)
+            runs.append(run)
+            if not search.points:
+                unloaded += times
+        search.found(Point(wanted.replicas, wanted.load, tuple(runs)))
+    forecast = Forecast(Evidence(search.points, search.promise, seed), np.array(unloaded))
+    model, _ = choose(forecast)
+    return search, model
+
+
+def true_value(truth: Truth, replicas: int, load: Load, seed: int) -> float:
+    run, _ = run_of(truth, replicas, load, seed, LONG, LONG_WARMUP)
+    return run.value_s
+
+
+def saturated(truth: Truth, replicas: int, seed: int) -> float:
+    """Throughput when there is always more than enough to do."""
+    users = replicas * truth.servers * 8
+    return observe(truth, replicas, users=users, requests=100_000, warmup=5_000, seed=seed).rate_per_s
+
+
+def alone_p95(truth: Truth) -> float:
+    rng = random.Random(5)
+    draw = truth.sampler(rng)
+    return float(np.quantile([draw() for _ in range(20_000)], 0.95))
+
+
+def examine(number: int, seed: int) -> tuple[list[Held], list[tuple[str, float]]]:
+    """Held-out points of one service, and the errors of its knees."""
+    truth = SERVICES[number % len(SERVICES)]
+    seed = seed * 1000 + number
+    rng = random.Random(seed)
+    like: Load = Users(1, 1.0) if number % 2 == 0 else Rate(1.0)
+    limit_s = alone_p95(truth) * rng.uniform(2.0, 4.5)
+    search, model = plan_for(truth, like, limit_s, (1, 2), seed)
+    what = (
+        f"{truth.law} c={truth.servers} serial={truth.serial:g} shared={truth.shared:g} {type(like).__name__.lower()}"
+    )
+    loads: list[tuple[int, Load]] = []
+    for replicas in (1, 2, 3, 4, 5):
+        carried = largest(model, replicas, like, search.promise.bound)
+        share = SHARES[(replicas + number) % len(SHARES)]
+        load = resized(like, max(1.0, carried * share))
+        near = [p for p in search.at(replicas) if abs(size(p.load) / size(load) - 1) < 0.02]
+        if not near:
+            loads.append((replicas, load))
+    held = []
+    for (replicas, load), expected in zip(loads, model.at(loads), strict=True):
+        true_s = true_value(truth, replicas, load, rng.randrange(1 << 30))
+        inside = expected.low_s <= true_s <= expected.high_s
+        held.append(Held(what, replicas, size(load), expected.value_s, true_s, inside))
+    knees = []
+    for replicas in (1, 3, 5):
+        told = model.at([(replicas, Users(replicas * truth.servers * 8, 0.0))], draws=False)[0].rate_per_s
+        knees.append((what, told / saturated(truth, replicas, rng.randrange(1 << 30)) - 1))
+    return held, knees
+
+
+def random_service(rng: random.Random) -> Truth:
+    law = rng.choice(("deterministic", "exponential", "lognormal"))
+    servers = rng.choice((1, 1, 2, 3, 4))
+    kind = rng.choice(("none", "none", "serial", "shared"))
+    return Truth(
+        law,
+        rng.uniform(0.01, 0.06),
+        servers,
+        serial=rng.uniform(0.2, 0.7) if kind == "serial" and servers > 1 else 0.0,
+        shared=rng.uniform(0.03, 0.12) if kind == "shared" else 0.0,
+        variation=rng.uniform(0.4, 1.4),
+    )
+
+
+def needs(number: int, seed: int) -> tuple[str, int | None, int | None]:
+    """A random service and a random need: replicas as planned, and as many as it truly takes."""
+    rng = random.Random(seed * 10_000 + number)
+    truth = random_service(rng)
+    like: Load = Users(1, rng.choice((0.5, 1.0, 2.0))) if rng.random() < 0.5 else Rate(1.0)
+    limit_s = alone_p95(truth) * rng.uniform(2.0, 5.0)
+    search, model = plan_for(truth, like, limit_s, (1, 2), seed * 77 + number)
+    limit_s = search.promise.bound
+    kept, _ = search.bracket(1)
+    one = size(kept.load) if kept is not None else 1.0
+    load = resized(like, one * rng.uniform(0.5, 6.0))
+    planned = replicas_for(model, load, limit_s, least=least_replicas(search, load)).replicas
+    true: int | None = None
+    before = math.inf
+    for replicas in range(max(1, (planned or 4) - 3), 13):
+        value = true_value(truth, replicas, load, rng.randrange(1 << 30))
+        if value <= limit_s:
+            true = replicas
+            break
+        if value > 0.97 * before:
+            break
+        before = value
+    what = f"{truth.law} c={truth.servers} serial={truth.serial:.2f} shared={truth.shared:.2f} {load}"
+    return what, planned, true
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--services", type=int, default=24)
+    options.add_argument("--random", type=int, default=50)
+    options.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options.add_argument("--seed", type=int, default=1)
+    chosen = options.parse_args()
+    began = time.monotonic()
+    held: list[Held] = []
+    knees: list[tuple[str, float]] = []
+    wrong: list[str] = []
+    with ProcessPoolExecutor(chosen.processes) as pool:
+        for points, found in pool.map(examine, range(chosen.services), [chosen.seed] * chosen.services):
+            held += points
+            knees += found
+            for one in points:
+                print(
+                    f"{one.what:55} {one.replicas} × {one.size:8.1f}: p95 {one.true_s * 1000:8.2f} ms, "
+                    f"told {one.error:+6.1%} {'' if one.inside else 'outside'}",
+                    flush=True,
+                )
+        over = under = 0
+        for what, planned, true in pool.map(needs, range(chosen.random), [chosen.seed] * chosen.random):
+            print(f"{what:75} planned {planned}, true {true}", flush=True)
+            if planned == true:
+                continue
+            if planned is None or (true is not None and planned > true + 1):
+                wrong.append(f"{what}: planned {planned}, true {true}")
+            elif true is None or planned < true:
+                under += 1
+                wrong.append(f"{what}: planned {planned}, true {true}")
+            else:
+                over += 1
+    print(f"\n{time.monotonic() - began:.0f} s")
+    passed = True
+    if held:
+        near = float(np.mean([abs(one.error) <= 0.10 for one in held]))
+        cover = float(np.mean([one.inside for one in held]))
+        sharp = float(np.mean([abs(e) <= 0.10 for _, e in knees]))
+        print(f"p95 within 10 %: {near:.1%} of {len(held)} held-out points (at least 90 %)")
+        print(f"90 % intervals hold the truth: {cover:.1%} (85 to 95 %)")
+        print(f"knee within 10 %: {sharp:.1%} of {len(knees)} (at least 90 %)")
+        passed = near >= 0.90 and 0.85 <= cover <= 0.95 and sharp >= 0.90
+    if chosen.random:
+        print(f"replicas: {chosen.random} random needs, {under} under, {over} over by 1, {len(wrong)} wrong")
+        for line in wrong:
+            print("  " + line)
+        passed = passed and not wrong
+    print("passed" if passed else "FAILED")
+    return 0 if passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""The question turned round: what so many replicas can carry, and how many a load needs.
+
+Both answers are on the safe side: a load counts as carried when the promised value is below its limit at the upper
+end of what is believed, so noise makes a plan more careful and not more daring.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from headway.planning.forecast import Expected
+from headway.planning.measured import Load, Users, resized, size
+
+SURE_Z: Final = 1.6449
+"""One-sided 95 %: how sure a plan is that the promise is kept."""
+MOST_REPLICAS: Final = 200
+_GRID: Final = np.exp(np.linspace(-0.16, 0.16, 5))
+
+
+class Predicts(Protocol):
+    """Whatever foretells loads: queues, or the scalability law."""
+
+    def at(self, loads: Sequence[tuple[int, Load]], *, draws: bool = True) -> list[Expected]: ...
+
+    def rough(self, loads: Sequence[tuple[int, Load]]) -> list[float]: ...
+
+    def bound_per_s(self, replicas: int) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """Processor time that a request takes, and how much of it replicas may use."""
+
+    cpu_s: float
+    cores: float
+    """Of one replica."""
+    share: float
+
+    def rate_per_s(self, replicas: int) -> float:
+        return replicas * self.cores * self.share / self.cpu_s
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The largest load at which the promise is kept. Sizes are users, or requests per second."""
+
+    replicas: int
+    size: float
+    """As planned with: ``low``, or less where the processor ceiling is the bound."""
+    middle: float
+    low: float
+    high: float
+    """Of the 90 % interval."""
+    rate_per_s: float
+    """Throughput at ``size``."""
+    value_s: float
+    """The promised value at ``size``."""
+    by: str
+    """What it is bound by: ``sla`` or ``cpu``."""
+
+
+def capacity(model: Predicts, replicas: int, like: Load, limit_s: float, ceiling: Ceiling | None = None) -> Capacity:
+    """What ``replicas`` replicas carry of loads like ``like``; size 0 when they do not even carry one."""
+    middle = largest(model, replicas, like, limit_s)
+    if middle <= 0:
+        return Capacity(replicas, 0.0, 0.0, 0.0, 0.0, 0.0, math.inf, "sla")
+    sizes = sorted({size(resized(like, middle * float(f))) for f in _GRID})
+    expected = model.at([(replicas, resized(like, s)) for s in sizes])
+    logs = np.array([[math.log(e.value_s) for e in expected]]) + np.stack([e.log_errors for e in expected], axis=1)
+    found = [_crossing(np.log(sizes), row, math.log(limit_s)) for row in logs]
+    centre = np.array([math.log(e.value_s) for e in expected])
+    middle = math.exp(_crossing(np.log(sizes), centre, math.log(limit_s)))
+    spread = float(np.std(found))
+    low, high = middle * math.exp(-SURE_Z * spread), middle * math.exp(SURE_Z * spread)
+    planned = size(resized(like, math.floor(low))) if isinstance(like, Users) else low
+    by = "sla"
+    (at,) = model.at([(replicas, resized(like, planned))], draws=False)
+    if ceiling is not None and at.rate_per_s > ceiling.rate_per_s(replicas):
+        by = "cpu"
+        planned = planned * ceiling.rate_per_s(replicas) / at.rate_per_s
+        planned = float(math.floor(planned)) if isinstance(like, Users) else planned
+        (at,) = model.at([(replicas, resized(like, planned))], draws=False)
+    return Capacity(replicas, planned, middle, low, high, at.rate_per_s, at.value_s, by)
+
+
+def largest(model: Predicts, replicas: int, like: Load, limit_s: float) -> float:
+    """The size at which the prediction roughly meets the limit: two rounds of a grid, each simulated at once."""
+    bound = model.bound_per_s(replicas)
+    high = bound * (like.think_s + limit_s) * 1.3 if isinstance(like, Users) else bound * 0.999
+    low = 1.0 if isinstance(like, Users) else bound * 0.02
+    if high <= low or model.rough([(replicas, resized(like, low))])[0] > limit_s:
+        return 0.0
+    for count in (9, 7):
+        sizes = sorted({size(resized(like, float(s))) for s in np.geomspace(low, high, count)})
+        values = model.rough([(replicas, resized(like, s)) for s in sizes])
+        kept = [s for s, value in zip(sizes, values, strict=True) if value <= limit_s]
+        broken = [s for s, value in zip(sizes, values, strict=True) if value > limit_s]
+        low = max([s for s in kept if not broken or s < broken[0]], default=low)
+        if not broken:
+            return low
+        high = broken[0]
+    return math.sqrt(low * high)
+
+
+def _crossing(sizes: np.ndarray, values: np.ndarray, limit: float) -> float:
+    """Where a curve that rises meets ``limit``; beyond its ends along the last piece, within a factor of 2."""
+    rising = np.maximum.accumulate(values)
+    if rising[0] < limit < rising[-1]:
+        return float(np.interp(limit, rising, sizes))
+    a, b = (0, 1) if limit <= rising[0] else (-2, -1)
+    slope = max((rising[b] - rising[a]) / max(sizes[b] - sizes[a], 1e-9), 0.3)
+    end = 0 if limit <= rising[0] else -1
+    return float(sizes[end] + np.clip((limit - rising[end]) / slope, -0.7, 0.7))
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How many replicas a load needs; None: more of them do not help, or more than :data:`MOST_REPLICAS`."""
+
+    replicas: int | None
+    expected: Expected | None
+    """At that number."""
+
+
+def replicas_for(
+    model: Predicts, load: Load, limit_s: float, ceiling: Ceiling | None = None, z: float = SURE_Z, least: int = 1
+) -> Need:
+    """The fewest replicas, ``least`` or more, that keep the promise under ``load``, surely."""
+    while _too_few(model, least, load, limit_s, ceiling):
+        least += 1
+        if least > MOST_REPLICAS:
+            return Need(None, None)
+    last = math.inf
+    while least <= MOST_REPLICAS:
+        (value,) = model.rough([(least, load)])
+        if value <= limit_s * 1.1:
+            (expected,) = model.at([(least, load)])
+            over = ceiling is not None and expected.rate_per_s > ceiling.rate_per_s(least)
+            if expected.bound(z) <= limit_s and not over:
+                return Need(least, expected)
+        if value > limit_s * 0.9 and value > 0.98 * last:
+            return Need(None, None)
+        last = value
+        least += 1
+    return Need(None, None)
+
+
+def _too_few(model: Predicts, replicas: int, load: Load, limit_s: float, ceiling: Ceiling | None) -> bool:
+    """Whether the bounds alone rule it out, without a simulation."""
+    most = model.bound_per_s(replicas)
+    if isinstance(load, Users):
+        # Little's law: so many users at that throughput take at least so long each; no quantile that is promised
+        # is far below the mean, so half of the limit is on the safe side.
+        return load.count / most - load.think_s > 2 * limit_s
+    return load.per_s >= most

@@ -1,0 +1,188 @@
+"""Fitting beliefs to points: weighted least squares by Gauss and Newton, all beliefs at once.
+
+What a belief expects of a point comes from :mod:`headway.planning.simulate` with the same draws for all values
+(common random numbers), so it changes smoothly with them and differences give the slopes. Weights are the inverse of
+the covariance that runs of that length have, which the simulation knows too.
+
+Beliefs are compared by Akaike's criterion (Burnham and Anderson, "Model selection and multimodel inference", 2002): a
+part that does not pay for its freedom loses. Those that are close stay in, with their weight: whoever cannot tell two
+beliefs apart must not pretend to in what is predicted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from headway.planning.beliefs import Belief, Evidence, candidates, extended
+from headway.planning.measured import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How finely the beliefs are fitted."""
+
+    streams: int
+    steps: int
+    requests: int | None = None
+    """Simulated per point; None: as many as were measured."""
+
+
+ROUGH: Final = Effort(2, 2, 300)
+FINE: Final = Effort(6, 2, 1000)
+NOISE_STREAMS: Final = 24
+KEPT: Final = 4
+"""Beliefs that are fitted finely."""
+LEAST_WEIGHT: Final = 0.02
+STEP: Final = 0.02
+LARGEST: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """A belief at its best values."""
+
+    belief: Belief
+    expected: Array
+    """Rows, as those of the evidence."""
+    misfit: float
+    """Sum of the squared residuals, each in units of its noise."""
+    slopes: Array
+    """Of the rows by the values."""
+    gain: Array
+    """By how much the values move with the rows."""
+    left_out: Array
+    """Residuals of each point as predicted by the fit to all other points (linearised); rows."""
+    weight: float = 1.0
+
+
+def fit(evidence: Evidence, law: Array) -> tuple[list[Fitted], list[Array]]:
+    """The beliefs that the evidence speaks for, the best first, and the noise of the observed rows by point.
+
+    The noise is scaled up when no belief explains the points within it: machines have more of it than queues alone.
+    """
+    beliefs = candidates(evidence.points, float(law.mean()))
+    first = evidence.first_noise()
+    rough = _best(_refine(evidence, law, beliefs, first, ROUGH), 2 * KEPT)
+    noise = _noise(evidence, law, rough[0])
+    beliefs = [f.belief for f in rough] + [b for f in rough[:1] for b in extended(f.belief, evidence.points)]
+    rough = _best(_refine(evidence, law, beliefs, noise, ROUGH), KEPT)
+    noise = _noise(evidence, law, rough[0])
+    fine = _best(_refine(evidence, law, [f.belief for f in rough], noise, FINE), KEPT)
+    best = fine[0]
+    freedom = max(1, len(evidence.observed) - len(best.belief.values))
+    excess = max(1.0, best.misfit / freedom, _between_runs(evidence, noise))
+    scores = [f.misfit / excess + 2 * len(f.belief.values) for f in fine]
+    weights = np.exp(-0.5 * (np.array(scores) - min(scores)))
+    weights = np.where(weights / weights.sum() < LEAST_WEIGHT, 0.0, weights)
+    weights /= weights.sum()
+    chosen = [replace(f, weight=float(w)) for f, w in zip(fine, weights, strict=True) if w > 0]
+    chosen.sort(key=lambda f: -f.weight)
+    return chosen, [n * excess for n in noise]
+
+
+def _best(found: list[Fitted], count: int) -> list[Fitted]:
+    return sorted(found, key=_score)[:count]
+
+
+def _score(fitted: Fitted) -> float:
+    return fitted.misfit + 2 * len(fitted.belief.values)
+
+
+def _noise(evidence: Evidence, law: Array, best: Fitted) -> list[Array]:
+    """What runs of that length scatter by if ``best`` is right."""
+    _, (spread,) = evidence.expect([best.belief.service(law)], NOISE_STREAMS)
+    return evidence.noise([_definite(s) for s in spread], FINE.streams)
+
+
+def _between_runs(evidence: Evidence, noise: Sequence[Array]) -> float:
+    """How many times more the repeats differ than they should; 1 when that cannot be told."""
+    ratios = []
+    for point, covariance in zip(evidence.points, noise, strict=True):
+        spread = point.spread()
+        if spread is not None and not point.saturated:
+            ratios += [s * 1.0 / (covariance[i, i] * len(point.runs)) for i, s in enumerate(spread)]
+    return float(np.mean(ratios)) if len(ratios) >= 4 else 1.0
+
+
+def _definite(spread: Array) -> Array:
+    """With the correlation held below 0.98, so that it can be inverted whatever few streams say."""
+    if len(spread) < 2:
+        return spread
+    most = 0.98 * math.sqrt(spread[0, 0] * spread[1, 1])
+    off = min(most, max(-most, float(spread[0, 1])))
+    return np.array([[spread[0, 0], off], [off, spread[1, 1]]])
+
+
+def _refine(
+    evidence: Evidence, law: Array, beliefs: Sequence[Belief], noise: Sequence[Array], effort: Effort
+) -> list[Fitted]:
+    inverse = _inverse(evidence, noise)
+    current = list(beliefs)
+    best: list[Fitted | None] = [None] * len(current)
+    for _ in range(effort.steps):
+        tried = [_perturbed(belief) for belief in current]
+        flat = [one.service(law) for group in tried for one in group]
+        rows, _ = evidence.expect(flat, effort.streams, effort.requests)
+        begin = 0
+        for i, group in enumerate(tried):
+            found = _assess(evidence, inverse, group, rows[begin : begin + len(group)])
+            begin += len(group)
+            known = best[i]
+            if known is None or found.misfit < known.misfit:
+                best[i] = known = found
+                current[i] = _next(evidence, found)
+            else:
+                current[i] = known.belief.at((known.belief.values + current[i].values) / 2)
+    return [f for f in best if f is not None]
+
+
+def _inverse(evidence: Evidence, noise: Sequence[Array]) -> Array:
+    whole = np.zeros((len(evidence.observed), len(evidence.observed)))
+    for rows, covariance in zip(evidence.rows, noise, strict=True):
+        whole[rows, rows] = np.linalg.inv(covariance)
+    return whole
+
+
+def _perturbed(belief: Belief) -> list[Belief]:
+    """The belief, and for each value one with that value moved a little."""
+    group = [belief]
+    for j, value in enumerate(belief.values):
+        step = STEP if j == 0 else max(STEP, 0.1 * float(value))
+        moved = belief.values.copy()
+        moved[j] += step
+        other = belief.at(moved)
+        if other.values[j] == value:
+            moved[j] -= 2 * step
+            other = belief.at(moved)
+        group.append(other)
+    return group
+
+
+def _assess(evidence: Evidence, inverse: Array, group: Sequence[Belief], rows: Sequence[Array]) -> Fitted:
+    belief, expected = group[0], rows[0]
+    slopes = np.stack(
+        [(rows[j + 1] - expected) / (group[j + 1].values[j] - belief.values[j]) for j in range(len(belief.values))],
+        axis=1,
+    )
+    residual = evidence.observed - expected
+    normal = slopes.T @ inverse @ slopes
+    normal += np.eye(len(normal)) * (1e-9 * np.trace(normal) + 1e-9)
+    gain = np.linalg.solve(normal, slopes.T @ inverse)
+    # Leave-one-out of a linear fit: the residual of a point by all others is (I - H)^-1 times its own, in blocks.
+    hat = slopes @ gain
+    left_out = residual.copy()
+    for r in evidence.rows:
+        own = np.eye(r.stop - r.start) - hat[r, r]
+        left_out[r] = np.linalg.lstsq(own, residual[r], rcond=1e-3)[0]
+    return Fitted(belief, expected, float(residual @ inverse @ residual), slopes, gain, left_out)
+
+
+def _next(evidence: Evidence, found: Fitted) -> Belief:
+    step = found.gain @ (evidence.observed - found.expected)
+    largest = np.maximum(LARGEST, 0.5 * np.abs(found.belief.values))
+    return found.belief.at(found.belief.values + np.clip(step, -largest, largest))
