@@ -1,10 +1,10 @@
 """One transaction that carries out what several callers asked for, each as if it were alone.
 
-It is written without I/O: a generator that yields what it wants of the database (:class:`Fetch`, :class:`Write`) and
+It is written without I/O: a generator that yields what it wants of the database (:class:`Fetch`, :class:`Writes`) and
 is sent the rows, so SQLite's thread and PostgreSQL's connection run the same code. First everything that concerns jobs
 known by their ids is loaded with few statements and decided in memory, request after request, by the rules of
 :mod:`headway.domain.job_rules`; a request that breaks a rule is answered with its error and has changed nothing. Then
-all changes are written, a statement per table. Claims and sweeps follow, on what is written.
+all changes are written, a statement per table (in PostgreSQL one in all). Claims and sweeps follow, on what is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from headway.adapters.sql.jobs import rows as r
 from headway.adapters.sql.jobs.requests import Abandon, Cancel, Finish, Renew, Request, Submit
-from headway.adapters.sql.jobs.statements import Begin, Fetch, Statements, Step, Write
+from headway.adapters.sql.jobs.statements import Begin, Fetch, Statements, Step, Told, Write, Writes
+from headway.adapters.sql.jobs.tables import EVENT_CURSOR
 from headway.domain import job_rules as rules
 from headway.domain.errors import HeadwayError
 from headway.domain.job_order import next_turn
@@ -40,6 +41,8 @@ class Entry:
     """All of it is written again."""
     leased: bool = False
     """Its lease is."""
+    new: bool = False
+    """It is not written yet."""
 
 
 @dataclass(slots=True)
@@ -260,7 +263,7 @@ class Ledger:
         self._turned.add((key, job.client))
         shelf = r.shelf_of(job, self.now)
         line.move(None, shelf)
-        self.entries[job.job_id] = Entry(job, turn, shelf)
+        self.entries[job.job_id] = Entry(job, turn, shelf, new=True)
         self._new_jobs.append(r.inserted(job, turn, shelf, fingerprint))
         self._new_inputs.append((job.job_id, "input", None if file else new.body, file))
         self._tell(rules.event(None, job, self.now))
@@ -311,14 +314,20 @@ class Ledger:
             (statements.lease_jobs, [(*r.leased(e.job), e.job.job_id) for e in leased]),
             (statements.insert_deliveries, self._new_deliveries),
             (statements.insert_events, [r.event_row(event, first + i) for i, event in enumerate(self._told)]),
+            (statements.put_counters, [(EVENT_CURSOR, self.cursor)] if self._told else []),
             (statements.put_lines, [(*key, x.turn, x.queued, x.delayed, x.running) for key, x in moved]),
             (statements.put_callers, [(*key, client, self._callers[key, client]) for key, client in self._turned]),
         )
-        for query, rows in writes:
-            if rows:
-                yield Write(query, rows)
+        if any(rows for _, rows in writes):
+            # Of rows that are new and changed already, an insert and an update cannot be one statement.
+            at_once = not any(entry.new and (entry.changed or entry.leased) for entry in (*changed, *leased))
+            steps = [Write(query, rows) for query, rows in writes if rows]
+            for some in [steps] if at_once else [[step] for step in steps]:
+                yield Writes(some)
         for entry in (*changed, *leased):
             entry.changed = entry.leased = False
+        for row in self._new_jobs:
+            self.entries[row[0]].new = False
         for _, line in moved:
             line.changed = False
         self._new_jobs, self._new_inputs, self._new_results, self._new_deliveries = [], [], [], []
@@ -329,7 +338,7 @@ class Ledger:
         """Write the rest."""
         yield from self.flush()
         if self.cursor != self._first_cursor:
-            yield Fetch(self.statements.set_cursor, {"cursor": self.cursor, "told": str(self.cursor)})
+            yield Told(self.cursor)
 
 
 def used_before(job_id: str) -> HeadwayError:

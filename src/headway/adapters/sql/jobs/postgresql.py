@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -22,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from headway.adapters.sql.jobs.group import Steps
-from headway.adapters.sql.jobs.statements import CHANNEL, Begin, Fetch, Statements, Write
+from headway.adapters.sql.jobs.statements import CHANNEL, Begin, Fetch, Query, Statements, Told, Write, Writes
 from headway.adapters.sql.schema import JOBS
 from headway.domain.errors import HeadwayError, MissingExtra, StorageFailed
 
@@ -42,8 +43,10 @@ _SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "15s",
     "statement_timeout": "30s",
     "jit": "off",
-    # The tables grow from nothing to millions of rows within minutes, faster than statistics: never plan a scan.
+    # The tables grow from nothing to millions of rows within minutes, faster than statistics: no scans, no sorts.
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }
@@ -63,6 +66,9 @@ class PostgresqlEngine:
         self._writer: Connection[Record] | None = None
         self._readers: Pool[Record] | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._told = 0
+        """Cursor that the transaction under way tells others with its commit; 0: none."""
+        self._texts: dict[tuple[int, ...], str] = {}
 
     async def open(self, heard: Callable[[int], None]) -> None:
         """Make or migrate the schema, and connect; ``heard`` is told the cursors of all processes.
@@ -138,6 +144,7 @@ class PostgresqlEngine:
         if self._writer is None or self._writer.is_closed():
             self._writer = await self._connect()
         connection = self._writer
+        self._told = 0
         try:
             await connection.execute(_BEGIN)
             result = await self._run(connection, make())
@@ -150,8 +157,9 @@ class PostgresqlEngine:
             if isinstance(error, asyncpg.UniqueViolationError):
                 raise HeadwayError(f"an id was used before: {error}") from error
             raise
+        notify = f"SELECT pg_notify('{CHANNEL}', '{self._told}'); " if self._told else ""
         try:
-            await connection.execute("COMMIT")
+            await connection.execute(f"{notify}COMMIT")
         except BaseException as error:
             self._drop_writer()
             raise StorageFailed(
@@ -173,14 +181,23 @@ class PostgresqlEngine:
                 match step:
                     case Fetch(query=query, given=given):
                         rows = await connection.fetch(query.text, *query.values(given))
-                    case Write(query=query, rows=many):
-                        columns = [list(column) for column in zip(*many, strict=True)]
-                        rows = await connection.fetch(query.text, *columns)
+                    case Writes(writes=writes):
+                        rows = await connection.fetch(self._joined(writes), *_columns(writes))
+                    case Told(cursor=cursor):
+                        self._told, rows = cursor, []
                     case Begin():
                         rows = await connection.fetch(self.statements.begin.text)
                 step = steps.send(rows)
         except StopIteration as end:
             return end.value
+
+    def _joined(self, writes: Sequence[Write]) -> str:
+        """One statement that does all of ``writes``: one way to the server and back."""
+        queries = tuple(write.query for write in writes)
+        key = tuple(map(id, queries))  # the statements live as long as the engine
+        if key not in self._texts:
+            self._texts[key] = _join(queries)
+        return self._texts[key]
 
     async def _connect(self) -> Connection[Record]:
         import asyncpg
@@ -240,6 +257,24 @@ class PostgresqlEngine:
     def _failed(self, error: BaseException) -> StorageFailed:
         reason = str(error) or type(error).__name__
         return StorageFailed(f"the database of jobs failed: {reason}", where=self.where)
+
+
+def _join(queries: Sequence[Query]) -> str:
+    if len(queries) == 1:
+        return queries[0].text
+    parts: list[str] = []
+    before = 0
+    for query in queries:
+        text = query.text
+        for place in range(len(query.names), 0, -1):  # from the last, so that $1 does not find itself in $10
+            text = re.sub(rf"\${place}\b", f"${place + before}", text)
+        parts.append(f"write_{len(parts)} AS ({text})")
+        before += len(query.names)
+    return f"WITH {', '.join(parts)} SELECT 1"
+
+
+def _columns(writes: Sequence[Write]) -> list[list[Any]]:
+    return [list(column) for write in writes for column in zip(*write.rows, strict=True)]
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -40,9 +40,10 @@ class Questions:
         )
         self._ahead = statements.query(sa.select(sa.func.count()).select_from(ahead))
         self._oldest = statements.query(
-            sa.select(sa.func.min(jobs.c.not_before)).where(
-                shelf_is("queued"), jobs.c.model == sa.bindparam("model"), jobs.c.version == sa.bindparam("version")
-            )
+            sa.select(jobs.c.not_before)
+            .where(shelf_is("queued"), jobs.c.model == sa.bindparam("model"), jobs.c.version == sa.bindparam("version"))
+            .order_by(jobs.c.not_before)
+            .limit(statements.limit())
         )
         self._come = statements.query(
             sa.select(jobs.c.model, jobs.c.version, sa.func.count(), sa.func.min(jobs.c.not_before))
@@ -146,8 +147,8 @@ class Questions:
                 continue
             moments = []
             if queued:
-                ((oldest,),) = yield Fetch(self._oldest, {"model": model, "version": version})
-                moments.append(oldest)
+                found = yield Fetch(self._oldest, {"model": model, "version": version, "most": 1})
+                moments += [oldest for (oldest,) in found]
             more, earliest = come.get((model, version), (0, None))
             if more:
                 moments.append(earliest)

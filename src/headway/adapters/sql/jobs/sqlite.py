@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from headway.adapters.sql.jobs.group import Steps
-from headway.adapters.sql.jobs.statements import Begin, Fetch, Query, Statements, Write
+from headway.adapters.sql.jobs.statements import Begin, Fetch, Query, Statements, Told, Writes
 from headway.adapters.sql.schema import JOBS, prepare
 from headway.domain.clock_steps import ClockSteps
 from headway.domain.errors import HeadwayError, StorageFailed
@@ -139,8 +139,11 @@ class SqliteEngine:
                 match step:
                     case Fetch(query=query, given=given):
                         rows = connection.execute(query.text, _values(query, given)).fetchall()
-                    case Write(query=query, rows=many):
-                        connection.executemany(query.text, many)
+                    case Writes(writes=writes):
+                        for write in writes:
+                            connection.executemany(write.query.text, write.rows)
+                        rows = []
+                    case Told():
                         rows = []
                     case Begin():
                         rows = [self._begin(connection)]

@@ -46,10 +46,24 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A step of a transaction: do it for each row, a value per column."""
+    """Do it for each row, a value per column."""
 
     query: Query
     rows: Sequence[r.Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """A step of a transaction: do all of them. No two concern the same row, so they may be one statement."""
+
+    writes: Sequence[Write]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A step of a transaction: with its commit, other processes may hear that this is the newest cursor."""
+
+    cursor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +74,7 @@ class Begin:
     """
 
 
-Step = Fetch | Write | Begin
+Step = Fetch | Writes | Told | Begin
 
 
 def shelf_is(name: str) -> sa.ColumnElement[bool]:
@@ -111,6 +125,13 @@ class Statements:
             .order_by(jobs.c.attend_at)
             .limit(self.limit())
         )
+        self.anything_up = self.query(
+            sa.select(
+                sa.exists().where(shelf_is("delayed"), jobs.c.not_before <= now),
+                sa.exists().where(jobs.c.attend_at <= now, jobs.c.shelf != sa.literal_column("'running'")),
+            )
+        )
+        """Whether jobs are to be made due, and whether any has expired while it waited."""
         self.line_heads = self.query(
             sa.select(*JOBS)
             .where(
@@ -194,11 +215,6 @@ class Statements:
         seconds = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
         self.begin = self.query(sa.select(seconds, sa.literal_column("0.0"), counters.c.value).where(counter))
         """For PostgreSQL: what :class:`Begin` asks for."""
-        draw = sa.update(counters).where(counter).values(value=sa.bindparam("cursor", type_=sa.BigInteger))
-        told = sa.func.pg_notify(
-            sa.literal_column(f"'{CHANNEL}'"), sa.cast(sa.bindparam("told", type_=sa.Text), sa.Text)
-        )
-        self.set_cursor = self.query(draw.returning(told) if self._arrays else draw)
 
         self.due_deliveries = self.query(
             sa.update(deliveries)
@@ -234,6 +250,7 @@ class Statements:
             .values(due_at=deliveries.c.due_at + sa.bindparam("step", type_=sa.Double))
         )
 
+        self.put_counters = self._insert(counters, ("name", "value"), key=("name",))
         self.insert_jobs = self._insert(jobs, r.INSERTED)
         self.insert_contents = self._insert(contents, ("job_id", "which", "data", "file"))
         self.put_contents = self._insert(contents, ("job_id", "which", "data", "file"), key=("job_id", "which"))

@@ -107,16 +107,23 @@ def _make_due(ledger: Ledger, most: int) -> Steps:
 
 def _take(ledger: Ledger, claims: Sequence[Claim]) -> Steps:
     """The jobs of each claim. Each line is asked once, for as many as all claims on it may take."""
-    yield from _make_due(ledger, _AT_ONCE)
-    overdue = yield from ledger.fetch_jobs(Fetch(ledger.statements.jobs_overdue, {"now": ledger.now, "most": _AT_ONCE}))
-    for entry in overdue:
-        ledger.change(entry, rules.swept(entry.job, ledger.now))
+    yield from ledger.load_lines(claim.model for claim in claims)
+    up = {"now": ledger.now, "most": _AT_ONCE}
+    ((any_due, any_overdue),) = yield Fetch(ledger.statements.anything_up, up)
+    if any_due:
+        yield from _make_due(ledger, _AT_ONCE)
+    if any_overdue:
+        for entry in (yield from ledger.fetch_jobs(Fetch(ledger.statements.jobs_overdue, up))):
+            ledger.change(entry, rules.swept(entry.job, ledger.now))
     demand: dict[tuple[str, str], int] = {}
     for claim in claims:
         for version in (claim.version, "") if claim.follows else (claim.version,):
             demand[claim.model, version] = demand.get((claim.model, version), 0) + max(0, claim.most)
     heads: dict[tuple[str, str], list[Job]] = {}
     for (model, version), most in demand.items():
+        if not any(line.queued for key, line in ledger.lines.items() if key[:2] == (model, version)):
+            heads[model, version] = []
+            continue
         given = {"model": model, "version": version, "now": ledger.now, "most": most}
         found = yield from ledger.fetch_jobs(Fetch(ledger.statements.line_heads, given))
         heads[model, version] = [entry.job for entry in found if entry.shelf == "queued"]
