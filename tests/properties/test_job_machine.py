@@ -305,6 +305,6 @@ class SqliteMachine(JobMachine):
 
 
 TestMemoryMachine = MemoryMachine.TestCase
-TestMemoryMachine.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestMemoryMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestSqliteMachine = SqliteMachine.TestCase
 TestSqliteMachine.settings = settings(max_examples=20, stateful_step_count=40, deadline=None)

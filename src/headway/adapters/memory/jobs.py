@@ -165,10 +165,9 @@ class MemoryJobs(MemoryJobEvents):
         """See the port."""
         now = self._now()
         self._make_due(now)
-        for version in (claim.version, None):
-            for kept in self._line(claim.model, version):
-                if rules.overdue(kept.job, now):
-                    self._change(kept, rules.expired(kept.job, now), now)
+        for kept in self._kept.values():
+            if kept.job.state is JobState.QUEUED and rules.overdue(kept.job, now):
+                self._change(kept, rules.expired(kept.job, now), now)
         pinned = [kept.job for kept in self._line(claim.model, claim.version)]
         following = [kept.job for kept in self._line(claim.model, None)] if claim.follows else []
         leases = []
