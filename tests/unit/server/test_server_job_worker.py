@@ -324,6 +324,17 @@ async def test_told_to_stop_it_gives_back_what_is_not_begun_and_finishes_what_is
         assert bench.ended == []
 
 
+async def test_what_comes_after_it_was_told_to_stop_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with JobBench(echo) as bench:
+        await eventually(lambda: bench.server.claims)
+        monkeypatch.setattr(bench.claims, "hush", lambda: None)  # the answer was on its way already
+        draining = asyncio.ensure_future(bench.worker.drain())
+        await asyncio.sleep(0)
+        job = bench.add([[1]])
+        await draining
+        assert (job.state, job.attempts, [told.given_back for told in job.told]) == ("queued", 0, [True])
+
+
 async def test_what_does_not_end_within_the_grace_is_given_back() -> None:
     model = Held()
     bench = JobBench(model, grace_s=0.2)
