@@ -159,12 +159,13 @@ class ControlPlane:
             payloads=payloads,
             payload_retention=replace(retention, max_bytes=settings.payload_max_bytes),
         )
+        self.stats = LocalReplicaStats(home, self.clock, self.runtime.processes_of)
         self.autoscaler = autoscaler(
             book=self.book,
             runtime=self.runtime,
             gateway=self.gateway,
             bundles=self.bundles,
-            stats=LocalReplicaStats(home, self.clock, self.runtime.processes_of),
+            stats=self.stats,
             query_log=self.query_log,
             sources=metric_sources(os.environ) | self.jobs.sources(self._deployed),
             functions=LocalScalingFunctions(home, clock=self.clock, server_env=os.environ),
@@ -290,6 +291,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         closing=closing,
         query_log=plane.query_log_service,
         payloads=plane.payload_service,
+        replica_stats=plane.stats,
         table_writer=DuckdbTableWriter(query_log_dir(plane.home) / "scratch"),
     )
     server = create_server(app, host=settings.control_host, port=settings.control_port, closing=closing)

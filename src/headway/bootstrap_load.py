@@ -5,12 +5,37 @@ A load test runs in the process of whoever asks for it, never in the control pla
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from headway.adapters.loadgen.generator import HttpLoadGenerator
+from headway.adapters.loadgen.locust import LocustGenerator, check_installed
+from headway.adapters.loadgen.sharded import ShardedLoadGenerator
 from headway.adapters.local.clock import SystemClock
 from headway.control.load_test import LoadTester
+from headway.ports.load_generator import LoadGenerator
 from headway.ports.model_watch import ModelWatch
 
 
-def load_tester(watch: ModelWatch | None = None, *, timeout_s: float = 30.0) -> LoadTester:
-    """With the generator of our own, in this process: open loops, and closed ones with exponential thinking times."""
-    return LoadTester(HttpLoadGenerator(timeout_s=timeout_s), SystemClock(), watch)
+def load_tester(watch: ModelWatch | None = None, *, timeout_s: float = 30.0, workers: int = 0) -> LoadTester:
+    """With the generator of our own: open loops, and closed ones with exponential thinking times.
+
+    In this process, or in so many ``workers``.
+    """
+    generator: LoadGenerator = HttpLoadGenerator(timeout_s=timeout_s)
+    if workers:
+        generator = ShardedLoadGenerator(workers, timeout_s=timeout_s)
+    return LoadTester(generator, SystemClock(), watch)
+
+
+def users_tester(
+    watch: ModelWatch | None = None,
+    *,
+    locustfile: Path | None = None,
+    workers: int = 0,
+    web_port: int | None = None,
+    timeout_s: float = 30.0,
+) -> LoadTester:
+    """With Locust, for closed loops. Raises ``MissingExtra`` when it is not installed."""
+    check_installed()
+    generator = LocustGenerator(locustfile=locustfile, workers=workers, web_port=web_port, timeout_s=timeout_s)
+    return LoadTester(generator, SystemClock(), watch)

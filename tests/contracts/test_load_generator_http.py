@@ -9,7 +9,7 @@ import pytest
 
 from headway.adapters.loadgen.generator import HttpLoadGenerator
 from headway.domain.load_shapes import Arrivals, rate
-from headway.ports.load_generator import LoadTarget
+from headway.ports.load_generator import LoadGenerator, LoadTarget
 from tests.contracts.load_generator_contract import OpenLoopContract, Stage
 from tests.services.scripted_model import ScriptedModel
 
@@ -17,6 +17,10 @@ pytestmark = pytest.mark.anyio
 
 
 class HttpStage(Stage):
+    STARTING_S = 0.0
+    """From being told to the begin of the load."""
+    generator: LoadGenerator
+
     def __init__(self, model: ScriptedModel) -> None:
         self.model = model
         self.generator = HttpLoadGenerator(timeout_s=10)
@@ -36,7 +40,7 @@ class HttpStage(Stage):
         self.there = False
 
     async def until_over(self, running: asyncio.Task[None], seconds: float) -> None:
-        await asyncio.wait({running}, timeout=seconds)
+        await asyncio.wait({running}, timeout=seconds + self.STARTING_S)
 
 
 class TestHttpLoadGenerator(OpenLoopContract):

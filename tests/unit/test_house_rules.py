@@ -77,6 +77,8 @@ ERRORS = [
     ("DeadlineExceeded", "HeadwayError", "deadline_exceeded", 504, 1),
     ("JobTimedOut", "DeadlineExceeded", "job_timed_out", 504, 1),
     ("WorkerLost", "HeadwayError", "worker_lost", 500, 1),
+    ("PromiseBroken", "HeadwayError", "promise_broken", 422, 1),
+    ("VerdictRefused", "HeadwayError", "verdict_refused", 422, 10),
     ("ControlUnreachable", "HeadwayError", "control_unreachable", 503, 8),
     ("GatewayFailed", "HeadwayError", "gateway_failed", 500, 9),
     ("StorageFailed", "HeadwayError", "storage_failed", 500, 9),

@@ -29,10 +29,12 @@ from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
+from headway.control.usage import UsageService
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
 from headway.ports.gateway import Gateway
+from headway.ports.replica_stats import ReplicaStats
 from headway.ports.runtime import Runtime
 from headway.ports.table_writer import TableWriter
 
@@ -51,6 +53,7 @@ def create_app(
     query_log: QueryLogService,
     payloads: PayloadService,
     table_writer: TableWriter,
+    replica_stats: ReplicaStats,
     info: Callable[[], InfoView],
     shutdown: Callable[[], None],
     clock: Clock,
@@ -80,6 +83,7 @@ def create_app(
         query_log=query_log,
         payloads=payloads,
         tables=table_writer,
+        usage=UsageService(replica_stats, runtime, clock),
     )
     api = FastAPI(
         title=openapi.TITLE,

@@ -12,6 +12,7 @@ from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
+from headway.control.usage import UsageService
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
 from headway.ports.event_log import EventLog
@@ -38,5 +39,6 @@ class Parts:
     max_bundle_bytes: int
     decisions: DecisionService
     query_log: QueryLogService
+    usage: UsageService
     payloads: PayloadService
     tables: TableWriter

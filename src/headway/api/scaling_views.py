@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,13 +12,16 @@ from headway.api.schemas_scaling import (
     DecisionSummary,
     DecisionView,
     Explanation,
+    ReplicaUsage,
     ScalingView,
     SignalView,
+    UsageView,
     VersionScaling,
 )
 from headway.domain.decisions import DecisionRecord
 from headway.domain.deployments import Deployment
 from headway.domain.errors import InvalidInput
+from headway.ports.replica_stats import ReplicaStat
 from headway.scaling.decision import Decision
 from headway.scaling.explain import summary, tell
 from headway.scaling.record import decision_of
@@ -35,6 +38,28 @@ def scaling_range(deployment: Deployment) -> ScalingRange | None:
         return None
     least, most = deployment.bounds
     return ScalingRange(min_replicas=least, max_replicas=most, shadow=deployment.scaling["shadow"])
+
+
+def usage_view(snapshot: Snapshot, stats: Sequence[ReplicaStat]) -> UsageView:
+    """Of all versions together."""
+    deployment = snapshot.deployment
+    return UsageView(
+        model=deployment.name,
+        wished=sum(deployment.wished(name) for name in split_of(deployment)),
+        ready=sum(replica.ready for replica in snapshot.replicas),
+        replicas=[
+            ReplicaUsage(
+                name=stat.replica_id,
+                at=stat.at,
+                epoch=stat.epoch,
+                cpu_s=stat.cpu_s,
+                memory_bytes=stat.memory_bytes,
+                in_flight=stat.in_flight,
+                finished=stat.finished,
+            )
+            for stat in stats
+        ],
+    )
 
 
 def scaling_view(snapshot: Snapshot, latest: Mapping[str, Mapping[str, Any]]) -> ScalingView:

@@ -60,6 +60,30 @@ class ScalingView(View):
     versions: list[VersionScaling]
 
 
+class ReplicaUsage(View):
+    """Counters of a ready replica that only grow while ``epoch`` stays the same; a rate is a difference of two."""
+
+    name: str
+    at: float
+    """When it was measured, in seconds of a clock that never steps."""
+    epoch: str
+    cpu_s: float | None = None
+    """Processor time of all its processes."""
+    memory_bytes: int | None = None
+    """Of all its processes; shared pages by their share."""
+    in_flight: int | None = None
+    finished: int | None = None
+
+
+class UsageView(View):
+    """How many replicas are wished and ready, and what the ready ones have used."""
+
+    model: str
+    wished: int
+    ready: int
+    replicas: list[ReplicaUsage]
+
+
 class ScalingBody(Body):
     scaling: dict[str, Any] | None
     """What ``spec.scaling`` would say; null: a fixed number of replicas, as many as there are."""

@@ -109,6 +109,14 @@ class Connection:
                 raise error_of(answer.status_code, answer.read(), CONTROL)
             yield answer.iter_bytes()
 
+    def raw(self, path: str, params: Mapping[str, Any] | None = None) -> bytes:
+        """The bytes that the control API answers to ``GET``. Raises as :meth:`ask`."""
+        with self._faults():
+            answer = self._http.get(self._control(path), params=_given(params))
+        if not answer.is_success:
+            raise error_of(answer.status_code, answer.content, CONTROL)
+        return answer.content
+
     def predict(self, gateway_url: str, path: str, body: bytes, content_type: str) -> bytes:
         """The body that a model answers through the gateway. Raises the error told of, or ``GatewayFailed``."""
         headers = {"Content-Type": content_type}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from headway.api.schemas_scaling import DecisionPage, DecisionView, ExplainView, ScalingChange, ScalingView
+from headway.api.schemas_scaling import DecisionPage, DecisionView, ExplainView, ScalingChange, ScalingView, UsageView
 from headway.client.connection import CONTROL, Connection
 from headway.client.query_log import GIVE_UP_S, Instant, instant_text
 from headway.client.rollout import Time
@@ -56,6 +56,10 @@ class ScalingCalls:
         Raises ``ControlUnreachable`` when nothing has answered for a minute, at once when nothing ever did.
         """
         return follow(self._connection, lambda: self.scaling(name), every_s)
+
+    def usage(self, name: str) -> UsageView:
+        """What the ready replicas have used so far; the difference of two answers is a rate."""
+        return view_of(UsageView, self._connection.ask("GET", _place(name, "usage")), CONTROL)
 
     def set_scaling(self, name: str, document: Mapping[str, Any] | None) -> ScalingChange:
         """Scale by ``document``, which is what ``spec.scaling`` would say; None: a fixed number, as many as there are.

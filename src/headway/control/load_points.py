@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ class Tick:
 
     at_s: float
     users: int | None
-    in_flight: int
+    in_flight: int | None
     replicas: int | None = None
     wished: int | None = None
     cpu_cores: float | None = None
@@ -43,8 +44,10 @@ def memory(look: ModelLook | None) -> int | None:
     return sum(found) if found else None
 
 
-def point(shape: LoadShape, samples: Samples, places: Iterable[int], begin_s: float, tick: Tick) -> LoadPoint:
-    """One interval of these requests."""
+def point(
+    shape: LoadShape, samples: Samples, places: Iterable[int], begin_s: float, tick: Tick, answered: int
+) -> LoadPoint:
+    """One interval of these requests; ``answered``: how many answers came in it."""
     chosen = list(places)
     span_s = tick.at_s - begin_s
     middle_s = begin_s + span_s / 2
@@ -55,6 +58,7 @@ def point(shape: LoadShape, samples: Samples, places: Iterable[int], begin_s: fl
         users=tick.users,
         offered_per_s=shape.at(middle_s) if shape.loop is Loop.OPEN else None,
         sent_per_s=sum(begin_s <= samples.sent_s[place] < tick.at_s for place in chosen) / span_s if span_s > 0 else 0,
+        answered_per_s=answered / span_s if span_s > 0 else 0,
         figures=samples.figures(chosen, span_s),
         in_flight=tick.in_flight,
         late_s=max((samples.sent_s[place] - samples.due_s[place] for place in chosen), default=0.0),
@@ -77,10 +81,15 @@ def points(shape: LoadShape, samples: Samples, ticks: Sequence[Tick]) -> tuple[L
             break
         by_interval[number].append(place)
     begins = [0.0, *(tick.at_s for tick in ticks[:-1])]
+    done_s = sorted(samples.done_s)
     return tuple(
-        point(shape, samples, places, begin_s, tick)
+        point(shape, samples, places, begin_s, tick, _within(done_s, begin_s, tick.at_s))
         for begin_s, tick, places in zip(begins, ticks, by_interval, strict=True)
     )
+
+
+def _within(ordered: Sequence[float], begin_s: float, end_s: float) -> int:
+    return bisect_left(ordered, end_s) - bisect_left(ordered, begin_s)
 
 
 def phases(shape: LoadShape, samples: Samples, found: Sequence[LoadPoint], end_s: float) -> tuple[LoadPhase, ...]:
@@ -89,6 +98,7 @@ def phases(shape: LoadShape, samples: Samples, found: Sequence[LoadPoint], end_s
     for place, due_s in enumerate(samples.due_s):
         places[shape.stage_at(due_s)].append(place)
     result = []
+    done_s = sorted(samples.done_s)
     for number, (begin_s, stage) in enumerate(zip(shape.begins_s(), shape.stages, strict=True)):
         until_s = min(begin_s + stage.duration_s, end_s)
         if until_s <= begin_s:
@@ -104,6 +114,7 @@ def phases(shape: LoadShape, samples: Samples, found: Sequence[LoadPoint], end_s
                 end_s=until_s,
                 load_begin=stage.begin,
                 load_end=stage.at(until_s - begin_s),
+                answered_per_s=_within(done_s, begin_s, until_s) / (until_s - begin_s),
                 figures=samples.figures(places[number], until_s - begin_s),
                 replicas_least=min(counts, default=None),
                 replicas_most=max(counts, default=None),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from headway.control.load_points import Tick, cores, memory, phases, point, points
 from headway.control.load_verdict import breached, health, verdict
 from headway.domain.errors import HeadwayError
-from headway.domain.load_reports import WINDOW_S, Ending, LoadPoint, LoadReport, ScalingMark
+from headway.domain.load_reports import LEAST_REQUESTS, WINDOW_S, Ending, LoadPoint, LoadReport, ScalingMark
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop, Stage
 from headway.domain.promises import Promise
 from headway.ports.clock import Clock
@@ -209,26 +209,27 @@ class _Run:
         )
         self._ticks.append(tick)
         seen, self._seen = self._seen, len(self._load.samples)
-        return point(self._shape, self._load.samples, range(seen, self._seen), begin_s, tick)
+        return point(self._shape, self._load.samples, range(seen, self._seen), begin_s, tick, self._seen - seen)
 
     def _stop_if_broken(self) -> None:
         samples = self._load.samples
         since_s = self._ticks[-1].at_s - WINDOW_S if self._ticks else 0.0
-        recent = []
+        recent: list[int] = []
         for place in range(len(samples) - 1, -1, -1):
-            if samples.done_s[place] < since_s:
+            if samples.done_s[place] < since_s and len(recent) >= LEAST_REQUESTS:
                 break
             recent.append(place)
-        self._breach = breached(self._promises, samples, recent) or self._hung(len(recent))
+        self._breach = breached(self._promises, samples, recent) or self._hung(since_s)
         if self._breach is not None:
             self._notes.append(f"stopped after {self._ticks[-1].at_s:.0f} s: {self._breach.text} was broken")
             self._generator.stop()
 
-    def _hung(self, answered: int) -> Promise | None:
-        """Nothing is answered any more, and what waits has waited for longer than promised."""
+    def _hung(self, since_s: float) -> Promise | None:
+        """Nothing has been answered since then, and what waits has waited for longer than promised."""
         oldest_s = self._generator.state().oldest_s
         broken = (one for one in self._promises if one.of_latency and oldest_s > max(one.bound, WINDOW_S))
-        return next(broken, None) if answered == 0 else None
+        done_s = self._load.samples.done_s
+        return next(broken, None) if not done_s or done_s[-1] < since_s else None
 
     async def _next_stage(self) -> None:
         stage = self._shape.stage_at(self._ticks[-1].at_s) if self._ticks else 0
@@ -247,11 +248,20 @@ class _Run:
                 self._before, self._look = self._look, look
             await self._clock.sleep(interval_s)
 
+    def _last_s(self) -> float:
+        """The last answer, or the end of the shape; what a generator needs to end is no part of the load."""
+        ticked_s = self._ticks[-1].at_s if self._ticks else 0.0
+        answered_s = max(self._load.samples.done_s, default=0.0)
+        last_s = min(ticked_s, max(answered_s, self._shape.duration_s))
+        begins_s = [0.0, *(tick.at_s for tick in self._ticks)]
+        self._ticks = [tick for begin_s, tick in zip(begins_s, self._ticks, strict=False) if begin_s < last_s]
+        return last_s
+
     async def _report(self, ending: Ending) -> LoadReport:
         load, shape = self._load, self._shape
         samples = load.samples
         state = self._generator.state()
-        last_s = self._ticks[-1].at_s if self._ticks else 0.0
+        last_s = self._last_s()
         found = points(shape, samples, self._ticks)
         condition = health(samples, load.lags_s, state)
         end_s = min(last_s, shape.duration_s)

@@ -46,14 +46,8 @@ class HeadwayError(Exception):
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON form given in the module's docstring."""
-        body: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.where:
-            body["where"] = self.where
-        if self.hint:
-            body["hint"] = self.hint
-        if self.details:
-            body["details"] = self.details
-        return {"error": body}
+        known = {"where": self.where, "hint": self.hint, "details": self.details}
+        return {"error": {"code": self.code, "message": self.message, **{k: v for k, v in known.items() if v}}}
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
@@ -341,6 +335,18 @@ class ResultTooLarge(ModelFailed):
     code = "result_too_large"
 
 
+class PromiseBroken(HeadwayError):
+    """What was measured is not what was promised."""
+
+    code, status, exit_code = "promise_broken", 422, 1
+
+
+class VerdictRefused(HeadwayError):
+    """The measurement says nothing about the promise: its generator was saturated, or nothing was measured."""
+
+    code, status, exit_code = "verdict_refused", 422, 10
+
+
 # -- the surroundings --------------------------------------------------------------------------
 
 
@@ -388,7 +394,4 @@ class MissingExtra(HeadwayError):
 
 def tree(root: type[HeadwayError] = HeadwayError) -> list[type[HeadwayError]]:
     """Every class of the tree, parents before children, in order of definition."""
-    found = [root]
-    for child in root.__subclasses__():
-        found.extend(tree(child))
-    return found
+    return [root, *(found for child in root.__subclasses__() for found in tree(child))]

@@ -28,10 +28,12 @@ class LoadPoint:
     offered_per_s: float | None
     """Of an open loop: requests that were due, a second."""
     sent_per_s: float
+    answered_per_s: float
+    """Answers that came in it, whenever they were due."""
     figures: Figures
     """Of the requests that were due in it. Of the newest intervals some may still be under way."""
-    in_flight: int
-    """Requests without an answer at its end."""
+    in_flight: int | None
+    """Requests without an answer at its end; None: the generator does not know."""
     late_s: float
     """How late the generator was at worst, from due to sent."""
     replicas: int | None = None
@@ -52,6 +54,8 @@ class LoadPhase:
     end_s: float
     load_begin: float
     load_end: float
+    answered_per_s: float
+    """Answers that came in it, whenever they were due."""
     figures: Figures
     replicas_least: int | None = None
     replicas_most: int | None = None
@@ -73,7 +77,7 @@ class ScalingMark:
 WINDOW_S: Final = 5.0
 """Over so long a promise has to be broken to count as broken at a time, and to stop the test."""
 LEAST_REQUESTS: Final = 20
-"""With fewer in such a window nothing is said about it."""
+"""With fewer in such a window nothing is said about it; to stop the test, it is made longer until there are so many."""
 
 
 class Ending(StrEnum):

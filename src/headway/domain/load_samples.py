@@ -4,8 +4,8 @@ A column is an ``array``: 100,000 requests take 4 MB, and ``numpy.frombuffer`` r
 are of the values themselves, interpolated between the closest ranks (type 7 of Hyndman and Fan, 1996): nothing is
 rounded, nothing falls into a bucket.
 
-As in the query log, latencies are of the *timed* requests: status below 400, 500 or 504, and here also those that got
-no answer (0), by the time until they were given up. Quick refusals would make a slow model look fast.
+As in the query log, latencies are of the *timed* requests: status below 400, 500 or 504, and here also those that were
+given up, by the time until then. Quick refusals, or connections that break off, would make a slow model look fast.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 NO_ANSWER = 0
+"""The connection failed: no time that says anything."""
+GIVEN_UP = -1
+"""No good answer, and the time counts: it did not come in time, or a locustfile calls it wrong."""
 
 
 def timed(status: int) -> bool:
     """Whether the latency of such an answer says how fast the model is."""
-    return status < 400 or status in (500, 504)
+    return 0 < status < 400 or status in (500, 504, GIVEN_UP)
 
 
 @dataclass(slots=True)
@@ -35,7 +38,7 @@ class Samples:
     done_s: array[float] = field(default_factory=lambda: array("d"))
     """When the last byte of the answer was there, or it was given up."""
     status: array[int] = field(default_factory=lambda: array("h"))
-    """Of HTTP; 0: no answer."""
+    """Of HTTP; :data:`NO_ANSWER`; :data:`GIVEN_UP`."""
     faults: Counter[str] = field(default_factory=Counter)
     """Why requests failed: ``HTTP 503``, ``ConnectionRefusedError``, …"""
 
@@ -92,7 +95,7 @@ class Samples:
 
 def failed(status: int) -> bool:
     """Whether a request counts as an error."""
-    return status == NO_ANSWER or status >= 400
+    return status <= NO_ANSWER or status >= 400
 
 
 def quantile(ordered: Sequence[float], q: float) -> float | None:
@@ -113,7 +116,7 @@ class Figures:
     errors: int
     """No answer, or a status of 400 or above."""
     per_s: float
-    """Answers a second, errors included."""
+    """Requests a second, errors included."""
     mean_s: float | None
     p50_s: float | None
     p75_s: float | None

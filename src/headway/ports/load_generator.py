@@ -54,7 +54,8 @@ class GeneratorState:
     sent: int = 0
     waited: int = 0
     """Requests that had to wait for a connection, since as many were open as may be."""
-    in_flight: int = 0
+    in_flight: int | None = 0
+    """None: this generator does not know."""
     oldest_s: float = 0.0
     """How long the request in flight has waited that has waited longest."""
     cpu_share: float | None = None

@@ -13,6 +13,7 @@ import pytest
 from headway.api.schemas_scaling import DecisionPage, ExplainView, ScalingView
 from headway.control.book import Changed
 from headway.domain.routing_table import Arm
+from headway.ports.replica_stats import ReplicaStat
 from headway.scaling.record import decision_of, replay
 from tests.unit.api.refusing import told
 from tests.unit.api.world import OTHER_BUNDLE, World, document, make_world
@@ -337,5 +338,23 @@ def test_decisions_about_workers_are_asked_for_by_their_role() -> None:
         assert (explained["role"], explained["version"]) == ("work", "v2")
         assert any("1000 jobs" in line or "jobs wishes 1000" in line for line in explained["lines"])
         assert told(await client.get(f"{IRIS}/explain?role=cook"), 400)["where"] == "?role"
+
+    run(check)
+
+
+def test_usage_is_of_this_models_ready_replicas_and_measured_at_most_twice_a_second() -> None:
+    async def check(world: World, client: httpx.AsyncClient) -> None:
+        name = world.runtime.add("iris", "v1", "aaaaa")
+        other = world.runtime.add("wine", "v1", "bbbbb")
+        for number, replica in enumerate((name, other, "iris-v1-gone")):
+            world.stats.say(ReplicaStat(replica, 5.0, "1", cpu_s=1.5 + number, memory_bytes=1 << 20, in_flight=2))
+        found = (await client.get(f"{IRIS}/usage")).json()
+        assert (found["model"], found["wished"], found["ready"]) == ("iris", 1, 1)
+        assert [(one["name"], one["cpu_s"], one["finished"]) for one in found["replicas"]] == [(name, 1.5, None)]
+        world.stats.say(ReplicaStat(name, 6.0, "1", cpu_s=2.5))
+        assert (await client.get(f"{IRIS}/usage")).json() == found
+        world.clock.advance(0.6)
+        assert (await client.get(f"{IRIS}/usage")).json()["replicas"][0]["cpu_s"] == 2.5
+        assert (await client.get("/v1/models/nobody/usage")).status_code == 404
 
     run(check)

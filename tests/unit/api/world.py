@@ -19,6 +19,7 @@ from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.gateway import MemoryGateway
 from headway.adapters.memory.payload_log import MemoryPayloadLog
 from headway.adapters.memory.query_log import MemoryQueryLog
+from headway.adapters.memory.replica_stats import MemoryReplicaStats
 from headway.adapters.memory.stores import MemoryDeploymentStore, MemoryTokenStore
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
@@ -164,6 +165,7 @@ class World:
     payloads: PayloadService
     decisions: DecisionService
     decision_log: MemoryDecisionLog
+    stats: MemoryReplicaStats
     decided: dict[str, dict[str, Any]]
     """What the autoscaler decided last, by version."""
     shutdowns: list[str] = field(default_factory=list)
@@ -225,6 +227,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         replicas=99,
         require_token=False,
     )
+    stats = MemoryReplicaStats()
     app = create_app(
         service=service,
         event_log=event_log,
@@ -242,8 +245,10 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         query_log=questions,
         payloads=payloads,
         table_writer=PlainTables(),
+        replica_stats=stats,
     )
     return World(
+        stats=stats,
         app=app,
         service=service,
         book=book,

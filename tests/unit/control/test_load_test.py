@@ -74,6 +74,8 @@ async def test_a_stall_shows_where_its_requests_were_due(bench: Bench) -> None:
     report = await bench.run(rate(10, 10), "p95<1s")
     slow = [one for one in report.points if (one.figures.p50_s or 0) > 1]
     assert [round(one.begin_s) for one in slow] == [2]
+    assert report.points[2].answered_per_s <= 2  # what came then is counted then
+    assert report.points[6].answered_per_s + report.points[7].answered_per_s >= 28
     assert report.verdict.promises[0].broken_at_s == 0  # of the window from 0 to 5 s, a fifth
 
 
@@ -92,6 +94,13 @@ async def test_it_stops_at_a_breach_when_asked_to(bench: Bench) -> None:
     assert report.ending is Ending.BREACH
     assert 10 < report.duration_s < 20
     assert bench.generator.state().sent < 200
+
+
+async def test_a_slow_model_is_a_breach_as_soon_as_enough_is_answered(bench: Bench) -> None:
+    bench.fate = lambda due_s, number: (2.0, 200)
+    report = await bench.run(rate(1, 600), "p95<1s", stop=True)
+    assert report.ending is Ending.BREACH
+    assert 20 < report.duration_s < 30
 
 
 async def test_a_model_that_hangs_is_a_breach_although_nothing_is_answered(bench: Bench) -> None:

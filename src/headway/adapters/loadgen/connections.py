@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from headway import __version__
+from headway.domain.load_samples import GIVEN_UP, NO_ANSWER
 from headway.ports.load_generator import LoadRequest, LoadTarget
 
 REUSE_S: Final = 2.0
@@ -163,7 +164,7 @@ class Connections:
         for exchange in late:
             if exchange.connection is not None:
                 exchange.connection.abort()
-            self.failed(exchange, f"no answer within {self._timeout_s:g} s")
+            self._end(exchange, GIVEN_UP, f"no answer within {self._timeout_s:g} s")
         while self._idle and now - self._idle[0].idle_since_s > REUSE_S:
             self._idle.pop(0).abort()
 
@@ -181,7 +182,7 @@ class Connections:
         self._end(exchange, status, "")
 
     def failed(self, exchange: Exchange, fault: str) -> None:
-        self._end(exchange, 0, fault)
+        self._end(exchange, NO_ANSWER, fault)
 
     def freed(self, connection: Connection) -> None:
         while self._waiting:

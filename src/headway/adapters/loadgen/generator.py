@@ -34,13 +34,22 @@ MOST_OPEN: Final = 8_000
 class HttpLoadGenerator:
     """The ``LoadGenerator`` port with sockets of its own.
 
-    ``part``: of several generators that share a load, which one this is and how many there are.
+    ``part``: of several generators that share a load, which one this is and how many there are; ``begin_at_s``: when
+    they all begin, on the monotonic clock.
     """
 
-    def __init__(self, *, timeout_s: float = 30.0, most_open: int = MOST_OPEN, part: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float = 30.0,
+        most_open: int = MOST_OPEN,
+        part: tuple[int, int] = (0, 1),
+        begin_at_s: float | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
         self._most_open = most_open
         self._part = part
+        self._begin_at_s = begin_at_s
         self._run: _Open | _Closed | None = None
 
     @property
@@ -51,6 +60,7 @@ class HttpLoadGenerator:
         """See the port."""
         kind = _Open if load.shape.loop is Loop.OPEN else _Closed
         self._run = run = kind(load, self._timeout_s, self._most_open, self._part)
+        run.begin_at_s = self._begin_at_s
         await run.go()
 
     def state(self) -> GeneratorState:
@@ -76,6 +86,7 @@ class _Sending:
         self._over = asyncio.Event()
         self._cpu_s = 0.0
         self._frozen: GeneratorState | None = None
+        self.begin_at_s: float | None = None
 
     async def go(self) -> None:
         try:
@@ -87,7 +98,7 @@ class _Sending:
                 hint="headway info tells how the gateway is",
             ) from None
         self._pacer = Pacer(asyncio.get_running_loop(), self._alarm)
-        self._began_s = time.monotonic() + LEAD_S
+        self._began_s = time.monotonic() + LEAD_S if self.begin_at_s is None else self.begin_at_s
         self._end_s = self._began_s + self._load.shape.duration_s
         self._cpu_s = time.process_time()
         sweeping = asyncio.create_task(self._sweep())
@@ -203,6 +214,8 @@ class _Closed(_Sending):
     def _look(self) -> None:
         """As many users as the shape says."""
         now = time.monotonic()
+        if now < self._began_s:
+            return
         if now >= self._end_s:
             self._leave()
             return
@@ -243,7 +256,7 @@ class _Closed(_Sending):
                 break
             heapq.heappop(self._thinking)
             if not user.gone:
-                self._send(wake_s, self._place + self._sent * self._parts, user)
+                self._send(wake_s, self._place + self._sent, user)
         if self._thinking:
             self._pacer.set(self._thinking[0][0])
 

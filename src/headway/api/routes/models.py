@@ -11,9 +11,11 @@ from headway.api.access import Caller, ModelName, covered
 from headway.api.answers import answer
 from headway.api.openapi import refusals
 from headway.api.parts import Parts
-from headway.api.schemas import Deleted, ModelSummary, ModelView, VersionView
+from headway.api.samples import main_version, sample_in
+from headway.api.schemas import Deleted, ModelSummary, ModelView, VersionNameText, VersionView
 from headway.api.specs import spec_document
 from headway.api.views import model_summary, model_view, version_view
+from headway.domain.errors import NotFound
 
 
 def add_routes(api: APIRouter, parts: Parts) -> None:
@@ -69,6 +71,29 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         """Every version, oldest first; failed ones with the reason."""
         deployment = service.get(model).deployment
         return answer([version_view(version, deployment) for version in deployment.versions])
+
+    @api.get(
+        "/v1/models/{model}/sample",
+        tags=["models"],
+        summary="Show a model's sample",
+        responses={**refusals(404), 200: {"description": "A body that `/predict` takes, as the bundle holds it."}},
+    )
+    async def get_sample(
+        model: ModelName,
+        version: Annotated[
+            VersionNameText | None, Query(description="Of this version; default: the one with most of the traffic.")
+        ] = None,
+    ) -> Response:
+        """The example request that a version is tried with before it serves; `not_found` without one."""
+        deployment = service.get(model).deployment
+        name = version or main_version(deployment)
+        found = deployment.version(name) if name else None
+        body = None if found is None else sample_in(await parts.bundles.path(found.bundle_digest), found.spec)
+        if body is None:
+            raise NotFound(
+                f"{model} has no sample", hint="put a sample.json beside the model, or name one: spec.model.sample"
+            )
+        return Response(body, media_type="application/json")
 
     @api.get(
         "/v1/models/{model}/spec",

@@ -12,9 +12,9 @@ from headway.api.access import ModelName
 from headway.api.answers import answer
 from headway.api.openapi import refusals, taking_json
 from headway.api.parts import Parts
-from headway.api.scaling_views import decision_view, explanation, scaling_view, split_of
+from headway.api.scaling_views import decision_view, explanation, scaling_view, split_of, usage_view
 from headway.api.schemas import VersionNameText
-from headway.api.schemas_scaling import DecisionPage, ExplainView, ScalingBody, ScalingChange, ScalingView
+from headway.api.schemas_scaling import DecisionPage, ExplainView, ScalingBody, ScalingChange, ScalingView, UsageView
 from headway.domain.names import check_version_name
 from headway.domain.query_conditions import check_span, instant_ns
 from headway.domain.replicas import Role
@@ -36,7 +36,7 @@ RoleText = Annotated[
 
 
 def add_routes(api: APIRouter, parts: Parts) -> None:
-    """``/v1/models/{model}/scaling``, ``…/decisions`` and ``…/explain``."""
+    """``/v1/models/{model}/scaling``, ``…/usage``, ``…/decisions`` and ``…/explain``."""
     service, decisions = parts.service, parts.decisions
 
     @api.get(
@@ -80,6 +80,18 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
             cursor=accepted.cursor,
         )
         return answer(changed, 202)
+
+    @api.get(
+        "/v1/models/{model}/usage",
+        tags=["scaling"],
+        summary="Show what replicas use",
+        response_model=UsageView,
+        responses=refusals(404),
+    )
+    async def get_usage(model: ModelName) -> Response:
+        """Counters of the ready replicas: processor time, memory, requests. Asked twice they give rates."""
+        snapshot = service.get(model)
+        return answer(usage_view(snapshot, await parts.usage.of(model)))
 
     @api.get(
         "/v1/models/{model}/decisions",

@@ -1,0 +1,101 @@
+"""Children: the processes of a load generator, which never outlive it.
+
+Each is the head of a session of its own, so that Ctrl-C reaches this process alone, which then ends them in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+GRACE_S = 5.0
+"""From SIGTERM to SIGKILL."""
+
+
+class Children:
+    """Use as an asynchronous context manager: at its end no process is left."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._processes: list[Process] = []
+
+    async def __aenter__(self) -> Children:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.end()
+
+    async def start(self, command: Sequence[str], env: Mapping[str, str], *, stdin: bytes | None = None) -> Process:
+        """A child whose output goes to the log."""
+        with self._log.open("ab") as stream:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env={**os.environ, **env},
+                stdin=DEVNULL if stdin is None else PIPE,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        self._processes.append(process)
+        if stdin is not None and process.stdin is not None:
+            with suppress(ConnectionError):
+                process.stdin.write(stdin)
+                await process.stdin.drain()
+                process.stdin.close()
+        return process
+
+    def terminate(self) -> None:
+        """Ask all to end."""
+        for process in self._processes:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+
+    async def end(self) -> None:
+        """Ask all to end, and make them. Idempotent."""
+        self.terminate()
+        waiting = [asyncio.create_task(process.wait()) for process in self._processes]
+        if waiting:
+            await asyncio.wait(waiting, timeout=GRACE_S)
+        for process in self._processes:
+            # The group, whatever became of its head: a child of a child is ours too.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        await asyncio.gather(*waiting)
+
+    async def wait(self) -> None:
+        """Until all have ended, or one has failed."""
+        waiting = {asyncio.create_task(process.wait()) for process in self._processes}
+        try:
+            while waiting and not any(self.codes()):
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def wait_first(self) -> None:
+        """Until the one that was started first has ended, or any other has failed."""
+        first = asyncio.create_task(self._processes[0].wait())
+        failing = asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait({first, failing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (first, failing):
+                task.cancel()
+            await asyncio.gather(first, failing, return_exceptions=True)
+
+    def codes(self) -> list[int]:
+        """Exit codes of those that have ended."""
+        return [process.returncode for process in self._processes if process.returncode is not None]
+
+    def said(self, lines: int = 15) -> str:
+        """The last lines of the log."""
+        with suppress(OSError):
+            return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-lines:])
+        return ""

@@ -1,0 +1,157 @@
+"""LocustGenerator: users of a closed loop that are Locust's, in processes of its own.
+
+Locust patches the standard library for gevent, so it never lives in a process of ours. Its own command line runs, with
+our plugin as the first locustfile and the user's as the second, so that whatever such a file may do it does here, too.
+Several workers: a master and that many worker processes on this machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from headway.adapters.loadgen.children import Children
+from headway.adapters.loadgen.hub import Hub
+from headway.adapters.loadgen.locust_part import PART, LocustPart
+from headway.adapters.loadgen.wire import SOCKET
+from headway.domain.errors import GatewayFailed, InvalidInput, MissingExtra
+from headway.ports.load_generator import GeneratorState, Load
+
+DRAIN_S: Final = 10.0
+PLUGIN: Final = Path(__file__).with_name("locust_plugin.py")
+_COMMON: Final = ("--skip-log-setup", "--exit-code-on-error", "0")
+
+
+def check_installed() -> None:
+    """Raises ``MissingExtra`` without Locust."""
+    if importlib.util.find_spec("locust") is None:
+        raise MissingExtra("users are Locust's, which is not installed", hint="pip install 'headway[loadtest]'")
+
+
+class LocustGenerator:
+    """The ``LoadGenerator`` port for closed loops.
+
+    ``locustfile``: the user's own, else users send the load's requests. ``workers``: 0 for one process. ``web_port``:
+    where Locust's own page is to be seen while it runs.
+    """
+
+    def __init__(
+        self,
+        *,
+        locustfile: Path | None = None,
+        workers: int = 0,
+        web_port: int | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._locustfile = locustfile
+        self._workers = workers
+        self._web_port = web_port
+        self._timeout_s = timeout_s
+        self._state = GeneratorState(in_flight=None)
+        self._hub: Hub | None = None
+        self._stopped = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        return "locust"
+
+    async def run(self, load: Load) -> None:
+        """See the port. Raises ``MissingExtra`` without Locust, ``InvalidInput`` for a locustfile that it refuses."""
+        check_installed()
+        self._stopped = asyncio.Event()
+        await _reach(load.target.url)
+        async with Hub(load) as hub, Children(hub.folder / "log") as children:
+            self._hub = hub
+            try:
+                env = {SOCKET: hub.path, PART: str(self._part(load, hub.folder))}
+                for options in self._commands(load):
+                    await children.start([sys.executable, "-m", "locust", *options], env)
+                await self._until_over(children)
+                await hub.drain(DRAIN_S)
+            finally:
+                self._state, self._hub = hub.state(), None
+            if not self._stopped.is_set() and any(children.codes()):
+                raise InvalidInput(
+                    "Locust ended with an error",
+                    where=None if self._locustfile is None else str(self._locustfile),
+                    details={"log_tail": children.said()},
+                )
+
+    def state(self) -> GeneratorState:
+        return self._state if self._hub is None else self._hub.state()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def _commands(self, load: Load) -> list[list[str]]:
+        """Options of each process; the one whose end is the load's comes first."""
+        files = [str(PLUGIN), *([] if self._locustfile is None else [str(self._locustfile.absolute())])]
+        common = ["-f", ",".join(files), "--host", load.target.url, *_COMMON]
+        shown = (
+            ["--headless", "--only-summary"]
+            if self._web_port is None
+            else ["--autostart", "--autoquit", "0", "--web-host", "127.0.0.1", "--web-port", str(self._web_port)]
+        )
+        first = [*common, *shown, "--stop-timeout", f"{self._timeout_s:g}"]
+        if not self._workers:
+            return [first]
+        port = str(_free_port())
+        here = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+        master = [*first, "--master", *here, "--expect-workers", str(self._workers)]
+        worker = [*common, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
+        return [master, *(worker for _ in range(self._workers))]
+
+    def _part(self, load: Load, folder: Path) -> Path:
+        part = LocustPart(
+            url=load.target.url,
+            token=load.target.token,
+            shape=load.shape,
+            bodies=[request.body for request in load.requests],
+            paths=[request.path for request in load.requests],
+            types=[request.content_type for request in load.requests],
+            timeout_s=self._timeout_s,
+            own_users=self._locustfile is None,
+        )
+        path = folder / "part"
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.msgpack.encode(part))
+        return path
+
+    async def _until_over(self, children: Children) -> None:
+        over = asyncio.create_task(children.wait_first())
+        stopping = asyncio.create_task(self._stopped.wait())
+        try:
+            await asyncio.wait({over, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (over, stopping):
+                task.cancel()
+            await asyncio.gather(over, stopping, return_exceptions=True)
+        await children.end()
+
+
+async def _reach(url: str) -> None:
+    place = urlsplit(url)
+    port = place.port or (443 if place.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(10):
+            _, writer = await asyncio.open_connection(place.hostname, port)
+        writer.close()
+    except OSError as error:
+        raise GatewayFailed(
+            f"nothing answers at {url}: {str(error) or type(error).__name__}",
+            hint="headway info tells how the gateway is",
+        ) from None
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port

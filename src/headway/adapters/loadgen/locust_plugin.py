@@ -1,0 +1,184 @@
+"""Loaded by Locust, as a locustfile before the user's own: the load's shape, its users, and a line to the hub.
+
+Everything of Locust's that rounds or averages is passed by: each request goes to the hub with its own times. In the
+user's file nothing has to change. Runs in Locust's processes (gevent, patched), never in ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import time
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import gevent
+import msgspec
+from locust import HttpUser, LoadTestShape, events, task
+from locust.clients import HttpSession
+from locust.contrib.fasthttp import FastHttpSession
+from locust.runners import WorkerRunner
+from requests.exceptions import Timeout
+
+from headway.adapters.loadgen.locust_part import PART, LocustPart
+from headway.adapters.loadgen.wire import SOCKET, Batch, frame
+from headway.domain.load_samples import GIVEN_UP, NO_ANSWER
+
+EVERY_S: Final = 0.1
+_part = msgspec.msgpack.decode(Path(os.environ[PART]).read_bytes(), type=LocustPart)
+
+
+class HeadwayShape(LoadTestShape):
+    """The users that the load's shape says. Locust asks once a second; they come spread over that second."""
+
+    def tick(self) -> tuple[int, float] | None:
+        elapsed_s = self.get_run_time()
+        shape = _part.shape
+        if elapsed_s >= shape.duration_s:
+            return None
+        wished = round(shape.at(elapsed_s))
+        return wished, max(1, abs(wished - self.get_current_user_count()))
+
+
+if _part.own_users:
+
+    class ModelUser(HttpUser):
+        """Sends a row, waits for the answer, thinks."""
+
+        _born = itertools.count(1)
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            number = next(ModelUser._born)
+            self._chance = Random(_part.shape.seed * 1_000_003 + os.getpid() + number)  # noqa: S311 - thinking times
+            self._next = itertools.count(number)
+
+        def wait_time(self) -> float:
+            mean_s = _part.shape.think_time_s
+            return self._chance.expovariate(1 / mean_s) if mean_s > 0 else 0.0
+
+        def on_start(self) -> None:
+            gevent.sleep(self.wait_time())  # else those who come together march in step
+
+        @task
+        def predict(self) -> None:
+            place = next(self._next) % len(_part.bodies)
+            self.client.post(
+                f"/{_part.paths[place].lstrip('/')}",
+                data=_part.bodies[place],
+                headers={"Content-Type": _part.types[place]},
+                timeout=_part.timeout_s,
+            )
+
+
+def _bear(token: str) -> None:
+    """Let every session to the model show ``token``, unless the user's file shows another."""
+    plain: Any = HttpSession
+    fast: Any = FastHttpSession
+    make, ask = plain.__init__, fast.request
+
+    def made(self: Any, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
+        if str(self.base_url).startswith(_part.url):
+            self.headers.setdefault("Authorization", f"Bearer {token}")
+
+    def asked(self: Any, *args: Any, headers: dict[str, str] | None = None, **options: Any) -> Any:
+        if str(self.base_url).startswith(_part.url):
+            headers = {"Authorization": f"Bearer {token}", **(headers or {})}
+        return ask(self, *args, headers=headers, **options)
+
+    plain.__init__, fast.request = made, asked
+
+
+if _part.token is not None:
+    _bear(_part.token)
+
+
+class _Line:
+    """To the hub. When the hub is gone, so is whoever wanted the load: the process ends."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(os.environ[SOCKET])
+        self._batch = self._empty()
+        self._sent = 0
+        self._began_s: float | None = None
+        self._cpu_s = 0.0
+        self.runner: Any = None
+
+    def _empty(self) -> Batch:
+        return Batch(
+            sender=os.getpid(), due_s=[], sent_s=[], done_s=[], status=[], faults={}, lags_s=[], in_flight=None
+        )
+
+    def began(self) -> None:
+        self._began_s, self._cpu_s = time.monotonic(), time.process_time()
+        self.tell()
+
+    def take(self, response_time: float, response: Any, exception: BaseException | None) -> None:
+        done_s = time.monotonic()
+        sent_s = done_s - (response_time or 0.0) / 1e3
+        batch = self._batch
+        status = int(getattr(response, "status_code", 0) or 0)
+        if exception is None and not status:
+            status = 200  # of another protocol, which has none
+        if exception is not None and status < 400:
+            answered = response is not None and bool(getattr(response, "status_code", 0))
+            status = GIVEN_UP if answered or isinstance(exception, Timeout | TimeoutError) else NO_ANSWER
+            why = f"{type(exception).__name__}: {str(exception)[:120]}" if str(exception) else type(exception).__name__
+            batch.faults[why] = batch.faults.get(why, 0) + 1
+        batch.due_s.append(sent_s)
+        batch.sent_s.append(sent_s)
+        batch.done_s.append(done_s)
+        batch.status.append(status)
+        self._sent += 1
+
+    def tell(self) -> None:
+        batch, self._batch = self._batch, self._empty()
+        batch.began_s, batch.sent = self._began_s, self._sent
+        batch.cpu_s = time.process_time() - self._cpu_s if self._began_s is not None else 0.0
+        if self.runner is not None and not isinstance(self.runner, WorkerRunner):
+            batch.users = self.runner.user_count
+        try:
+            self._socket.sendall(frame(batch))
+        except OSError:
+            os._exit(1)
+
+    def keep_telling(self) -> None:
+        while True:
+            due_s = time.monotonic() + EVERY_S
+            gevent.sleep(EVERY_S)
+            if self._began_s is not None:
+                self._batch.lags_s.append(max(0.0, time.monotonic() - due_s))
+            self.tell()
+
+
+_line: list[_Line] = []
+
+
+@events.init.add_listener
+def _ready(environment: Any, **others: Any) -> None:
+    line = _Line()
+    line.runner = environment.runner
+    _line.append(line)
+    gevent.spawn(line.keep_telling)
+
+
+@events.test_start.add_listener
+def _begins(**others: Any) -> None:
+    if _line:
+        _line[0].began()
+
+
+@events.request.add_listener
+def _answered(response_time: float, response: Any = None, exception: Any = None, **others: Any) -> None:
+    if _line:
+        _line[0].take(response_time, response, exception)
+
+
+@events.quitting.add_listener
+def _ends(**others: Any) -> None:
+    if _line:
+        _line[0].tell()

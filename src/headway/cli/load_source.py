@@ -1,0 +1,163 @@
+"""What a load test sends, from what the command's options say: its shape, and the requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from headway.domain import load_shapes
+from headway.domain.errors import HeadwayError, InvalidInput, NotFound
+from headway.domain.load_rows import bodies, rows_of_file, rows_of_sample, rows_of_signature
+from headway.domain.load_shapes import Arrivals, LoadShape, Loop, Stage
+from headway.domain.load_stage_files import load_range, parse_stages
+from headway.domain.quantities import seconds
+from headway.domain.spec_document import read_as
+from headway.ports.load_generator import LoadRequest
+
+if TYPE_CHECKING:
+    from headway.client import Client
+
+MOST_FILE: Final = 256 * 1024 * 1024
+MOST_STAGES_FILE: Final = 1 << 20
+MOST_RECORDS: Final = 1_000_000
+MOST_DISTINCT: Final = 10_000
+"""Bodies that are made beforehand; more would only fill memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What the query log holds of some time."""
+
+    shape: LoadShape
+    sizes: tuple[int, ...]
+    """Rows of each request."""
+
+
+def users_shape(text: str, duration: str, spawn_rate: float | None, think_time: str, seed: int) -> LoadShape:
+    """``1:200`` at 5 more a second: a ramp, then as many as that for the rest of the time."""
+    begin, end = load_range(text, where="--users")
+    if not (begin.is_integer() and end.is_integer()):
+        raise InvalidInput("users are whole", where="--users")
+    if end <= 0 or (begin <= 0 and end <= 0):
+        raise InvalidInput("0 users are no load", where="--users", hint="give a number above 0")
+    length_s, think_s = length(duration, "--duration"), length(think_time, "--think-time")
+    stages: tuple[Stage, ...] = (Stage(duration_s=length_s, begin=begin, end=end),)
+    if spawn_rate is not None:
+        if not spawn_rate > 0:
+            raise InvalidInput("a spawn rate is above 0", where="--spawn-rate")
+        begin = min(begin, max(1.0, spawn_rate)) if begin == end else begin
+        ramp_s = abs(end - begin) / spawn_rate
+        if ramp_s >= length_s:
+            reached = begin + (end - begin) * length_s / ramp_s
+            stages = (Stage(duration_s=length_s, begin=begin, end=round(reached)),)
+        elif ramp_s > 0:
+            ramp = Stage(duration_s=ramp_s, begin=begin, end=end, name="ramp")
+            stages = (ramp, Stage(duration_s=length_s - ramp_s, begin=end, end=end, name="hold"))
+    shape = LoadShape(loop=Loop.CLOSED, stages=stages, think_time_s=think_s, seed=seed)
+    return shape.checked("--users")
+
+
+def rate_shape(text: str, duration: str, arrivals: Arrivals, seed: int) -> LoadShape:
+    """``100:2000`` arrivals a second."""
+    begin, end = load_range(text, where="--rate")
+    stage = Stage(duration_s=length(duration, "--duration"), begin=begin, end=end)
+    return LoadShape(loop=Loop.OPEN, stages=(stage,), arrivals=arrivals, seed=seed).checked("--rate")
+
+
+def stages_shape(path: Path, seed: int | None) -> LoadShape:
+    """The shape that a file describes."""
+    text = read(path, MOST_STAGES_FILE, "--stages")
+    try:
+        content = text.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"it is not UTF-8 text: byte {error.start + 1}", where=str(path)) from None
+    return read_as(lambda data: parse_stages(data, seed=seed), content, str(path))
+
+
+def replayed(client: Client, name: str, since: str, until: str | None, speed: float) -> Replayed:
+    """Arrivals and sizes as the query log has them, ``speed`` times as fast. Raises ``InvalidInput`` without any."""
+    if not 0.001 <= speed <= 1000:
+        raise InvalidInput(f"{speed:g} times as fast", where="--speed", hint="0.001 to 1000")
+    found = (one for one in client.records(name, since=since, until=until) if one.arm != "shadow")
+    records = list(islice(found, MOST_RECORDS + 1))
+    if not records:
+        raise InvalidInput(
+            f"the query log has no requests to {name} in this time",
+            where="--since",
+            hint=f"headway log {name} shows them",
+        )
+    if len(records) > MOST_RECORDS:
+        raise InvalidInput(f"more than {MOST_RECORDS:,} requests", where="--since", hint="replay a shorter time")
+    first_ns = records[0].ts_ns
+    offsets_s = tuple((one.ts_ns - first_ns) / 1e9 / speed for one in records)
+    shape = load_shapes.recorded(offsets_s, offsets_s[-1] + 0.001)
+    return Replayed(shape, tuple(max(1, one.rows) for one in records))
+
+
+def requests(
+    client: Client, name: str, version: str | None, data: Path | None, rows: int, sizes: tuple[int, ...] | None
+) -> list[LoadRequest]:
+    """Requests to send in turn: of a data file, the model's sample, or rows made of what it says of its inputs.
+
+    ``rows`` in each, unless ``sizes`` says how many. Raises ``InvalidInput`` when there is nothing to make them of.
+    """
+    found = rows_of_file(read(data, MOST_FILE, "--data"), str(data)) if data is not None else None
+    if found is None:
+        try:
+            sample = client.sample(name, version=version)
+        except NotFound as error:
+            if error.code != NotFound.code:
+                raise
+        else:
+            found = rows_of_sample(sample)
+            if found is None:
+                return [LoadRequest(sample)]
+    if found is None:
+        found = rows_of_signature(client.signature(name))
+    if found is None:
+        raise InvalidInput(
+            f"{name} has no sample and does not say what it takes", where="--data", hint="give rows: --data FILE"
+        )
+    made = sizes if sizes is not None else (rows,) * min(len(found), MOST_DISTINCT)
+    return [LoadRequest(body) for body in bodies(found, made)]
+
+
+def tried(client: Client, name: str, version: str | None, request: LoadRequest) -> None:
+    """One request before all others: a body that is refused is told at once, not 10,000 times.
+
+    Raises the model's own error, with a hint.
+    """
+    try:
+        client.predict(name, request.body, version=version)
+    except InvalidInput as error:
+        raise InvalidInput(
+            f"the model refuses the first request: {error.message}",
+            where=error.where,
+            hint="give rows that fit: --data FILE",
+        ) from None
+    except HeadwayError as error:
+        error.hint = error.hint or "this was the first request, before the load began"
+        raise
+
+
+def length(text: str, where: str) -> float:
+    """Seconds of ``3m``. Raises ``InvalidInput``."""
+    try:
+        return seconds(text)
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        raise InvalidInput(message, where=where, hint=hint or None) from None
+
+
+def read(path: Path, most: int, where: str) -> bytes:
+    """A file's bytes. Raises ``InvalidInput``."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror or error}", where=where) from None
+    if len(content) > most:
+        raise InvalidInput(f"{path} is larger than {most >> 20} MiB", where=where)
+    return content

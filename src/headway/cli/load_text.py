@@ -1,0 +1,106 @@
+"""A load test in words: a line per interval while it runs, and what it came to. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from headway.cli.axes import figure, time_unit
+from headway.cli.load_chart import clock
+from headway.cli.output import size
+from headway.control.load_verdict import measured_text
+from headway.domain.load_reports import Ending, LoadPhase, LoadPoint, LoadReport, Outcome
+from headway.domain.load_samples import Figures
+from headway.domain.load_shapes import Loop
+
+ENDINGS = {
+    Ending.FINISHED: "finished",
+    Ending.INTERRUPTED: "interrupted",
+    Ending.BREACH: "stopped: a promise was broken",
+    Ending.FAILED: "the generator failed",
+}
+OUTCOMES = {
+    Outcome.KEPT: "promise kept",
+    Outcome.BROKEN: "promise broken",
+    Outcome.REFUSED: "no verdict",
+    Outcome.NONE: "nothing promised",
+}
+
+
+def latency(seconds: float | None) -> str:
+    """``12.3 ms``; a dash when there is none."""
+    if seconds is None:
+        return "-"
+    unit, name = time_unit(seconds * 1e9)
+    return f"{figure(seconds * 1e9 / unit)} {name}"
+
+
+def line(point: LoadPoint) -> str:
+    """How it stands, as one line."""
+    figures = point.figures
+    parts = [
+        f"{clock(point.end_s):>6}",
+        *([f"users {point.users}"] if point.users is not None else []),
+        *([f"offered {figure(point.offered_per_s)}/s"] if point.offered_per_s is not None else []),
+        f"answered {figure(point.answered_per_s)}/s",
+        f"p50 {latency(figures.p50_s)}",
+        f"p95 {latency(figures.p95_s)}",
+        f"errors {figures.errors}",
+        *([f"in flight {point.in_flight}"] if point.in_flight is not None else []),
+        *([f"replicas {replicas(point)}"] if point.replicas is not None else []),
+        *([f"cpu {point.cpu_cores:.2f}"] if point.cpu_cores is not None else []),
+        *([f"memory {size(point.memory_bytes)}"] if point.memory_bytes is not None else []),
+    ]
+    return "  ".join(parts)
+
+
+def replicas(point: LoadPoint) -> str:
+    """``2``, or ``2/3`` while not all wished ones are ready."""
+    return str(point.replicas) if point.wished in (None, point.replicas) else f"{point.replicas}/{point.wished}"
+
+
+PHASES = ("phase", "from", "load", "requests", "errors", "answered/s", "p50", "p75", "p95", "p99", "replicas", "cpu")
+
+
+def rows(report: LoadReport) -> list[tuple[str, ...]]:
+    """Of each phase, and of the whole when there are several, the cells under :data:`PHASES`."""
+    found = [_row(phase, report.shape.loop) for phase in report.phases]
+    if len(found) != 1:
+        found.append(("all", "0:00", "", *_cells(report.total, report.total.per_s), "", ""))
+    return found
+
+
+def summary(report: LoadReport) -> Iterator[str]:
+    """What it came to, below the table of phases."""
+    yield f"{ENDINGS[report.ending]} after {clock(report.duration_s)}, {report.total.count:,} requests"
+    for why, count in sorted(report.faults.items(), key=lambda item: -item[1])[:5]:
+        yield f"  {count:,} x {why}"
+    for one in report.verdict.promises:
+        kept = "not known" if one.kept is None else "kept" if one.kept else "broken"
+        since = ""
+        if one.broken_at_s is not None and one.broken_at_load is not None:
+            what = "users" if report.shape.loop is Loop.CLOSED else "requests/s"
+            since = f"; first broken at {clock(one.broken_at_s)}, at {figure(one.broken_at_load)} {what}"
+        yield f"{one.promise}: {kept}, measured {measured_text(one)}{since}"
+    if report.verdict.outcome is Outcome.REFUSED:
+        yield "no verdict, for these figures say nothing of the model:"
+    if report.verdict.outcome is Outcome.REFUSED or report.health.saturated:
+        yield from (f"  {reason}" for reason in report.verdict.reasons)
+
+
+def load_text(begin: float, end: float, loop: Loop) -> str:
+    """``20 users``, ``50 → 400/s``."""
+    what = " users" if loop is Loop.CLOSED else "/s"
+    return f"{figure(begin)}{what}" if begin == end else f"{figure(begin)} → {figure(end)}{what}"
+
+
+def _row(phase: LoadPhase, loop: Loop) -> tuple[str, ...]:
+    least, most = phase.replicas_least, phase.replicas_most
+    counts = "-" if least is None else str(least) if least == most else f"{least}-{most}"
+    cpu = "-" if phase.cpu_cores is None else f"{phase.cpu_cores:.2f}"
+    loaded = load_text(phase.load_begin, phase.load_end, loop)
+    return (phase.name, clock(phase.begin_s), loaded, *_cells(phase.figures, phase.answered_per_s), counts, cpu)
+
+
+def _cells(figures: Figures, answered_per_s: float) -> tuple[str, ...]:
+    quantiles = (figures.p50_s, figures.p75_s, figures.p95_s, figures.p99_s)
+    return (f"{figures.count:,}", f"{figures.errors:,}", figure(answered_per_s), *map(latency, quantiles))
