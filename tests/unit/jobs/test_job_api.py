@@ -70,6 +70,18 @@ async def test_a_failed_job_has_an_error_and_no_result(world: JobWorld) -> None:
     assert refused.json()["error"]["details"]["error"]["message"] == "column 3 is missing"
 
 
+async def test_a_worker_is_told_which_attempt_is_the_last() -> None:
+    async with JobWorld(deployment(jobs={"maxAttempts": 2})) as world:
+        await world.submit()
+        (work,) = await world.claim()
+        assert (work.attempt, work.last) == (1, False)
+        error = WireError(code="worker_lost", message="gone")
+        await world.report(WireOutcome(job_id=work.job_id, token=work.token, error=error))
+        await world.clock.elapse(5)
+        (work,) = await world.claim()
+        assert (work.attempt, work.last) == (2, True)
+
+
 async def test_who_prefers_to_wait_is_answered_at_the_end(world: JobWorld) -> None:
     submitting = world.soon(world.submit(prefer="respond-async, wait=20"))
     (work,) = await world.claim(wait_s=10)

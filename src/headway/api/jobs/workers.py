@@ -130,6 +130,7 @@ def _wire_job(lease: Lease) -> WireJob:
         body=lease.body,
         timeout_s=job.timeout_s,
         max_result_bytes=job.max_result_bytes,
+        last=job.attempts >= job.retry.max_attempts,
     )
 
 
