@@ -37,6 +37,7 @@ def predict(X):
 TAKES_S: Final = 0.2
 LOOK_S: Final = 0.25
 LATE_S: Final = 120.0
+OPEN: Final = ("queued", "running")
 
 
 @dataclass(slots=True)
@@ -44,22 +45,17 @@ class Run:
     """What was seen, by seconds from the beginning."""
 
     began: float = field(default_factory=time.monotonic)
-    queued: list[tuple[float, float]] = field(default_factory=list)
-    done: list[tuple[float, float]] = field(default_factory=list)
+    began_at: float = field(default_factory=time.time)
     wished: list[tuple[float, float]] = field(default_factory=list)
     ready: list[tuple[float, float]] = field(default_factory=list)
 
-    def look(self, client: Client, submitted: int) -> tuple[int, int]:
+    def look(self, client: Client) -> tuple[int, int]:
         """Open jobs, and workers that are there in any way."""
         view = client.get(NAME)
         assert view.jobs is not None
-        at = time.monotonic() - self.began
-        still = view.jobs.queued + view.jobs.running
-        self.queued.append((at, view.jobs.queued))
-        self.done.append((at, submitted - still))
-        self.wished.append((at, view.jobs.workers))
-        self.ready.append((at, sum(worker.ready for worker in view.worker_list)))
-        return still, len(view.worker_list)
+        self.wished.append((self.now_s, view.jobs.workers))
+        self.ready.append((self.now_s, sum(worker.ready for worker in view.worker_list)))
+        return view.jobs.queued + view.jobs.running, len(view.worker_list)
 
     @property
     def now_s(self) -> float:
@@ -68,20 +64,19 @@ class Run:
 
 def burst(client: Client, jobs: int, second: int) -> Run:
     """Submit, watch until nothing is left; the second burst comes with the first step down."""
-    run, submitted = Run(), 0
+    run = Run()
     client.jobs.submit_batch(NAME, [b"[[%d]]" % number for number in range(jobs)])
-    submitted += jobs
     limit_s = LATE_S + (jobs + second) * TAKES_S
     peak = 0
     while run.now_s < limit_s:
-        still, there = run.look(client, submitted)
+        still, there = run.look(client)
         peak = max(peak, there)
         leaving = bool(run.wished) and run.wished[-1][1] < peak and not still
         if second and leaving and peak > 1:
             client.jobs.submit_batch(NAME, [b"[[%d]]" % number for number in range(second)])
-            submitted, second = submitted + second, 0
-        elif not still and not there and not second:
-            break
+            second = 0
+        elif not still and not there and not second and not client.jobs.list(NAME, states=OPEN, limit=1):
+            break  # what the view tells is up to a second old; the list is not
         time.sleep(LOOK_S)
     return run
 
@@ -110,6 +105,26 @@ def main() -> int:
     return report(run, jobs, changes, args)
 
 
+def waiting(jobs: Sequence[Job], began_at: float) -> list[tuple[float, float]]:
+    """How many waited for a worker, at each moment at which that changed."""
+    steps = [(job.submitted_at.timestamp() - began_at, 1) for job in jobs]
+    steps += [(job.started_at.timestamp() - began_at, -1) for job in jobs if job.started_at is not None]
+    return summed(steps)
+
+
+def ended_by(jobs: Sequence[Job], began_at: float) -> list[tuple[float, float]]:
+    """How many had ended, at each moment at which one did."""
+    return summed([(job.finished_at.timestamp() - began_at, 1) for job in jobs if job.finished_at is not None])
+
+
+def summed(steps: Sequence[tuple[float, int]]) -> list[tuple[float, float]]:
+    found, count = [], 0
+    for at, step in sorted(steps):
+        count += step
+        found.append((at, float(count)))
+    return found
+
+
 def report(run: Run, jobs: Sequence[Job], changes: Sequence[DecisionView], args: argparse.Namespace) -> int:
     """Tell it, draw it; the exit code."""
     ended = Counter(job.state for job in jobs)
@@ -129,16 +144,17 @@ def report(run: Run, jobs: Sequence[Job], changes: Sequence[DecisionView], args:
     zero = run.wished[-1][1] == 0 and run.ready[-1][1] == 0
     peak = max(count for _, count in run.ready)
     if args.images is not None:
-        began_at = min(job.submitted_at.timestamp() for job in jobs)
         facts = (
             f"{args.jobs} jobs of {TAKES_S * 1000:.0f} ms, later {args.jobs // 10} more; at most {args.workers} workers"
         )
         panels = [
-            Panel("jobs", [Curve("waiting", run.queued), Curve("succeeded", run.done)]),
+            Panel(
+                "jobs", [Curve("waiting", waiting(jobs, run.began_at)), Curve("ended", ended_by(jobs, run.began_at))]
+            ),
             Panel("workers", [Curve("wished", run.wished, step=True), Curve("ready", run.ready, step=True)]),
         ]
         picture = Picture("Workers come with the jobs and go with them", facts, panels)
-        picture.decisions = [(at - began_at, before, after) for at, before, after in steps]
+        picture.decisions = [(at - run.began_at, before, after) for at, before, after in steps]
         draw(picture, args.images / "jobs-burst.png")
     fine = ended == {"succeeded": expected} and again == 0 and zero and peak == args.workers
     print("every job ended once, at its first attempt, and no worker is left" if fine else "NOT as promised")
