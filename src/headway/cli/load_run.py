@@ -101,7 +101,7 @@ class LoadProgress:
         if is_json():
             return
         if self._live is not None:
-            self._live.update(Text(line(point), no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._live.update(Text(line(point)), refresh=True)
         elif point.end_s >= self._next_s:
             self._next_s = point.end_s + self._every_s - 0.5
             err.print(Text(line(point)))

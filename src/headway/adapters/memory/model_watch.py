@@ -20,6 +20,7 @@ class MemoryModelWatch:
         self.cpu_cores = 0.5
         self.seen = True
         """False: it cannot be looked at."""
+        self.policy: Mapping[str, Any] | None = None
         self.marks: list[ScalingMark] = []
         self.calls: list[object] = []
         """What was set: a count, a policy, ``restore``."""
@@ -44,18 +45,19 @@ class MemoryModelWatch:
         """See the port."""
         self._remember()
         self.calls.append(count)
-        self.replicas = count
+        self.replicas, self.policy = count, None
 
     async def set_scaling(self, policy: Mapping[str, Any]) -> None:
         """See the port."""
         self._remember()
         self.calls.append(dict(policy))
+        self.policy = policy
 
     async def restore(self) -> None:
         """See the port."""
         if self._before is not None:
             self.calls.append("restore")
-            self.replicas, self._before = self._before, None
+            self.replicas, self._before, self.policy = self._before, None, None
 
     def _remember(self) -> None:
         if self._before is None:
