@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         default="7d", description="How long scaling decisions are kept; the newest thousand of a version stay."
     )
 
-    jobs: bool = Field(default=False, description="Whether jobs are taken and carried out.")
+    jobs: bool = Field(default=True, description="Whether jobs are taken and carried out.")
     jobs_database: Annotated[str, _checked(_check_jobs_database)] | None = Field(
         default=None, repr=False, description="Where jobs are stored: postgresql://…; default: a file in the home."
     )
