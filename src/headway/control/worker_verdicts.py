@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 
 ENDED: Final = frozenset({ReplicaPhase.BACKOFF, ReplicaPhase.FAILED, ReplicaPhase.STOPPED})
 MOST_WAITING: Final = 10_000
-OUT_OF_TIME: Final = "SIGALRM"
-"""By which the kernel ends a worker whose attempt takes too long."""
 
 
 def error_of(status: ReplicaStatus) -> JobError:
@@ -32,12 +30,8 @@ def error_of(status: ReplicaStatus) -> JobError:
         return JobError(WorkerLost.code, f"its worker {status.worker_name} has ended")
     if failure.code == OutOfMemory.code:
         return JobError(OutOfMemory.code, f"its worker {failure.message}", failure.where, failure.hint)
-    if OUT_OF_TIME in failure.message:
-        return JobError(
-            JobTimedOut.code,
-            "the attempt took longer than an attempt may; its worker was ended",
-            hint="raise spec.jobs.timeout if it really takes longer",
-        )
+    if failure.code in (JobTimedOut.code, WorkerLost.code):
+        return JobError(failure.code, failure.message, failure.where, failure.hint)
     return JobError(WorkerLost.code, f"its worker was lost: {failure.message}", failure.where, failure.hint)
 
 
