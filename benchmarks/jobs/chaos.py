@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -35,9 +35,10 @@ class Chaos:
         self._paused: list[tuple[float, psutil.Process]] = []
         self._thread = threading.Thread(target=self._run, name="chaos")
         self._deeds: dict[str, tuple[int, Callable[[], bool]]] = {
-            "worker killed": (6, lambda: self._signal(MODEL_SERVER, signal.SIGKILL)),
+            "worker killed": (5, lambda: self._kill(self._workers())),
+            "some replica, worker or template killed": (1, lambda: self._kill(self._processes(MODEL_SERVER))),
             "worker paused beyond its lease": (3, self._pause),
-            "job server killed": (3, lambda: self._signal(JOB_SERVER, signal.SIGKILL)),
+            "job server killed": (3, lambda: self._kill(self._processes(JOB_SERVER))),
             "control plane killed": (1, self._kill_control),
             "control plane and workers killed at once": (1, self._kill_all),
         }
@@ -90,22 +91,33 @@ class Chaos:
                     found.append(process)
         return found
 
-    def _signal(self, module: str, number: signal.Signals) -> bool:
-        found = self._processes(module)
-        if found:
-            with contextlib.suppress(psutil.Error):
-                self._random.choice(found).send_signal(number)
-        return bool(found)
+    def _workers(self) -> list[psutil.Process]:
+        """By the runtime's own records, which are there while no control plane is."""
+        found = []
+        for record in self._installation.home.glob("replicas/*/record.json"):
+            with contextlib.suppress(OSError, ValueError, psutil.Error):
+                known = json.loads(record.read_text())
+                if known["spec"].get("role") == "work" and known["pid"]:
+                    found.append(psutil.Process(known["pid"]))
+        return found
+
+    def _kill(self, processes: list[psutil.Process]) -> bool:
+        """One of them."""
+        with contextlib.suppress(psutil.Error):
+            if processes:
+                self._random.choice(processes).kill()
+                return True
+        return False
 
     def _pause(self) -> bool:
-        found = self._processes(MODEL_SERVER)
-        if not found:
-            return False
-        process = self._random.choice(found)
+        """A worker: its leases run out while it believes to hold them."""
         with contextlib.suppress(psutil.Error):
-            process.suspend()
-            self._paused.append((time.monotonic() + 1.7 * self._lease_s, process))
-        return True
+            if workers := self._workers():
+                process = self._random.choice(workers)
+                process.suspend()
+                self._paused.append((time.monotonic() + 2 * self._lease_s, process))
+                return True
+        return False
 
     def _resume(self, *, everybody: bool = False) -> None:
         now = time.monotonic()
@@ -122,7 +134,7 @@ class Chaos:
 
     def _kill_all(self) -> bool:
         self._installation.kill()
-        for process in self._processes(MODEL_SERVER):
+        for process in self._workers():
             with contextlib.suppress(psutil.Error):
                 process.kill()
         time.sleep(self._random.uniform(0, 2))
