@@ -91,7 +91,7 @@ def _story(
     installation.up()
     installation.client().deploy(write_model(root / MODEL, MODEL, CODE, SPEC))
     url = f"http://127.0.0.1:{installation.data_port}"
-    chaos = Chaos(installation, chosen.seed, pause_s=chosen.pause, lease_s=LEASE_S)
+    chaos = Chaos(installation, MODEL, chosen.seed, pause_s=chosen.pause, lease_s=LEASE_S)
     if services is not None:
         chaos.with_services(*services)
     acknowledged = Acknowledged()

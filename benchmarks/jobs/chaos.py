@@ -24,23 +24,27 @@ MODEL_SERVER = "headway.server"
 class Chaos:
     """A thread that does one of ``deeds`` every now and then, until :meth:`calm`. Deterministic but for the timing."""
 
-    def __init__(self, installation: Installation, seed: int, *, pause_s: float, lease_s: float) -> None:
+    def __init__(self, installation: Installation, model: str, seed: int, *, pause_s: float, lease_s: float) -> None:
         self.done: Counter[str] = Counter()
         self._installation = installation
+        self._model = model
         self._home = str(installation.home.resolve())
         self._random = random.Random(seed)
         self._pause_s = pause_s
         self._lease_s = lease_s
         self._over = threading.Event()
         self._paused: list[tuple[float, psutil.Process]] = []
+        self._by_hand: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._run, name="chaos")
         self._deeds: dict[str, tuple[int, Callable[[], bool]]] = {
             "worker killed": (5, lambda: self._kill(self._workers())),
             "some replica, worker or template killed": (1, lambda: self._kill(self._processes(MODEL_SERVER))),
             "worker paused beyond its lease": (3, self._pause),
-            "job server killed": (3, lambda: self._kill(self._processes(JOB_SERVER))),
+            "job server killed": (5, lambda: self._kill(self._processes(JOB_SERVER))),
+            # Nobody tells of its end: only the lease does.
+            "worker started by hand killed": (3, self._kill_worker_by_hand),
             "control plane killed": (1, self._kill_control),
-            "control plane and workers killed at once": (1, self._kill_all),
+            "control plane and workers killed at once": (2, self._kill_all),
         }
 
     def with_services(self, database: Postgresql, broker: Rabbitmq) -> Chaos:
@@ -73,6 +77,9 @@ class Chaos:
         self._over.set()
         self._thread.join()
         self._resume(everybody=True)
+        if self._by_hand is not None:
+            self._by_hand.terminate()
+            self._by_hand.wait()
 
     def _run(self) -> None:
         names = list(self._deeds)
@@ -83,11 +90,14 @@ class Chaos:
             if self._deeds[name][1]():
                 self.done[name] += 1
 
-    def _processes(self, module: str) -> list[psutil.Process]:
+    def _processes(self, module: str, below: str = "") -> list[psutil.Process]:
+        """Of the home, or of a folder ``below`` it."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("HEADWAY_HOME") == self._home and module in process.cmdline():
+                home = process.environ().get("HEADWAY_HOME", "")
+                here = home.startswith(f"{self._home}/{below}/") if below else home == self._home
+                if here and module in process.cmdline():
                     found.append(process)
         return found
 
@@ -126,6 +136,21 @@ class Chaos:
                 self._paused.remove((until, process))
                 with contextlib.suppress(psutil.Error):
                     process.resume()
+
+    def _kill_worker_by_hand(self) -> bool:
+        """With who looks after it; then another one is started."""
+        before, killed = self._by_hand, False
+        if before is not None:
+            before.kill()
+            before.wait()
+            for process in self._processes(MODEL_SERVER, "workers"):
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+                    killed = True
+        command = [sys.executable, "-m", "headway.cli.main", "worker", self._model]
+        with (self._installation.home / "worker.log").open("ab") as log:
+            self._by_hand = subprocess.Popen(command, env=self._installation.env, stdout=log, stderr=log)
+        return killed
 
     def _kill_control(self) -> bool:
         self._installation.kill()
