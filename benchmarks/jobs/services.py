@@ -177,6 +177,7 @@ class Rabbitmq(Service):
         self._own = {"RABBITMQ_DIST_PORT": str(free_port()), "ERL_EPMD_PORT": str(free_port())}
 
     def prepare(self) -> None:
+        (self.folder / "home").mkdir()
         (self.folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndefault_user = headway\ndefault_pass = {PASSWORD}\n"
             "log.console = true\nlog.console.level = warning\nlog.file = false\ndisk_free_limit.absolute = 1MB\n"
