@@ -15,7 +15,7 @@ from tests.leaks import LeakCheck, make_scratch, remove_scratch
 from tests.waiting import PortPicker, wait_until
 
 CODE = """
-import ctypes, time
+import ctypes, os, time
 
 def predict(X):
     what = float(X[0][0])
@@ -23,7 +23,9 @@ def predict(X):
         raise ValueError("unlucky")
     if what == 11:
         ctypes.string_at(0)
-    time.sleep(what)
+    while what == 7 and not os.path.exists(GATE):
+        time.sleep(0.02)
+    time.sleep(what if what != 7 else 0)
     return X * 2
 """
 SPEC = """
@@ -59,9 +61,15 @@ def headway(free_port: PortPicker) -> Iterator[Installation]:
 @pytest.fixture
 def publish(headway: Installation, write_model: Callable[..., Path]) -> Callable[..., None]:
     def publish(name: str, code: str = CODE) -> None:
-        headway.ok("deploy", str(write_model(name, code, spec=SPEC.format(name=name))))
+        gate = f"GATE = {str(headway.scratch / name)!r}\n"
+        headway.ok("deploy", str(write_model(name, code + gate, spec=SPEC.format(name=name))))
 
     return publish
+
+
+def open_gate(headway: Installation, name: str) -> None:
+    """Jobs of ``name`` with the input 7 end only after this."""
+    (headway.scratch / name).touch()
 
 
 def workers(headway: Installation, name: str) -> list[dict[str, Any]]:
@@ -116,13 +124,15 @@ def test_each_end_has_its_own_exit_code_and_words(headway: Installation, publish
 
 def test_a_deploy_and_a_killed_worker_leave_no_job_behind(headway: Installation, publish: Callable[..., None]) -> None:
     publish("j-stays")
-    ids = [headway.ok("job", "submit", "j-stays", "-d", "[[10]]").stdout.strip() for _ in range(2)]
+    ids = [headway.ok("job", "submit", "j-stays", "-d", "[[7]]").stdout.strip() for _ in range(2)]
     wait_until(lambda: all(state(headway, "j-stays", one) == "running" for one in ids), 20, what="two running jobs")
     publish("j-stays", CODE.replace("X * 2", "X * 3"))
     assert len(workers(headway, "j-stays")) == 2, "of the version that took the jobs in"
     os.kill(workers(headway, "j-stays")[0]["pid"], signal.SIGKILL)
+    wait_until(lambda: sorted(attempts(headway, "j-stays")) == [1, 2], 20, what="a second attempt")
+    open_gate(headway, "j-stays")
     results = [headway.ok("job", "wait", "j-stays", one).json() for one in ids]
-    assert results == [{"predictions": [[20.0]]}] * 2
+    assert results == [{"predictions": [[14.0]]}] * 2
     jobs = headway.ok("job", "list", "j-stays", "-o", "json").json()
     assert sorted(job["attempts"] for job in jobs) == [1, 2]
     assert {(job["version"], job["ranVersion"]) for job in jobs} == {("v1", "v1")}
@@ -136,6 +146,10 @@ def test_a_deploy_and_a_killed_worker_leave_no_job_behind(headway: Installation,
     headway.ok("delete", "j-stays", "--yes", "--cancel-jobs")
 
 
+def attempts(headway: Installation, name: str) -> list[int]:
+    return [job["attempts"] for job in headway.ok("job", "list", name, "-o", "json").json()]
+
+
 def state(headway: Installation, name: str, job_id: str) -> str:
     return str(headway.ok("job", "get", name, job_id, "-o", "json").json()["state"])
 
@@ -144,13 +158,14 @@ def test_the_next_control_plane_takes_workers_in_and_their_jobs_go_on(
     headway: Installation, publish: Callable[..., None]
 ) -> None:
     publish("j-adopted")
-    job_id = headway.ok("job", "submit", "j-adopted", "-d", "[[6]]").stdout.strip()
+    job_id = headway.ok("job", "submit", "j-adopted", "-d", "[[7]]").stdout.strip()
     wait_until(lambda: state(headway, "j-adopted", job_id) == "running", 20, what="a running job")
     before = {one["pid"] for one in workers(headway, "j-adopted")}
     control = headway.ok("info", "-o", "json").json()["pid"]
     headway.kill(next(one for one in headway.processes() if one.pid == control))
     headway.up()
     assert {one["pid"] for one in workers(headway, "j-adopted")} == before
-    assert headway.ok("job", "wait", "j-adopted", job_id).json() == {"predictions": [[12.0]]}
+    open_gate(headway, "j-adopted")
+    assert headway.ok("job", "wait", "j-adopted", job_id).json() == {"predictions": [[14.0]]}
     assert headway.ok("job", "get", "j-adopted", job_id, "-o", "json").json()["attempts"] == 1
     headway.ok("delete", "j-adopted", "--yes", "--cancel-jobs")
