@@ -2,7 +2,7 @@
 
 Run as ``PYTHON -m headway.server CONFIG.json`` where PYTHON is the script that :func:`stub_python` writes.
 ``model.py`` may define ``load()`` and ``live()``; ``unready`` in the bundle makes it answer 503, ``stubborn``
-makes it ignore SIGTERM. As a template it says that it cannot be forked.
+makes it ignore SIGTERM, ``busy`` the first one. As a template it says that it cannot be forked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def has(name):
     return os.path.exists(os.path.join(bundle, name))
 
 faulthandler.register(signal.SIGUSR2, file=open(config["stack_file"], "w"), all_threads=True)
-signal.signal(signal.SIGTERM, signal.SIG_IGN if has("stubborn") else lambda *_: os._exit(0))
+told = [None] if has("busy") else []
+signal.signal(signal.SIGTERM, signal.SIG_IGN if has("stubborn") else lambda *_: told.pop() if told else os._exit(0))
 if sys.argv[4:] == ["--template"]:
     control = socket.socket(socket.AF_UNIX)
     control.bind(config["listen"].removeprefix("unix:"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,17 @@ async def test_a_grace_period_ends_with_sigkill(hand: LocalHand) -> None:
         await control.apply_ready(spec, hand.spec(TWO))
         await control.runtime.apply([hand.spec(TWO)])
         await control.until(None)
+    assert scan(hand.home) == []
+
+
+async def test_when_everything_stops_workers_are_told_twice_and_replicas_once(hand: LocalHand) -> None:
+    worker = hand.spec(ONE, {"busy": ""}, role="work", termination_grace_s=600.0)
+    replica = hand.spec(TWO, {"busy": ""}, termination_grace_s=0.3)
+    async with ControlPlane(hand.runtime(workers_wait_s=0.1)) as control:
+        await control.apply_ready(worker, replica)
+        began = time.monotonic()
+        await control.runtime.stop(stop_replicas=True)
+        assert 0.3 <= time.monotonic() - began < 60
     assert scan(hand.home) == []
 
 

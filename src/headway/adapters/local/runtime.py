@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -35,6 +36,9 @@ from headway.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
+WORKERS_WAIT_S: Final = 30.0
+"""When everything stops, running jobs have so long; then they are given back, for they are not lost by that."""
+
 
 class LocalRuntime:
     """The ``Runtime`` port on Linux processes.
@@ -44,7 +48,8 @@ class LocalRuntime:
     ``shadow_gateway`` (``unix:/path``) and ``query_log_dir`` (None: no query log) are told to the model servers,
     ``job_server`` (``unix:/path`` or ``tcp:host:port``) to the workers among them.
     ``backoff_reset_s`` is how long a replica has to be ready to make up for one crash; ``start_slots`` how many
-    start at once (None: by the number of cores). Raises :class:`Unsupported` on systems without pidfd.
+    start at once (None: by the number of cores); ``workers_wait_s`` how long :meth:`stop` lets jobs run on. Raises
+    :class:`Unsupported` on systems without pidfd.
     """
 
     def __init__(
@@ -59,11 +64,13 @@ class LocalRuntime:
         job_server: str | None = None,
         backoff_reset_s: float = FORGET_S,
         start_slots: int | None = None,
+        workers_wait_s: float = WORKERS_WAIT_S,
     ) -> None:
         require_pidfd()
         self._home = home.resolve()
         self._run_dir = run_dir
         self._clock = clock
+        self._workers_wait_s = workers_wait_s
         segments = None if query_log_dir is None else str(query_log_dir)
         self._launcher = Launcher(self._home, dict(server_env), shadow_gateway, segments, job_server)
         self._folders = ReplicaFolders(self._home)
@@ -104,10 +111,18 @@ class LocalRuntime:
             if stop_replicas:
                 for supervisor in self._supervisors.values():
                     supervisor.request_stop()
+                hurrying = asyncio.create_task(self._hurry_workers(), name="hurry workers")
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+                hurrying.cancel()
                 await self._templates.end()
                 await adoption.stop_strays(self._home)
             await self._detach()
+
+    async def _hurry_workers(self) -> None:
+        await self._clock.sleep(self._workers_wait_s)
+        for supervisor in self._supervisors.values():
+            if supervisor.spec.role == "work":
+                supervisor.hurry()
 
     async def apply(self, desired: Sequence[ReplicaSpec], warm: Sequence[ReplicaSpec] = ()) -> None:
         """See the port. Raises :class:`HeadwayError` for a replica that is asked for twice, or with another
