@@ -41,7 +41,7 @@ from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.api.server import bind, create_server
 from headway.bootstrap_jobs import JobsPart
-from headway.bootstrap_parts import metric_sources, query_log_dir, query_log_of
+from headway.bootstrap_parts import metric_sources, plan_service, query_log_dir, query_log_of
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
 from headway.control.collector import calm_collector
@@ -175,10 +175,8 @@ class ControlPlane:
             leaving=lambda: self.reconciler.leaving,
             max_age_s=settings.decisions_max_age_s,
         )
-        of_workers = work.workers.latest if work is not None else None
-        self.decision_service = DecisionService(
-            self.decisions, self.autoscaler.latest, self.clock, self._deployed, of_workers
-        )
+        latest, jobs = self.autoscaler.latest, work.workers.latest if work is not None else None
+        self.decision_service = DecisionService(self.decisions, latest, self.clock, self._deployed, jobs)
         self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
         self.payload_service = PayloadService(payloads, self.clock, self._deployed)
 
@@ -292,6 +290,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         query_log=plane.query_log_service,
         payloads=plane.payload_service,
         replica_stats=plane.stats,
+        plans=plan_service(plane.database, plane.book, plane.clock),
         table_writer=DuckdbTableWriter(query_log_dir(plane.home) / "scratch"),
     )
     server = create_server(app, host=settings.control_host, port=settings.control_port, closing=closing)

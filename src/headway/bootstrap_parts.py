@@ -7,6 +7,10 @@ from pathlib import Path
 
 from headway.adapters.querylog import DuckdbQueryLog, PartStore
 from headway.adapters.signals import PostgresqlSource, PrometheusSource, RabbitmqSource, RedisSource
+from headway.adapters.sql import SqlDatabase, SqlPlanStore
+from headway.control.book import DeploymentBook
+from headway.control.plans import PlanService
+from headway.ports.clock import Clock
 from headway.ports.metric_source import MetricSource
 from headway.settings import Settings
 
@@ -32,3 +36,8 @@ def metric_sources(env: Mapping[str, str]) -> dict[str, MetricSource]:
         "redis": RedisSource(env),
         "postgresql": PostgresqlSource(env),
     }
+
+
+def plan_service(database: SqlDatabase, book: DeploymentBook, clock: Clock) -> PlanService:
+    """Capacity plans of the deployments in ``book``."""
+    return PlanService(SqlPlanStore(database), book.get, clock)

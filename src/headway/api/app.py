@@ -21,12 +21,14 @@ from headway.api.ports import ControlService
 from headway.api.routes import bundles as bundle_routes
 from headway.api.routes import events, installation, logs, models, rollouts
 from headway.api.routes import payloads as payload_routes
+from headway.api.routes import plans as plan_routes
 from headway.api.routes import query_log as query_log_routes
 from headway.api.routes import scaling as scaling_routes
 from headway.api.routes import tokens as token_routes
 from headway.api.schemas import InfoView
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
+from headway.control.plans import PlanService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
 from headway.control.usage import UsageService
@@ -52,6 +54,7 @@ def create_app(
     decisions: DecisionService,
     query_log: QueryLogService,
     payloads: PayloadService,
+    plans: PlanService,
     table_writer: TableWriter,
     replica_stats: ReplicaStats,
     info: Callable[[], InfoView],
@@ -82,6 +85,7 @@ def create_app(
         max_bundle_bytes=max_bundle_bytes,
         query_log=query_log,
         payloads=payloads,
+        plans=plans,
         tables=table_writer,
         usage=UsageService(replica_stats, runtime, clock),
     )
@@ -103,7 +107,9 @@ def create_app(
     api.router.route_class = JsonRoute
     add_error_answers(api)
     query_log_resources = (query_log_routes, payload_routes)
-    for resource in (models, rollouts, scaling_routes, logs, *query_log_resources, bundle_routes, events, token_routes):
+    scaling_resources = (scaling_routes, plan_routes)
+    resources = (models, rollouts, *scaling_resources, logs, *query_log_resources, bundle_routes, events, token_routes)
+    for resource in resources:
         resource.add_routes(api.router, parts)
     installation.add_routes(api.router, parts, api)
     described: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from headway.api.ports import ControlService
 from headway.api.schemas import InfoView
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
+from headway.control.plans import PlanService
 from headway.control.query_log import QueryLogService
 from headway.control.tokens import TokenService
 from headway.control.usage import UsageService
@@ -41,4 +42,5 @@ class Parts:
     query_log: QueryLogService
     usage: UsageService
     payloads: PayloadService
+    plans: PlanService
     tables: TableWriter

@@ -31,6 +31,7 @@ from headway.client.connection import CONTROL, Connection
 from headway.client.discovery import discover
 from headway.client.jobs import JobCalls
 from headway.client.load import LoadCalls
+from headway.client.plans import PlanCalls
 from headway.client.progress import Progress
 from headway.client.query_log import QueryLogCalls
 from headway.client.rollout import Rollout, answering, follow, is_live, pages, shifted
@@ -50,7 +51,7 @@ _CHUNK: Final = 256 * 1024
 Told = Callable[[Progress], None]
 
 
-class Client(QueryLogCalls, ScalingCalls, LoadCalls):
+class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls):
     """One Headway, found by ``url``, ``HEADWAY_URL`` or what runs on this machine's home directory.
 
     ``token``: default ``HEADWAY_TOKEN``, else the home's own admin token (shown to this machine only). ``home``:

@@ -18,6 +18,7 @@ from headway.adapters.memory.decision_log import MemoryDecisionLog
 from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.gateway import MemoryGateway
 from headway.adapters.memory.payload_log import MemoryPayloadLog
+from headway.adapters.memory.plan_store import MemoryPlanStore
 from headway.adapters.memory.query_log import MemoryQueryLog
 from headway.adapters.memory.replica_stats import MemoryReplicaStats
 from headway.adapters.memory.stores import MemoryDeploymentStore, MemoryTokenStore
@@ -26,6 +27,7 @@ from headway.api.schemas import InfoView
 from headway.control.book import DeploymentBook
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
+from headway.control.plans import PlanService
 from headway.control.query_log import QueryLogService
 from headway.control.service import ControlService
 from headway.control.tokens import TokenService
@@ -163,6 +165,7 @@ class World:
     questions: QueryLogService
     payload_log: MemoryPayloadLog
     payloads: PayloadService
+    plans: PlanService
     decisions: DecisionService
     decision_log: MemoryDecisionLog
     stats: MemoryReplicaStats
@@ -210,6 +213,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
     payloads = PayloadService(payload_log, clock, lambda name: book.find(name) is not None)
     decision_log, decided = MemoryDecisionLog(), dict[str, dict[str, Any]]()
     decisions = DecisionService(decision_log, lambda name: decided, clock, lambda name: book.find(name) is not None)
+    plans = PlanService(MemoryPlanStore(), book.get, clock)
     closing = asyncio.Event()
     shutdowns: list[str] = []
     info = InfoView(
@@ -244,6 +248,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         max_bundle_bytes=max_bundle_bytes,
         query_log=questions,
         payloads=payloads,
+        plans=plans,
         table_writer=PlainTables(),
         replica_stats=stats,
     )
@@ -262,6 +267,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         questions=questions,
         payload_log=payload_log,
         payloads=payloads,
+        plans=plans,
         decisions=decisions,
         decision_log=decision_log,
         decided=decided,

@@ -49,6 +49,7 @@ class Bridge(httpx.BaseTransport):
                 decisions=world.decisions,
                 query_log=world.questions,
                 payloads=world.payloads,
+                plans=world.plans,
                 table_writer=PlainTables(),
                 replica_stats=world.stats,
                 info=lambda: INFO,

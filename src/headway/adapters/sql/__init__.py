@@ -1,5 +1,5 @@
-"""State in SQL: deployments, versions, events, tokens and decisions in one database; what belongs together is saved
-in one transaction.
+"""State in SQL: deployments, versions, events, tokens, decisions and plans in one database; what belongs together is
+saved in one transaction.
 
 SQLite is what is supported now; see ``docs/explanation/state.md``.
 """
@@ -9,6 +9,15 @@ from headway.adapters.sql.decision_log import SqlDecisionLog
 from headway.adapters.sql.deployment_store import SqlDeploymentStore
 from headway.adapters.sql.event_log import SqlEventLog
 from headway.adapters.sql.jobs import SqlJobs
+from headway.adapters.sql.plan_store import SqlPlanStore
 from headway.adapters.sql.token_store import SqlTokenStore
 
-__all__ = ["SqlDatabase", "SqlDecisionLog", "SqlDeploymentStore", "SqlEventLog", "SqlJobs", "SqlTokenStore"]
+__all__ = [
+    "SqlDatabase",
+    "SqlDecisionLog",
+    "SqlDeploymentStore",
+    "SqlEventLog",
+    "SqlJobs",
+    "SqlPlanStore",
+    "SqlTokenStore",
+]

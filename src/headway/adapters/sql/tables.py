@@ -102,3 +102,16 @@ decisions: Final = sa.Table(
     sa.Index("ix_decisions_at", "at", "model", "version", "role"),
 )
 """Not tied to a deployment: a deleted model's decisions stay until they expire. ``document`` is JSON, deflated."""
+
+plans: Final = sa.Table(
+    "plans",
+    metadata,
+    sa.Column("number", _KEY, primary_key=True),
+    sa.Column("model", sa.String(63), nullable=False),
+    sa.Column("at", sa.Double(), nullable=False),
+    sa.Column("basis", sa.JSON(), nullable=False),
+    sa.Column("document", sa.JSON(), nullable=False),
+    sa.Index("ix_plans_model_number", "model", "number"),
+    sqlite_autoincrement=True,
+)
+"""Capacity plans. Not tied to a deployment: of each name the newest ones stay."""

@@ -1,0 +1,266 @@
+"""``headway plan``: what hardware a promise needs, measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from headway.cli.completion import model_names
+from headway.cli.main import INTERRUPTED
+from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
+from headway.domain.errors import InvalidInput, NotFound
+from headway.domain.names import check_model_name
+from headway.domain.promises import ERRORS, Promise, parse_all
+from headway.domain.quantities import byte_count, millicores, share
+
+if TYPE_CHECKING:
+    from headway.api.schemas_plans import PlanView
+    from headway.client import Client
+    from headway.planning.plan import Question
+    from headway.ports.load_generator import LoadRequest
+
+PANEL = "Traffic and replicas"
+MOST_FAILED: Final = 0.001
+"""Without a promise about errors."""
+MOST_TRIED: Final = 16
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command(rich_help_panel=PANEL)(plan)
+
+
+def plan(
+    name: Name,
+    sla: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROMISE", help="'p95<1s', in quotes; 'errors<1%' beside it, default 0.1 %."),
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(metavar="COUNT", min=1, max=100_000, help="What do so many users need?")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", min=0.001, max=100_000, help="What do so many requests a second need?"),
+    ] = None,
+    think_time: Annotated[
+        str, typer.Option(metavar="LENGTH", help="Mean time that users think between answer and next request.")
+    ] = "1s",
+    max_replicas: Annotated[
+        int, typer.Option(metavar="COUNT", min=1, max=MOST_TRIED, help="Start at most so many here, to measure.")
+    ] = 3,
+    runs: Annotated[int, typer.Option(metavar="COUNT", min=2, max=20, help="Of each load.")] = 3,
+    duration: Annotated[str, typer.Option(metavar="LENGTH", help="Of each run, after its warm-up.")] = "10s",
+    warm_up: Annotated[str, typer.Option(metavar="LENGTH", help="Before each run, at its load.")] = "3s",
+    cpu_ceiling: Annotated[
+        str, typer.Option(metavar="PERCENT", help="Replicas may use so much of their cores.")
+    ] = "85%",
+    node_cores: Annotated[str | None, typer.Option(metavar="CORES", help="Of one node, such as 4.")] = None,
+    node_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Of one node, such as 16Gi.")] = None,
+    price: Annotated[
+        float | None, typer.Option(metavar="MONEY", min=0.0, help="Of one node, for any time: the sum is for the same.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Rows to send; default: the model's sample.", dir_okay=False),
+    ] = None,
+    rows: Annotated[int, typer.Option(metavar="COUNT", min=1, max=100_000, help="Rows in a request.")] = 1,
+    write_policy: Annotated[
+        bool, typer.Option("--write-policy", help="Put the scaling policy that follows in force.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the promised value over load into a .html or .png.", dir_okay=False),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Show the last plan and whether it still holds.")] = False,
+    output: OutputOption = Format.TEXT,
+) -> int:
+    """Measure how much load keeps a promise at 1, 2, ... replicas, and tell what a load needs.
+
+    Triggers are off while it measures; afterwards the model is scaled as before. With --users or without a load the
+    answer is about users who wait and think, with --rate about requests that come whatever became of those before.
+    Exit code 10 when the load generator was the bottleneck, so that nothing can be told.
+    """
+    from headway.cli import load_source, plan_chart
+    from headway.client import Client
+
+    check_model_name(name)
+    if plot is not None:
+        plan_chart.check_place(plot)
+    if users is not None and rate is not None:
+        raise InvalidInput("--users and --rate exclude each other", where="--rate")
+    if show:
+        _refuse_more(sla, users, rate)
+        with Client() as client:
+            return _show(client, name, data, rows, plot, write_policy)
+    promise, most_failed = _promises(sla)
+    think_s = load_source.length(think_time, "--think-time")
+    with Client() as client, Client() as own:
+        usage = client.plans(name)
+        node = _node(node_cores, node_memory, price)
+        question = _question(
+            promise,
+            most_failed,
+            users,
+            rate,
+            think_s,
+            max_replicas,
+            cpu_ceiling,
+            dict(usage.now.resources),
+            node,
+            price,
+        )
+        made = load_source.requests(client, name, None, data, rows, None)
+        load_source.tried(client, name, None, made[0])
+        pace = (runs, load_source.length(duration, "--duration"), load_source.length(warm_up, "--warm-up"))
+        from headway.cli.plan_run import carry_out
+
+        document = carry_out(client, own, name, question, made, pace)
+        if document is None:
+            note("stopped: nothing was planned, the model is scaled as before")
+            return INTERRUPTED
+        stored = client.add_plan(name, usage.now.version, digest_of(made), document)
+        _told(name, stored, plot)
+        if write_policy:
+            _apply(client, name, document)
+    return 0
+
+
+def digest_of(requests: Sequence[LoadRequest]) -> str:
+    """What stands for the request mix."""
+    mix = hashlib.sha256()
+    for one in requests:
+        for part in (one.path.encode(), one.content_type.encode(), one.body):
+            mix.update(len(part).to_bytes(8, "big") + part)
+    return f"sha256:{mix.hexdigest()}"
+
+
+def _promises(texts: list[str] | None) -> tuple[Promise, float]:
+    found = parse_all(texts or [])
+    latency = [one for one in found if one.of_latency]
+    if len(latency) != 1:
+        raise InvalidInput(
+            "what is promised?" if not latency else "a plan is about one promised time",
+            where="--sla",
+            hint="--sla 'p95<1s', in quotes",
+        )
+    errors = [one.bound for one in found if one.what == ERRORS]
+    return latency[0], errors[0] if errors else MOST_FAILED
+
+
+def _question(
+    promise: Promise,
+    most_failed: float,
+    users: int | None,
+    rate: float | None,
+    think_s: float,
+    max_replicas: int,
+    cpu_ceiling: str,
+    resources: dict[str, Any],
+    node: Any,
+    price: float | None,
+) -> Question:
+    from headway.planning.measured import Load, Rate, Users
+    from headway.planning.plan import Question
+    from headway.planning.sizing import Size, bill
+
+    try:
+        ceiling = share(cpu_ceiling)
+    except ValueError as error:
+        raise InvalidInput(str(error), where="--cpu-ceiling") from None
+    if not 0 < ceiling <= 1:
+        raise InvalidInput(f"{cpu_ceiling} of its cores", where="--cpu-ceiling", hint="above 0 %, to 100 %")
+    cores = resources.get("cpu") or float(resources.get("workers") or 1)
+    memory = resources.get("memory")
+    each = Size(cores, None if memory is None else byte_count(memory))
+    if node is not None:
+        try:
+            bill(1, each, node)
+        except ValueError as error:
+            needs = f"{cores:g} cores" + (f" and {memory}" if memory else "")
+            raise InvalidInput(str(error), where="--node-cores", hint=f"a replica needs {needs}") from None
+    like: Load = Rate(rate or 1.0) if rate is not None else Users(users or 1, think_s)
+    needed = like if rate is not None or users is not None else None
+    # One number of replicas is left to try the prediction at.
+    measured = tuple(range(1, max(2, max_replicas)))
+    return Question(
+        promise=promise,
+        most_failed=most_failed,
+        like=like,
+        needed=needed,
+        most_replicas=max_replicas,
+        measured=measured,
+        cpu_share=ceiling,
+        each=each,
+        node=node,
+        price=price,
+    )
+
+
+def _node(cores: str | None, memory: str | None, price: float | None) -> Any:
+    from headway.planning.sizing import Size
+
+    if cores is None:
+        for flag, value in (("--node-memory", memory), ("--price", price)):
+            if value is not None:
+                raise InvalidInput(f"{flag} needs --node-cores", where=flag)
+        return None
+    where = "--node-cores"
+    try:
+        count = millicores(cores) / 1000
+        where = "--node-memory"
+        size = None if memory is None else byte_count(memory)
+    except ValueError as error:
+        raise InvalidInput(str(error), where=where) from None
+    return Size(count, size)
+
+
+def _refuse_more(sla: list[str] | None, users: int | None, rate: float | None) -> None:
+    for flag, value in (("--sla", sla or None), ("--users", users), ("--rate", rate)):
+        if value is not None:
+            raise InvalidInput("--show shows the last plan and measures nothing", where=flag)
+
+
+def _show(client: Client, name: str, data: Path | None, rows: int, plot: Path | None, write_policy: bool) -> int:
+    from headway.cli import load_source
+
+    digest = digest_of(load_source.requests(client, name, None, data, rows, None))
+    page = client.plans(name, requests=digest)
+    if not page.plans:
+        raise NotFound(f"there is no plan for {name}", hint=f"headway plan {name} --sla 'p95<1s'")
+    found = page.plans[0]
+    _told(name, found, plot)
+    if write_policy:
+        if found.stale:
+            raise InvalidInput(
+                f"the plan is stale: {'; '.join(found.stale)}", where="--write-policy", hint="measure again"
+            )
+        _apply(client, name, found.document)
+    return 0
+
+
+def _told(name: str, stored: PlanView, plot: Path | None) -> None:
+    from headway.cli import plan_chart, plan_text
+
+    if plot is not None:
+        plan_chart.write(name, stored.document, plot)
+    if is_json():
+        emit_json(stored)
+        return
+    for line in plan_text.report(name, stored):
+        out.print(line)
+    if plot is not None:
+        say(f"drawn into {plot}")
+
+
+def _apply(client: Client, name: str, document: dict[str, Any]) -> None:
+    policy = document.get("policy")
+    if policy is None:
+        raise InvalidInput("no policy follows: nothing is carried", where="--write-policy")
+    client.set_scaling(name, policy)
+    note(f"in force; headway autoscale {name} shows it")

@@ -1,0 +1,235 @@
+"""Planner: measures a model for a capacity plan, one load after the other.
+
+Replicas are pinned while it works, and scaled as before when it is done, however it ends. A measurement at which the
+generator and not the model was the bottleneck ends it: no plan is better than one about the generator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from headway.control.load_test import LoadTester
+from headway.domain.errors import HeadwayError, InvalidInput, NotReady, VerdictRefused
+from headway.domain.load_reports import Ending, LoadReport
+from headway.domain.load_samples import failed
+from headway.domain.load_shapes import LoadShape, rate, users
+from headway.planning.beliefs import Evidence
+from headway.planning.choice import Errors, Model, choose
+from headway.planning.forecast import Forecast
+from headway.planning.measured import Load, Point, Run, Users, promised, size
+from headway.planning.plan import Question, Tried, ceiling_of, conclude, document, to_try
+from headway.planning.search import Search, Wanted
+from headway.ports.clock import Clock
+from headway.ports.load_generator import LoadRequest, LoadTarget
+from headway.ports.model_watch import ModelWatch
+
+READY_S: Final = 180.0
+LEAST_REQUESTS: Final = 200
+"""In one run; slow models are measured for longer, up to :data:`LONGEST` times as long."""
+LONGEST: Final = 6
+MOST_SAMPLES: Final = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long is measured."""
+
+    runs: int
+    """Of each load."""
+    run_s: float
+    warm_s: float
+    """Before each run, at its load; not counted."""
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the planner is doing, for whoever watches."""
+
+    text: str
+    point: Point | None = None
+    """What came of it."""
+    kept: bool | None = None
+
+
+class Stopped(Exception):
+    """It was told to stop. Not an error of Headway's tree: whoever stopped it knows."""
+
+
+class Planner:
+    """One plan at a time."""
+
+    def __init__(
+        self,
+        tester: LoadTester,
+        watch: ModelWatch,
+        clock: Clock,
+        target: LoadTarget,
+        requests: Sequence[LoadRequest],
+        pace: Pace,
+        tell: Callable[[Step], None],
+    ) -> None:
+        self._tester, self._watch, self._clock = tester, watch, clock
+        self._target, self._requests, self._pace, self._tell = target, requests, pace, tell
+        self._stopped = False
+        self._pinned: int | None = None
+        self._seed = pace.seed
+        self._unloaded: list[float] = []
+
+    def stop(self) -> None:
+        """End it at once; :meth:`run` then raises :class:`Stopped`."""
+        self._stopped = True
+        self._tester.stop()
+
+    async def run(self, question: Question) -> dict[str, Any]:
+        """Measure, fit, try a prediction, and conclude: the plan's document.
+
+        Raises ``VerdictRefused`` when the generator was the bottleneck, ``NotReady`` when replicas do not come,
+        ``InvalidInput`` when even one user alone is not served as promised, :class:`Stopped`.
+        """
+        try:
+            return await self._run(question)
+        finally:
+            await asyncio.shield(self._watch.restore())
+
+    async def _run(self, question: Question) -> dict[str, Any]:
+        search = Search(question.promise, question.most_failed, question.like, question.measured)
+        while (wanted := search.wanted()) is not None:
+            point = await self._measure(wanted, question)
+            search.found(point)
+            self._tell(Step(wanted.why, point, search.kept(point)))
+        if search.hopeless():
+            worst = search.points[-1]
+            raise InvalidInput(
+                f"{question.promise.text} is not kept even by one user alone: {worst.value_s * 1000:.1f} ms",
+                where="--sla",
+                hint="more replicas do not make a single request faster; promise more time, or make the model faster",
+            )
+        self._tell(Step("fitting queues and the scalability law"))
+        model, errors = await asyncio.to_thread(self._fit, search)
+        ceiling = ceiling_of(search.points, question.each, question.cpu_share)
+        held = await asyncio.to_thread(to_try, model, question, ceiling)
+        tried = None
+        if held is not None:
+            (predicted,) = await asyncio.to_thread(lambda: model.at([held]))
+            told = f"a load that was not measured, predicted {predicted.value_s * 1000:.1f} ms"
+            point = await self._measure(Wanted(held[0], held[1], told), question)
+            tried = Tried(predicted, point)
+            self._tell(Step(f"{told}: {tried.error:+.0%}", point, search.kept(point)))
+        self._tell(Step("turning it round: what is carried, what is needed"))
+        conclusion = await asyncio.to_thread(conclude, question, search, model, errors, tried)
+        self._check()
+        return document(question, search, conclusion, model, tried)
+
+    def _fit(self, search: Search) -> tuple[Model, Errors]:
+        evidence = Evidence(search.points, search.promise, self._pace.seed)
+        step = max(1, len(self._unloaded) // MOST_SAMPLES)
+        forecast = Forecast(evidence, np.array(self._unloaded[::step]))
+        return choose(forecast)
+
+    async def _measure(self, wanted: Wanted, question: Question) -> Point:
+        await self._pin(wanted.replicas)
+        runs: list[Run] = []
+        last: Run | None = None
+        for number in range(self._pace.runs):
+            told = f"{wanted.replicas} × {_told(wanted.load)}, run {number + 1} of {self._pace.runs}: {wanted.why}"
+            self._tell(Step(told))
+            last = await self._one(wanted, question, last)
+            runs.append(last)
+        return Point(wanted.replicas, wanted.load, tuple(runs))
+
+    async def _pin(self, replicas: int) -> None:
+        if self._pinned == replicas:
+            return
+        self._check()
+        self._tell(Step(f"{replicas} replicas, triggers off"))
+        await self._watch.set_replicas(replicas)
+        deadline = self._clock.monotonic() + READY_S
+        while True:
+            look = await self._watch.look()
+            if look is not None and look.ready == look.wished == replicas:
+                break
+            self._check()
+            if self._clock.monotonic() > deadline:
+                raise NotReady(f"{replicas} replicas are not ready after {READY_S:.0f} s", hint="headway status")
+            await self._clock.sleep(0.2)
+        self._pinned = replicas
+
+    async def _one(self, wanted: Wanted, question: Question, before: Run | None) -> Run:
+        pace = self._pace
+        expected = before.rate_per_s if before is not None else size(wanted.load) if not _closed(wanted.load) else None
+        run_s = pace.run_s
+        if expected:
+            run_s = min(max(run_s, LEAST_REQUESTS / expected), LONGEST * run_s)
+        self._seed += 1
+        shape = _shape(wanted.load, pace.warm_s + run_s, self._seed)
+        report = await self._tester.run(self._target, shape, self._requests)
+        self._check()
+        if report.ending is Ending.FAILED:
+            raise HeadwayError(f"the load could not be sent: {'; '.join(report.notes[1:])}")
+        if report.health.saturated:
+            raise VerdictRefused(
+                f"at {wanted.replicas} × {_told(wanted.load)} the load generator was the bottleneck, not the model: "
+                + "; ".join(report.health.reasons),
+                hint="fewer replicas (--max-replicas), more time (--sla), or send from another machine",
+            )
+        return self._counted(report, wanted, question, run_s)
+
+    def _counted(self, report: LoadReport, wanted: Wanted, question: Question, run_s: float) -> Run:
+        samples, warm_s = report.samples, self._pace.warm_s
+        due, done = _numbers(samples.due_s), _numbers(samples.done_s)
+        status = np.frombuffer(samples.status, dtype=np.int16) if len(samples) else np.zeros(0, dtype=np.int16)
+        inside = (due >= warm_s) & (due < warm_s + run_s)
+        bad = np.array([failed(int(code)) for code in status], dtype=bool)
+        times = (done - due)[inside & ~bad]
+        if not len(times):
+            raise HeadwayError(f"nothing was answered at {wanted.replicas} × {_told(wanted.load)}")
+        answered = int(((done >= warm_s) & (done < warm_s + run_s) & ~bad).sum())
+        if isinstance(wanted.load, Users) and wanted.load.count == 1 and wanted.load.think_s == 0:
+            self._unloaded += times.tolist()
+        cores = [
+            one.cpu_cores
+            for one in report.points
+            if one.cpu_cores is not None and warm_s <= one.begin_s < warm_s + run_s
+        ]
+        cpu = statistics.fmean(cores) / (wanted.replicas * question.each.cores) if cores else None
+        value = float(promised(question.promise, times))
+        return Run(
+            int(inside.sum()), max(answered, 1) / run_s, float(times.mean()), value, int((inside & bad).sum()), cpu
+        )
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise Stopped
+
+
+def _closed(load: Load) -> bool:
+    return isinstance(load, Users)
+
+
+def _numbers(column: array[float]) -> np.ndarray:
+    return np.frombuffer(column, dtype=np.float64) if len(column) else np.zeros(0)
+
+
+def _shape(load: Load, duration_s: float, seed: int) -> LoadShape:
+    if isinstance(load, Users):
+        return users(load.count, duration_s, think_time_s=load.think_s, seed=seed)
+    return rate(load.per_s, duration_s, seed=seed)
+
+
+def _told(load: Load) -> str:
+    if isinstance(load, Users):
+        return f"{load.count} user{'s' if load.count != 1 else ''}"
+    digits = max(0, 2 - math.floor(math.log10(load.per_s))) if load.per_s < 100 else 0
+    return f"{load.per_s:.{digits}f} requests/s"
+
+
+__all__ = ["Pace", "Planner", "Step", "Stopped"]

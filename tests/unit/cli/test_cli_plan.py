@@ -1,0 +1,184 @@
+"""``headway plan``: what it refuses, shows of a kept plan, draws and puts in force; and when a plan is stale."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.cli import plan as plan_command
+from headway.cli.plan_chart import picture_of
+from headway.cli.plan_text import size_text, time_text
+from headway.control.book import Changed
+from headway.domain.errors import Conflict
+from headway.ports.load_generator import LoadRequest
+from tests.unit.cli.installation import Installation
+
+POLICY: dict[str, Any] = {"minReplicas": 1, "maxReplicas": 4, "triggers": [{"type": "rps", "target": 45.6}]}
+DOCUMENT: dict[str, Any] = {
+    "format": 1,
+    "promise": "p95<1s",
+    "limit_s": 1.0,
+    "load": {"kind": "users", "think_time_s": 1.0},
+    "points": [
+        {"replicas": 1, "load": {"kind": "users", "size": 1, "think_time_s": 0.0}, "value_s": 0.02},
+        {"replicas": 1, "load": {"kind": "users", "size": 60, "think_time_s": 1.0}, "value_s": 0.6},
+        {"replicas": 1, "load": {"kind": "users", "size": 90, "think_time_s": 1.0}, "value_s": 5.6},
+    ],
+    "held_out": {
+        "replicas": 2, "load": {"kind": "users", "size": 110, "think_time_s": 1.0}, "measured_s": 0.5, "error": 0.04,
+        "predicted": {"value_s": 0.52, "low_s": 0.47, "high_s": 0.58, "rate_per_s": 91.0},
+    },
+    "model": {"chosen": "queue", "left_out_error": {"queue": 0.021, "usl": None}, "beliefs": []},
+    "knees": [{"replicas": 1, "rate_per_s": 49.0, "size": 50.0, "reached": True}],
+    "capacity": [
+        {"replicas": 1, "size": 64, "low": 64.2, "high": 71.0, "rate_per_s": 45.7, "value_s": 0.9, "by": "sla"},
+        {"replicas": 2, "size": 130, "low": 131.0, "high": 140.0, "rate_per_s": 91.0, "value_s": 0.8, "by": "cpu"},
+    ],
+    "curves": [{"replicas": 1, "points": [[10, 0.03], [64, 0.9], [80, 3.0]]}],
+    "answer": {
+        "load": {"kind": "users", "size": 500}, "replicas": 8, "cores": 8.0, "nodes": 2, "price": 240.0,
+        "expected": {"value_s": 0.8, "low_s": 0.7, "high_s": 0.95, "rate_per_s": 300.0},
+    },
+    "policy": POLICY,
+    "max_queue": 46,
+    "notes": ["replicas get in each other's way"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.json"
+    path.write_text("[[1, 2]]")
+    return path
+
+
+def keep(here: Installation, rows: Path, document: dict[str, Any] | None = None) -> None:
+    digest = plan_command.digest_of([LoadRequest(b"[[1,2]]")])
+    here.runner.run(here.world.plans.add("iris", digest, "v1", DOCUMENT if document is None else document))
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        ([], "--sla"),
+        (["--sla", "errors<1%"], "--sla"),
+        (["--sla", "p95<1s,p99<2s"], "--sla"),
+        (["--sla", "p95"], "--sla"),
+        (["--sla", "p95<1s", "--users", "5", "--rate", "5"], "--rate"),
+        (["--sla", "p95<1s", "--think-time", "soon"], "--think-time"),
+        (["--sla", "p95<1s", "--price", "3"], "--price"),
+        (["--sla", "p95<1s", "--node-cores", "some"], "--node-cores"),
+        (["--sla", "p95<1s", "--node-cores", "500m"], "--node-cores"),
+        (["--sla", "p95<1s", "--node-cores", "4", "--node-memory", "big"], "--node-memory"),
+        (["--sla", "p95<1s", "--cpu-ceiling", "0%"], "--cpu-ceiling"),
+        (["--sla", "p95<1s", "--plot", "plan.svg"], "--plot"),
+        (["--show", "--sla", "p95<1s"], "--sla"),
+        (["--sla", "p95<1s", "--data", "nothing-here.json"], "--data"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_measured(
+    here: Installation, args: list[str], where: str
+) -> None:
+    assert here.refused("plan", "iris", *args)[0] == where
+    assert here.policy is None
+
+
+def test_without_a_plan_it_says_how_to_make_one(here: Installation, rows: Path) -> None:
+    code, _, stderr = here.run("plan", "iris", "--show", "--data", str(rows))
+    assert code == 3
+    assert "there is no plan for iris" in stderr
+
+
+def test_a_kept_plan_is_told_in_words_and_as_json(here: Installation, rows: Path) -> None:
+    keep(here, rows)
+    shown = here.ok("plan", "iris", "--show", "--data", str(rows))
+    for told in (
+        "iris v1: p95<1s, plan 1 of",
+        "500 users need 8 replicas, 8 cores, 2 nodes, price 240.00",
+        "expected 800 ms (90 %: 700 ms to 950 ms)",
+        "64 users",
+        "(processor)",
+        "queues 2.1%, scalability law could not be fitted",
+        "tried at 2 × 110 users, not measured before: predicted 520 ms (470 ms to 580 ms), measured 500 ms, error +4%",
+        "1 replica saturates at 49.0 requests/s",
+        "note: replicas get in each other's way",
+        "spec.server.maxQueue: 46",
+    ):
+        assert told in shown, shown
+    assert "stale" not in shown
+    told = json.loads(here.ok("plan", "iris", "--show", "--data", str(rows), "-o", "json"))
+    assert told["document"] == DOCUMENT
+    assert (told["number"], told["stale"], told["basis"]["version"]) == (1, [], "v1")
+
+
+def test_other_requests_and_another_version_make_it_stale(here: Installation, rows: Path) -> None:
+    keep(here, rows)
+    rows.write_text("[[3, 4]]")
+    shown = here.ok("plan", "iris", "--show", "--data", str(rows))
+    assert "stale: the requests that would be sent are others" in shown
+    where, text = here.refused("plan", "iris", "--show", "--write-policy", "--data", str(rows))
+    assert where == "--write-policy"
+    assert "measure again" in text
+    assert here.policy is None
+
+
+def test_other_resources_make_it_stale(here: Installation, rows: Path) -> None:
+    keep(here, rows)
+
+    async def change() -> None:
+        def with_more(deployment: Any) -> Any:
+            version = deployment.version("v1")
+            spec = {**version.spec, "resources": {"cpu": "2", "memory": "1Gi"}}
+            return Changed(deployment.with_version(replace(version, spec=spec)))
+
+        await here.world.book.change("iris", with_more)
+
+    here.runner.run(change())
+    told = json.loads(here.ok("plan", "iris", "--show", "--data", str(rows), "-o", "json"))
+    assert told["stale"] == ["resources.cpu was not set, is 2.0", "resources.memory was not set, is 1Gi"]
+
+
+def test_the_policy_that_follows_is_put_in_force_when_asked(here: Installation, rows: Path) -> None:
+    keep(here, rows)
+    here.ok("plan", "iris", "--show", "--data", str(rows))
+    assert here.policy is None
+    here.ok("plan", "iris", "--show", "--write-policy", "--data", str(rows))
+    policy: Any = here.policy
+    assert policy["maxReplicas"] == 4
+    assert here.trigger("rps")["target"] == 45.6
+
+
+@pytest.mark.parametrize("name", ["plan.html", "plan.png"])
+def test_a_plan_is_drawn(here: Installation, rows: Path, tmp_path: Path, name: str) -> None:
+    keep(here, rows)
+    here.ok("plan", "iris", "--show", "--data", str(rows), "--plot", str(tmp_path / name))
+    content = (tmp_path / name).read_bytes()
+    if name.endswith(".png"):
+        assert content.startswith(b"\x89PNG")
+        return
+    page = content.decode()
+    assert page.count("<circle") == 3
+    assert page.count("<path") == 1
+    assert "promised" in page
+    assert "http" not in page
+
+
+def test_the_picture_has_the_held_out_point_and_ends_at_twice_the_promise() -> None:
+    picture = picture_of("iris", DOCUMENT)
+    assert [(s.replicas, len(s.measured)) for s in picture.series] == [(1, 2), (2, 1)]
+    assert picture.up_ticks()[-1].at >= 2000
+    assert picture.across == "users, thinking 1 s"
+
+
+def test_figures_are_short() -> None:
+    assert (time_text(0.01234), time_text(1.234), time_text(None)) == ("12.3 ms", "1.23 s", "-")
+    assert (size_text("users", 1), size_text("rate", 12.345)) == ("1 user", "12.3 requests/s")
+
+
+def test_a_plan_of_a_version_that_no_longer_serves_is_not_kept(here: Installation) -> None:
+    with pytest.raises(Conflict, match="serves now"):
+        here.runner.run(here.world.plans.add("iris", "", "v9", {}))

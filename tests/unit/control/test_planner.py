@@ -1,0 +1,134 @@
+"""Planner on a generator, a model and a clock in memory: what it pins, when it refuses, that it restores."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from headway.adapters.memory.clock import ManualClock
+from headway.adapters.memory.load_generator import MemoryLoadGenerator
+from headway.adapters.memory.model_watch import MemoryModelWatch
+from headway.control.load_test import LoadTester
+from headway.control.planner import Pace, Planner, Step, Stopped
+from headway.domain.errors import InvalidInput, NotReady, VerdictRefused
+from headway.domain.promises import parse
+from headway.planning.measured import Rate, Users
+from headway.planning.plan import Question
+from headway.planning.sizing import Size
+from headway.ports.load_generator import LoadRequest, LoadTarget
+
+pytestmark = pytest.mark.anyio
+TAKES_S = 0.05
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Lab:
+    """A model of one server per replica, each request of which takes 50 ms; nothing is random."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.generator = MemoryLoadGenerator(self.clock, self.fate)
+        self.watch = MemoryModelWatch(self.clock, replicas=3)
+        self.steps: list[Step] = []
+        self.pace = Pace(2, 10.0, 1.0)
+        tester = LoadTester(self.generator, self.clock, self.watch)
+        target = LoadTarget("iris", "http://127.0.0.1:1/models/iris")
+        self.planner = Planner(
+            tester, self.watch, self.clock, target, [LoadRequest(b"[]")], self.pace, self.steps.append
+        )
+        self.free: list[float] = []
+        self.most_at_once = 0
+
+    def fate(self, due_s: float, number: int) -> tuple[float, int]:
+        if number == 0:
+            self.free = [0.0] * self.watch.replicas
+        first = min(range(len(self.free)), key=self.free.__getitem__)
+        self.free[first] = max(due_s, self.free[first]) + TAKES_S
+        return self.free[first] - due_s, 200
+
+    async def run(self, question: Question) -> dict[str, Any]:
+        running = asyncio.create_task(self.planner.run(question))
+        while not running.done():
+            await self.clock.elapse(20)
+            await asyncio.wait({running}, timeout=0.001)  # what is computed on a thread takes real time
+        return running.result()
+
+
+def asked(promise: str = "p95<200ms", **more: Any) -> Question:
+    values: dict[str, Any] = {
+        "promise": parse(promise), "most_failed": 0.001, "like": Rate(1.0), "needed": None, "most_replicas": 2,
+        "measured": (1,), "cpu_share": 0.85, "each": Size(1.0),
+    }  # fmt: skip
+    return Question(**{**values, **more})
+
+
+async def test_a_plan_is_measured_tried_and_concluded() -> None:
+    lab = Lab()
+    lab.watch.cpu_cores = 0.2
+    plan = await lab.run(asked(needed=Rate(30.0), node=Size(4.0), price=2.0))
+    assert lab.watch.calls == [1, 2, "restore"]
+    assert lab.watch.replicas == 3
+    assert plan["points"][0]["load"] == {"kind": "users", "size": 1, "think_time_s": 0.0}
+    assert plan["points"][0]["value_s"] == pytest.approx(TAKES_S)
+    one = plan["capacity"][0]
+    # Arrivals are even here, so that a server bears all of its 20 a second; queues expect Poisson's and promise less.
+    assert 10 < one["size"] < 20.5
+    assert plan["held_out"]["replicas"] == 2
+    assert plan["held_out"]["predicted"]["value_s"] > 0
+    assert plan["knees"][0]["rate_per_s"] == pytest.approx(20, rel=0.05)
+    assert plan["answer"]["replicas"] >= 2
+    assert plan["answer"]["price"] == 2.0 * plan["answer"]["nodes"]
+    assert plan["policy"]["triggers"][0]["target"] <= 20
+    assert {round(c["replicas"]) for c in plan["curves"]} >= {1, 2}
+    assert sum(step.point is not None for step in lab.steps) == len(plan["points"]) + 1
+
+
+async def test_a_promise_that_no_replica_can_keep_is_said_at_once() -> None:
+    lab = Lab()
+    with pytest.raises(InvalidInput, match=r"one user alone: 50\.0 ms"):
+        await lab.run(asked("p95<40ms"))
+    assert lab.watch.calls == [1, "restore"]
+
+
+async def test_a_plan_about_the_generator_is_refused() -> None:
+    lab = Lab()
+    lab.generator.late_s = 0.5
+    with pytest.raises(VerdictRefused, match="the load generator was the bottleneck"):
+        await lab.run(asked())
+    assert lab.watch.calls[-1] == "restore"
+
+
+async def test_told_to_stop_it_scales_the_model_as_before() -> None:
+    lab = Lab()
+    running = asyncio.create_task(lab.planner.run(asked(like=Users(1, 1.0))))
+    await lab.clock.elapse(5)
+    assert lab.watch.replicas == 1
+    lab.planner.stop()
+    await lab.clock.elapse(5)
+    with pytest.raises(Stopped):
+        await running
+    assert lab.watch.replicas == 3
+    assert lab.watch.calls[-1] == "restore"
+
+
+async def test_cancelled_it_scales_the_model_as_before() -> None:
+    lab = Lab()
+    running = asyncio.create_task(lab.planner.run(asked()))
+    await lab.clock.elapse(5)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert lab.watch.replicas == 3
+
+
+async def test_replicas_that_do_not_come_are_told() -> None:
+    lab = Lab()
+    lab.watch.seen = False
+    with pytest.raises(NotReady, match=r"1 replicas are not ready"):
+        await lab.run(asked())
+    assert lab.watch.calls == [1, "restore"]
