@@ -249,7 +249,8 @@ class _Batch:
         return self._outcomes(arrived, left, int(min((ended if locked else starts).min(), len(work))))
 
     def _outcomes(self, arrived: Array, left: Array, until: int | None = None) -> list[Outcome]:
-        warm = self._warmup
+        # Overloaded, most events are arrivals, and fewer requests than wanted were begun.
+        warm = self._warmup if until is None else min(self._warmup, until // 2)
         arrived, left = arrived[:until], left[:until]
         times = left[warm:] - arrived[warm:]
         begin = left[:warm].max(axis=0)

@@ -96,3 +96,9 @@ def test_the_same_seed_gives_the_same_answer_whatever_stands_beside_it() -> None
     assert np.array_equal(alone.times_s[: len(beside.times_s)], beside.times_s[: len(alone.times_s)])
     (again,) = simulate([Case(one.service, 2, one.load, 5)], streams=3, requests=300)
     assert not np.array_equal(alone.times_s[:50], again.times_s[:50])
+
+
+def test_an_overload_of_several_replicas_is_simulated_too() -> None:
+    found = outcome(Service(STEADY, 1), 2, Rate(2000.0), streams=2, requests=300)
+    assert len(found.times_s) > 0
+    assert found.rate_per_s.mean() == pytest.approx(100, rel=0.1)
