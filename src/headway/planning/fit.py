@@ -74,8 +74,7 @@ def fit(evidence: Evidence, law: Array) -> tuple[list[Fitted], list[Array]]:
     noise = _noise(evidence, law, rough[0])
     fine = _best(_refine(evidence, law, [f.belief for f in rough], noise, FINE), KEPT)
     best = fine[0]
-    freedom = max(1, len(evidence.observed) - len(best.belief.values))
-    excess = max(1.0, best.misfit / freedom, _between_runs(evidence, noise))
+    excess = _excess(evidence, noise, best)
     scores = [f.misfit / excess + 2 * len(f.belief.values) for f in fine]
     weights = np.exp(-0.5 * (np.array(scores) - min(scores)))
     weights = np.where(weights / weights.sum() < LEAST_WEIGHT, 0.0, weights)
@@ -99,14 +98,19 @@ def _noise(evidence: Evidence, law: Array, best: Fitted) -> list[Array]:
     return evidence.noise([_definite(s) for s in spread], FINE.streams)
 
 
-def _between_runs(evidence: Evidence, noise: Sequence[Array]) -> float:
-    """How many times more the repeats differ than they should; 1 when that cannot be told."""
-    ratios = []
+def _excess(evidence: Evidence, noise: Sequence[Array], best: Fitted) -> float:
+    """How many times more variance there is than queues alone explain, at least 1.
+
+    Pooled over the residuals of the best belief and the scatter between repeats of a load, each with its freedom.
+    """
+    total, freedom = best.misfit, max(1, len(evidence.observed) - len(best.belief.values))
     for point, covariance in zip(evidence.points, noise, strict=True):
         spread = point.spread()
         if spread is not None and not point.saturated:
-            ratios += [s * 1.0 / (covariance[i, i] * len(point.runs)) for i, s in enumerate(spread)]
-    return float(np.mean(ratios)) if len(ratios) >= 4 else 1.0
+            more = len(point.runs) - 1
+            total += more * sum(s / (covariance[i, i] * len(point.runs)) for i, s in enumerate(spread))
+            freedom += more * len(spread)
+    return max(1.0, total / freedom)
 
 
 def _definite(spread: Array) -> Array:
