@@ -36,7 +36,7 @@ LEAST_REQUESTS: Final = 200
 """In one run; slow models are measured for longer, up to :data:`LONGEST` times as long."""
 LONGEST: Final = 6
 MOST_SAMPLES: Final = 4000
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 5
 """At a run in which the generator fell behind: something else may have had the machine for a moment."""
 
 
@@ -152,7 +152,7 @@ class Planner:
         if self._pinned == replicas:
             return
         self._check()
-        self._tell(Step(f"{replicas} replicas, triggers off"))
+        self._tell(Step(f"{_counted(replicas)}, triggers off"))
         await self._watch.set_replicas(replicas)
         deadline = self._clock.monotonic() + READY_S
         while True:
@@ -161,7 +161,8 @@ class Planner:
                 break
             self._check()
             if self._clock.monotonic() > deadline:
-                raise NotReady(f"{replicas} replicas are not ready after {READY_S:.0f} s", hint="headway status")
+                what = f"{_counted(replicas)} wished, not ready after {READY_S:.0f} s"
+                raise NotReady(what, hint="headway status")
             await self._clock.sleep(0.2)
         self._pinned = replicas
 
@@ -215,6 +216,10 @@ class Planner:
     def _check(self) -> None:
         if self._stopped:
             raise Stopped
+
+
+def _counted(replicas: int) -> str:
+    return f"{replicas} replica{'' if replicas == 1 else 's'}"
 
 
 def _closed(load: Load) -> bool:

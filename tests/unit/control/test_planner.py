@@ -129,6 +129,6 @@ async def test_cancelled_it_scales_the_model_as_before() -> None:
 async def test_replicas_that_do_not_come_are_told() -> None:
     lab = Lab()
     lab.watch.seen = False
-    with pytest.raises(NotReady, match=r"1 replicas are not ready"):
+    with pytest.raises(NotReady, match="1 replica wished, not ready"):
         await lab.run(asked())
     assert lab.watch.calls == [1, "restore"]
