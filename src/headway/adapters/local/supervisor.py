@@ -326,9 +326,10 @@ class ReplicaSupervisor:
                     await process.wait()
             except TimeoutError:
                 await self._kill(process)
-        left = await asyncio.to_thread(scan, self._around.launcher.home, self.spec.replica_id)
-        if left:  # processes that left the replica's process group
-            await end_processes(left, grace_s=0.0)
+        # What left the replica's process group.
+        await end_processes(
+            await asyncio.to_thread(scan, self._around.launcher.home, self.spec.replica_id), grace_s=0.0
+        )
         Path(self._state.record.socket).unlink(missing_ok=True)
         self._let_go()
         self._state.lose_process()
