@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from headway.adapters.local import adoption, procfs, run_dir_for, supervisor
+from headway.adapters.local import adoption, procfs, run_dir_for, stopping
 from headway.adapters.local.adoption import scan
 from headway.adapters.local.memory_limit import MIB
 from headway.adapters.local.records import ReplicaFolders
@@ -238,7 +238,7 @@ async def test_a_stop_that_goes_wrong_still_ends_the_replica(hand: LocalHand, mo
     async with ControlPlane(hand.runtime()) as control:
         await control.apply_ready(hand.spec(ONE))
         with monkeypatch.context() as patched:
-            patched.setattr(supervisor, "scan", faulty)
+            patched.setattr(stopping, "scan", faulty)
             await control.runtime.apply([])
             await control.until(None)
     assert control.phases()[-2:] == [_P.STOPPING, _P.STOPPED]

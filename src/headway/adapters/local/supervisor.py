@@ -14,18 +14,19 @@ import asyncio
 import logging
 import signal
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from headway.adapters.local import backoff, failures, logs, procfs
-from headway.adapters.local.adoption import FoundProcess, end_processes, scan
+from headway.adapters.local.adoption import FoundProcess
 from headway.adapters.local.failures import Crash
 from headway.adapters.local.probes import Prober, SocketProbe
 from headway.adapters.local.process import Exit, ReplicaProcess, kill_with_stack
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.adapters.local.starts import Surroundings, start
 from headway.adapters.local.state import SERVING, ReplicaState
+from headway.adapters.local.stopping import end_leftovers, terminate, unless_set
 from headway.adapters.local.template_failure import LoadFailure
 from headway.adapters.local.template_process import ForkedStart
 from headway.domain.errors import HeadwayError
@@ -183,11 +184,11 @@ class ReplicaSupervisor:
 
     async def _turn_to_start(self) -> bool:
         """Wait until the replica is wanted, its back-off is over and there is a slot; False: told to stop instead."""
-        if not await self._unless_stopped(self._wanted.wait()):
+        if not await unless_set(self._stop, self._wanted.wait()):
             return False
         if self.phase is _P.BACKOFF:
             delay = backoff.delay_s(self._state.record.crash_score)
-            if delay > 0 and not await self._unless_stopped(self._clock.sleep(delay)):
+            if delay > 0 and not await unless_set(self._stop, self._clock.sleep(delay)):
                 return False
             self._from, self._untold = self.phase, True
             self._state.change(
@@ -199,12 +200,12 @@ class ReplicaSupervisor:
         template = self._around.templates.of(self.spec)
         if template is not None and not self._urgent:
             settling = asyncio.ensure_future(template.settled())
-            if not await self._unless_stopped(settling):
+            if not await unless_set(self._stop, settling):
                 return False
             self._load_failure = settling.result()
         if not self._urgent:
             taking = asyncio.ensure_future(self._around.slots.take())
-            if not await self._unless_stopped(taking):
+            if not await unless_set(self._stop, taking):
                 return False
             self._give_back_slot = taking.result()
         return True
@@ -318,18 +319,9 @@ class ReplicaSupervisor:
         """SIGTERM, SIGKILL after the grace period, and nothing left."""
         self._tell_start()
         self._state.move(_P.STOPPING, reason=None)
-        process = self._process
-        if process is not None:
-            process.send(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(self.spec.termination_grace_s):
-                    await process.wait()
-            except TimeoutError:
-                await self._kill(process)
-        # What left the replica's process group.
-        await end_processes(
-            await asyncio.to_thread(scan, self._around.launcher.home, self.spec.replica_id), grace_s=0.0
-        )
+        if self._process is not None:
+            await terminate(self._process, self.spec.termination_grace_s)
+        await end_leftovers(self._around.launcher.home, self.spec.replica_id)
         Path(self._state.record.socket).unlink(missing_ok=True)
         self._let_go()
         self._state.lose_process()
@@ -364,18 +356,6 @@ class ReplicaSupervisor:
         else:  # the machine was restarted, or the process never came to be: nothing crashed
             self._state.lose_process()
             self._state.move(_P.BACKOFF, reason=None, failure=None, adopted=True)
-
-    async def _unless_stopped(self, waiting: Awaitable[object]) -> bool:
-        """True once ``waiting`` is over, False as soon as the replica is told to stop."""
-        waiter = asyncio.ensure_future(waiting)
-        stop = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({waiter, stop}, return_when=asyncio.FIRST_COMPLETED)
-            return not self.stopping
-        finally:
-            waiter.cancel()
-            stop.cancel()
-            await asyncio.gather(waiter, stop, return_exceptions=True)
 
     async def _kill(self, process: ReplicaProcess) -> None:
         process.kill()
