@@ -123,9 +123,14 @@ class Planner:
         if held is not None:
             (predicted,) = await asyncio.to_thread(lambda: model.at([held]))
             told = f"a load that was not measured, predicted {predicted.value_s * 1000:.1f} ms"
-            point = await self._measure(Wanted(held[0], held[1], told), question)
-            tried = Tried(predicted, point)
-            self._tell(Step(f"{told}: {tried.error:+.0%}", point, search.kept(point)))
+            try:
+                point = await self._measure(Wanted(held[0], held[1], told), question)
+            except VerdictRefused as refused:
+                # What was measured before stands; that nothing was tried is said in the plan.
+                self._tell(Step(f"the prediction could not be tried: {refused.message}"))
+            else:
+                tried = Tried(predicted, point)
+                self._tell(Step(f"{told}: {tried.error:+.0%}", point, search.kept(point)))
         self._tell(Step("turning it round: what is carried, what is needed"))
         conclusion = await asyncio.to_thread(conclude, question, search, model, errors, tried)
         self._check()
