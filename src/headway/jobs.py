@@ -21,6 +21,7 @@ from math import isnan
 
 from headway.domain.errors import Retry
 from headway.server import job_context
+from headway.server.failures import well_formed
 
 __all__ = ["Retry", "canceled", "current", "progress"]
 
@@ -41,7 +42,7 @@ def progress(fraction: float | None, note: str = "") -> None:
         told = min(1.0, max(0.0, told))
     call = job_context.present()
     if call is not None:
-        call.tell(told, str(note)[:MOST_NOTE_CHARS])
+        call.tell(told, well_formed(str(note)[:MOST_NOTE_CHARS]))
 
 
 def canceled() -> bool:

@@ -117,7 +117,7 @@ class ControlService:
                 jobs = "1 job that has not ended" if waiting == 1 else f"{waiting} jobs that have not ended"
                 raise Conflict(
                     f"model {name} has {jobs}",
-                    hint="wait for them, or cancel them with it: headway delete --cancel-jobs",
+                    hint=f"wait for them, or cancel them with it: headway delete {name} --cancel-jobs",
                     details={"open_jobs": waiting},
                 )
         return (await self._change(name, commands.delete)).cursor

@@ -45,6 +45,11 @@ def describe(error: BaseException, bundle: Path) -> UserFailure:
     return UserFailure(_message(error), _where(error, bundle), _hint(error, bundle))
 
 
+def well_formed(text: str) -> str:
+    """``text`` with a ``?`` for each half of a surrogate pair, as names of files hold them: it has no UTF-8 form."""
+    return text.encode(errors="replace").decode()
+
+
 def place_now(thread: int, bundle: Path) -> str | None:
     """Where in ``bundle`` the thread of that number is at the moment: ``model.py:12``."""
     frame = sys._current_frames().get(thread)
@@ -65,7 +70,7 @@ def log_traceback(error: BaseException, what: str) -> None:
     else:
         text = "".join(traceback.format_exception(error, limit=-60))
     log.disabled = False  # logging.config in the user's code switches off the loggers that were there before
-    log.error("%s\n%s", what, text.rstrip())
+    log.error("%s\n%s", what, text.rstrip().encode(errors="backslashreplace").decode())
 
 
 def _message(error: BaseException) -> str:
@@ -77,7 +82,7 @@ def _message(error: BaseException) -> str:
             text = str(error)
         except Exception:  # the user's own __str__
             text = "(its message cannot be shown)"
-    text = " ".join(text.split())
+    text = well_formed(" ".join(text.split()))
     if len(text) > MAX_MESSAGE_CHARS:
         text = text[:MAX_MESSAGE_CHARS] + "..."
     if isinstance(error, SystemExit):

@@ -8,6 +8,7 @@ application, which returns a :class:`Response`, or None and calls ``request.peer
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import secrets
@@ -182,9 +183,17 @@ def error_response(error: HeadwayError, request: Request | None = None, *, close
         elif path.startswith(b"/api/"):
             reason = "MICROSERVICE_BAD_DATA" if error.status < 500 else "MICROSERVICE_INTERNAL_ERROR"
             body["status"] = {"status": 1, "info": str(error), "code": -1, "reason": reason}
-    response = Response(error.status, _encode(body), JSON, headers, close=close)
+    response = Response(error.status, _encode_error(body), JSON, headers, close=close)
     response.error = error
     return response
+
+
+def _encode_error(body: object) -> bytes:
+    """As JSON, whatever the model's own words hold: there has to be an answer."""
+    try:
+        return _encode(body)
+    except UnicodeEncodeError:
+        return json.dumps(body, ensure_ascii=False).encode(errors="replace")
 
 
 class Renderer:

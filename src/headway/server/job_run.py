@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter_ns
 from typing import Final, Literal
 
-from headway.domain.errors import HeadwayError, ModelFailed, ResultTooLarge, Retry
+from headway.domain.errors import HeadwayError, ModelFailed, ResultTooLarge, Retry, Unsupported
 from headway.domain.job_wire import WireBeat, WireError, WireJob, WireOutcome
 from headway.server import job_context
+from headway.server.codecs.open_inference import HEADER_LENGTH
 from headway.server.execution import Execution, Outcome, Ticket
+from headway.server.failures import well_formed
 from headway.server.http import Request, Response
 from headway.server.job_alarm import Alarm
 from headway.server.model import LoadedModel
@@ -101,6 +103,11 @@ class JobRun:
         job, error = self.job, response.error
         if error is None and response.status >= 300:
             error = ModelFailed(f"answered with status {response.status}")
+        if error is None and any(name == HEADER_LENGTH for name, _ in response.headers):
+            # It says where the tensors begin, and of a result only the body is kept.
+            error = Unsupported(
+                "jobs give tensors as JSON, not as binary data", hint="leave out binary_data_output and binary_data"
+            )
         if error is None and len(response.body) > job.max_result_bytes:
             error = ResultTooLarge(
                 f"the result has {len(response.body)} bytes, and results of this model may have {job.max_result_bytes}",
@@ -120,9 +127,9 @@ class JobRun:
         """The attempt ended with ``error``."""
         told = WireError(
             code=error.code,
-            message=error.message,
-            where=error.where,
-            hint=error.hint,
+            message=well_formed(error.message),
+            where=error.where and well_formed(error.where),
+            hint=error.hint and well_formed(error.hint),
             exception=() if error.raised is None else tuple(map(_name, error.raised.__mro__[:-1])),
             retry_after_s=error.after_s if isinstance(error, Retry) else None,
         )

@@ -27,7 +27,7 @@ from headway.domain.jobs import BeatVerdict
 from headway.domain.query_segments import CLIENT_CLOSED
 from headway.server.app import Application
 from headway.server.config import FailureReport, ServerConfig
-from headway.server.failures import place_now
+from headway.server.failures import place_now, well_formed
 from headway.server.http import Response
 from headway.server.job_alarm import Alarm
 from headway.server.job_claims import HELD_S, ClaimSize
@@ -35,7 +35,7 @@ from headway.server.job_link import Link
 from headway.server.job_reports import JobReporter, pause_s
 from headway.server.job_run import JobExecution, JobRun
 from headway.server.placement import Placement
-from headway.server.process_end import EXIT_JOB
+from headway.server.process_end import EXIT_BROKEN, EXIT_JOB
 
 log = logging.getLogger("headway.server")
 
@@ -106,6 +106,18 @@ class JobWorker:
             self._loop.create_task(self._claim(), name="claims"),
             self._loop.create_task(self._reporter.run(), name="reports"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(self._broken)
+
+    def _broken(self, task: asyncio.Task[None]) -> None:
+        """A worker that claims but does not report, or the other way round, would hold jobs that nobody carries out."""
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._leaving:
+            return
+        self._leaving = True
+        log.error("the worker's %s broke off; this process ends", task.get_name(), exc_info=error)
+        text = f"the worker's {task.get_name()} broke off: {type(error).__name__}: {well_formed(str(error))[:500]}"
+        self._end(EXIT_BROKEN, FailureReport(stage="serve", code=WorkerLost.code, message=text))
 
     def hurry(self) -> None:
         """Take the grace of :meth:`drain` for over."""

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from headway.server.failures import well_formed
+
 MAX_CUSTOM_NAMES: Final = 100
 MAX_CUSTOM_SERIES: Final = 50
 """Label sets per custom metric."""
@@ -184,7 +186,7 @@ class CustomMetrics:
         if any(of != kind and shared_samples(kind, name, of, known) for of, known in self._series):
             return False
         found = sorted(
-            (re.sub(r"[^a-zA-Z0-9_]", "_", f"{t}")[:60] or "_", _utf8(f"{v}"[:120])) for t, v in tags.items()
+            (re.sub(r"[^a-zA-Z0-9_]", "_", f"{t}")[:60] or "_", well_formed(f"{v}"[:120])) for t, v in tags.items()
         )
         labels = (*self._const, *(label for label in found if label[0] not in self._overridden))
         if len({label for label, _ in labels}) != len(labels) or any(_RESERVED_LABEL(label) for label, _ in labels):
@@ -229,11 +231,6 @@ def shared_samples(kind: str, name: str, other_kind: str, other: str) -> bool:
     parts = ("", "_bucket", "_sum", "_count")
     own = {name + part for part in (parts if kind == "TIMER" else ("",))}
     return not own.isdisjoint({other + part for part in (parts if other_kind == "TIMER" else ("",))})
-
-
-def _utf8(text: str) -> str:
-    """``text`` with a ``?`` for each half of a surrogate pair, which has no UTF-8 form."""
-    return text.encode(errors="replace").decode()
 
 
 def custom_lines(found: Iterable[CustomSeries], *, bare_timers: bool = False) -> Iterable[str]:

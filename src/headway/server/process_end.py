@@ -12,6 +12,9 @@ EXIT_WITHIN_S: Final = 3.0
 EXIT_JOB: Final = 75
 """A worker ended itself because of the job it was at (EX_TEMPFAIL of sysexits.h): a fresh process is to go on."""
 
+EXIT_BROKEN: Final = 70
+"""A worker ended itself because of a fault of its own (EX_SOFTWARE): as after any crash, a fresh one waits a little."""
+
 
 def bound_exit(code: int) -> None:
     """End this process with ``code`` if it is still there after :data:`EXIT_WITHIN_S`."""

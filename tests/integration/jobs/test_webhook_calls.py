@@ -52,6 +52,13 @@ async def test_it_arrives_under_the_name_that_was_called(receiver: CannedHttp) -
     await caller.close()
 
 
+async def test_an_address_of_six_stands_in_brackets_in_the_host_header(receiver: CannedHttp) -> None:
+    caller = HttpWebhookCaller(resolve=Names(**{"::1": [["127.0.0.1"]]}))
+    assert (await caller.post(f"http://[::1]:{receiver.port}/", HEADERS, b"{}", allow_private=True)).arrived
+    assert f"host: [::1]:{receiver.port}\r\n" in receiver.requests[0].lower()
+    await caller.close()
+
+
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], ["::1"], []])
 async def test_a_name_that_leads_inside_is_not_called(receiver: CannedHttp, addresses: list[str]) -> None:
     caller = HttpWebhookCaller(resolve=Names(hook_test=[addresses]))

@@ -161,31 +161,6 @@ async def test_a_list_is_filtered_and_paged(world: JobWorld) -> None:
     assert (await world.http.get("/models/iris/versions/v2/jobs")).json()["jobs"] == []
 
 
-async def test_a_batch_is_stored_whole_and_carried_out_in_order(world: JobWorld) -> None:
-    lines = b'[[1]]\n\n {"rows": 2} \r\n[[3]]'
-    answer = await world.submit(lines, path="/models/iris/jobs/batch?priority=7", content_type="application/x-ndjson")
-    batch = answer.json()
-    assert (answer.status_code, len(batch["jobs"])) == (202, 3)
-    assert answer.headers["location"] == f"/models/iris/jobs?batch={batch['batch']}"
-    work = await world.claim(most=10)
-    assert [one.job_id for one in work] == batch["jobs"]
-    assert [one.body for one in work] == [b"[[1]]", b'{"rows": 2}', b"[[3]]"]
-    listed = (await world.http.get(answer.headers["location"])).json()["jobs"]
-    assert {(job["batch"], job["priority"]) for job in listed} == {(batch["batch"], 7)}
-
-    document = {"jobs": [{"body": [[1]]}, {"body": [[2]], "priority": 9, "notBefore": "1h", "deadline": "2h"}]}
-    answer = await world.submit(document, path="/models/iris/jobs/batch", content_type="application/json")
-    (first, second) = [(await world.http.get(f"/models/iris/jobs/{i}")).json() for i in answer.json()["jobs"]]
-    assert (first["priority"], first["notBefore"], second["priority"]) == (5, None, 9)
-    assert second["deadline"] > second["notBefore"]
-
-
-async def test_a_batch_with_a_bad_line_stores_nothing(world: JobWorld) -> None:
-    answer = await world.submit(b"[1]\n[2", path="/models/iris/jobs/batch", content_type="application/jsonl")
-    assert (answer.status_code, answer.json()["error"]["where"]) == (400, "line 2")
-    assert (await world.http.get("/models/iris/jobs")).json()["jobs"] == []
-
-
 async def test_a_full_queue_says_when_to_come_back() -> None:
     async with JobWorld(deployment(jobs={"maxQueued": 2})) as world:
         for _ in range(2):
@@ -284,6 +259,7 @@ BAD: list[tuple[str, str, dict[str, str], int, str]] = [
     ("POST", "/models/iris/jobs?webhook=http://u:p@example.com/", {}, 400, "webhook"),
     ("POST", "/models/iris/jobs?route=/metrics", {}, 400, "route"),
     ("POST", "/models/iris/jobs?route=/v2/models/../infer", {}, 400, "route"),
+    ("POST", "/models/iris/jobs?route=/v2/models/other/infer", {}, 400, "route"),
     ("POST", "/models/iris/jobs", {"idempotency-key": "k" * 201}, 400, "Idempotency-Key"),
     ("POST", "/models/iris/jobs", {"idempotency-key": "headway:1"}, 400, "Idempotency-Key"),
     ("POST", "/models/iris/jobs", {"idempotency-key": ""}, 400, "Idempotency-Key"),
@@ -306,6 +282,9 @@ BAD: list[tuple[str, str, dict[str, str], int, str]] = [
     ("GET", "/models/iris/jobs?limit=0", {}, 400, "?limit"),
     ("GET", "/models/iris/jobs?limit=1001", {}, 400, "?limit"),
     ("GET", "/models/iris/jobs?before=x", {}, 400, "?before"),
+    ("GET", "/models/iris/jobs?batch=x", {}, 400, "?batch"),
+    ("GET", "/models/iris/jobs?version=latest", {}, 400, "?version"),
+    ("GET", "/models/iris/jobs?client=%00", {}, 400, "?client"),
     ("GET", "/models/nobody/jobs", {}, 404, ""),
     ("GET", "/models/iris/jobs/UPPERCASE", {}, 400, ""),
     ("GET", "/models/iris/jobs/01jxzzzzzzzzzzzzzzzzzzzzzz", {}, 404, ""),

@@ -294,6 +294,18 @@ def test_nothing_that_a_model_raises_ends_the_server(raised: BaseException) -> N
     assert type(raised).__name__ in error(predict)["message"]
 
 
+HALF = "the file caf\udce9.csv is not there"
+"""As a file's name that is not UTF-8 comes out of the operating system."""
+
+
+@pytest.mark.parametrize("raised", [OSError(HALF), InvalidRequest(HALF), jobs.Retry(HALF)])
+def test_half_a_character_in_an_error_does_not_keep_the_answer_back(raised: Exception) -> None:
+    def predict(X: Any) -> Any:  # noqa: N803
+        raise raised
+
+    assert "the file caf?.csv is not there" in error(predict)["message"]
+
+
 def test_a_model_may_ask_to_be_asked_again() -> None:
     def busy(X: Any) -> Any:  # noqa: N803
         raise jobs.Retry("the line is busy", after_s=29.5)

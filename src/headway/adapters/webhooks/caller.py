@@ -78,11 +78,10 @@ class HttpWebhookCaller:
             self._client = httpx.AsyncClient(
                 trust_env=False, follow_redirects=False, timeout=self._timeout_s, limits=limits, verify=self._verify
             )
-        host = url.host if url.port is None else f"{url.host}:{url.port}"
         request = self._client.build_request(
             "POST",
             url.copy_with(host=addresses[0], port=port),
-            headers={**headers, "host": host, "user-agent": f"headway/{__version__}"},
+            headers={**headers, "host": url.netloc.decode("ascii"), "user-agent": f"headway/{__version__}"},
             content=body,
             extensions={"sni_hostname": url.host, "timeout": httpx.Timeout(self._timeout_s).as_dict()},
         )

@@ -7,6 +7,7 @@ drew.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -37,11 +38,18 @@ from headway.domain.errors import HeadwayError, InvalidInput, MethodNotAllowed, 
 from headway.domain.job_ids import JOB_ID
 from headway.domain.jobs import Job, JobQuery
 from headway.domain.lifecycle import JobState
+from headway.domain.names import TOKEN_NAME, VERSION_NAME
 from headway.ports.clock import Clock
 
 T = TypeVar("T")
 SSE: Final = "text/event-stream"
 LIST_PARAMETERS: Final = ("state", "client", "batch", "version", "limit", "before")
+LIST_FORMS: Final = (
+    ("before", JOB_ID, "job id"),
+    ("batch", JOB_ID, "id of a batch"),
+    ("version", VERSION_NAME, "version"),
+    ("client", re.compile(f"({TOKEN_NAME.pattern})?"), "name of a token"),
+)
 DEFAULT_LIMIT: Final = 100
 
 
@@ -180,16 +188,16 @@ class JobsApi:
     async def _list(self, call: Call, place: Place) -> None:
         given = call.parameters(LIST_PARAMETERS)
         limit = page_size(given["limit"]) if "limit" in given else DEFAULT_LIMIT
-        before = given.get("before")
-        if before is not None and not JOB_ID.fullmatch(before):
-            raise InvalidInput(f"{before[:40]!r} is no job id", where="?before")
+        for name, form, what in LIST_FORMS:
+            if name in given and not form.fullmatch(given[name]):
+                raise InvalidInput(f"{given[name][:40]!r} is no {what}", where=f"?{name}")
         query = JobQuery(
             model=place.model,
             states=_states(given.get("state", "")),
             client=given.get("client"),
             batch=given.get("batch"),
             version=place.version or given.get("version"),
-            before=before,
+            before=given.get("before"),
             limit=limit + 1,
         )
         found = await self._service.find(query)

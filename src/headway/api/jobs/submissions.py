@@ -32,7 +32,7 @@ BINARY_HEADER: Final = b"inference-header-content-length"
 
 class _BatchItem(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     body: msgspec.Raw
-    priority: int = DEFAULT_PRIORITY
+    priority: int | None = None
     not_before: str | None = None
     deadline: str | None = None
 
@@ -72,7 +72,7 @@ def order_of(call: Call, model: str, named: str | None, parameters: dict[str, st
         named=named,
         client=call.header(b"x-headway-client"),
         request_id=call.header(b"x-request-id"),
-        route=check_route(parameters["route"]) if "route" in parameters else "/predict",
+        route=check_route(parameters["route"], model) if "route" in parameters else "/predict",
         content_type=kind,
         content_encoding="" if coding == "identity" else coding,
         key=key,
@@ -138,8 +138,8 @@ def _document(body: bytes, parameters: dict[str, str], at: float) -> list[Item]:
     for number, one in enumerate(found.jobs):
         where = f"jobs[{number}]"
         priority = common.priority
-        if one.priority != DEFAULT_PRIORITY:
-            priority = check_priority(str(one.priority))
+        if one.priority is not None:
+            priority = check_priority(str(one.priority), f"{where}.priority")
         begin, end = common.not_before, common.deadline_at
         if one.not_before is not None:
             begin = moment(one.not_before, f"{where}.notBefore", at)

@@ -35,6 +35,8 @@ MOST_CLAIM_BYTES: Final = 16 * 1024
 MOST_REPORT_BYTES: Final = 1024**3 + 64 * 1024 * 1024
 """The largest result there may be, and some more."""
 MOST_NAME: Final = 200
+MOST_TEXT: Final = 4_000
+"""Characters of what a model says of an error: each of its events has it, too."""
 _KIND: Final = MEDIA_TYPE.encode()
 
 _claims: Final = msgspec.msgpack.Decoder(ClaimRequest)
@@ -153,4 +155,6 @@ def _outcome(outcome: WireOutcome) -> Outcome:
 
 
 def _error(error: WireError) -> JobError:
-    return JobError(error.code, error.message, error.where, error.hint, tuple(error.exception), error.retry_after_s)
+    where, hint = (text and text[:MOST_TEXT] for text in (error.where, error.hint))
+    message = error.message[:MOST_TEXT]
+    return JobError(error.code, message, where, hint, tuple(error.exception), error.retry_after_s)

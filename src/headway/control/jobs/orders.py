@@ -17,7 +17,7 @@ from headway.domain.quantities import span_seconds
 
 DEFAULT_ROUTE: Final = "/predict"
 _OPEN_INFERENCE: Final = re.compile(
-    r"/v2/models/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(/versions/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99})?/infer"
+    r"/v2/models/([A-Za-z0-9_-][A-Za-z0-9._-]{0,99})(/versions/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99})?/infer"
 )
 ROUTES: Final = ("/predict", "/invocations", "/api/v1.0/predictions", "/api/v0.1/predictions")
 FARTHEST_S: Final = 90 * 86_400.0
@@ -61,21 +61,22 @@ class Item:
     """As ``Order.asked``, of this job alone."""
 
 
-def check_route(route: str) -> str:
-    """The path of a model server that predicts. Raises ``InvalidInput``."""
-    if route not in ROUTES and not _OPEN_INFERENCE.fullmatch(route):
-        known = ", ".join((*ROUTES, "/v2/models/NAME/infer"))
-        raise InvalidInput(f"{route[:80]!r} is no route that predicts", where="route", hint=f"routes: {known}")
+def check_route(route: str, model: str) -> str:
+    """The path of a server of ``model`` that predicts. Raises ``InvalidInput``."""
+    found = _OPEN_INFERENCE.fullmatch(route)
+    if route not in ROUTES and (found is None or found[1] != model):
+        known = ", ".join((*ROUTES, f"/v2/models/{model}/infer"))
+        raise InvalidInput(
+            f"{route[:80]!r} is no route that predicts with {model}", where="route", hint=f"routes: {known}"
+        )
     return route
 
 
-def check_priority(text: str) -> int:
+def check_priority(text: str, where: str = "priority") -> int:
     """0 to 9. Raises ``InvalidInput``."""
     if len(text) == 1 and text.isascii() and text.isdigit() and int(text) in PRIORITIES:
         return int(text)
-    raise InvalidInput(
-        f"{text[:20]!r} is no priority", where="priority", hint=f"0 to {PRIORITIES[-1]}; larger is sooner"
-    )
+    raise InvalidInput(f"{text[:20]!r} is no priority", where=where, hint=f"0 to {PRIORITIES[-1]}; larger is sooner")
 
 
 def check_key(key: str) -> str:

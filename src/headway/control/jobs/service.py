@@ -163,6 +163,8 @@ class JobService:
         now = self._clock.now()
         batch_id = new_id(now, self._random(RANDOM_BYTES)) if batch else None
         retry = rules.retry()
+        # The same key with more lines or fewer asks for something else.
+        asked = f"{order.asked} batch of {len(items)}" if batch else order.asked
         # Ascending: the jobs of a batch are carried out in the order of its lines.
         drawn = sorted(self._random(RANDOM_BYTES) for _ in items)
         jobs = []
@@ -184,7 +186,7 @@ class JobService:
                     priority=item.priority,
                     not_before=item.not_before,
                     deadline_at=item.deadline_at,
-                    asked=order.asked + item.asked,
+                    asked=asked + item.asked,
                     idempotency_key=key,
                     webhook=webhook,
                     batch=batch_id,
