@@ -135,6 +135,21 @@ def test_a_worker_that_ended_because_of_its_job_is_in_order(folder: ReplicaFolde
     assert not failures.of_exit(Exit(code=75), folder, record, serving=True).at_once
 
 
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_worker_that_listens_takes_jobs_whether_or_not_it_was_probed(
+    folder: ReplicaFolder, record: ReplicaRecord, tmp_path: Path, listens: bool
+) -> None:
+    socket = tmp_path / "s"
+    if listens:
+        socket.touch()
+    worker = replace(record, spec=replace(record.spec, role="work"), socket=str(socket))
+    found = failures.of_exit(Exit(signal=signal.SIGSEGV), folder, worker, serving=False).failure
+    expected = ("model_failed", "while serving") if listens else ("load_failed", "while starting")
+    assert (found.code, found.message.partition("SIGSEGV ")[2]) == expected
+    ended = failures.of_exit(Exit(signal=signal.SIGALRM), folder, worker, serving=False)
+    assert (ended.reason == "JobTimedOut") is listens
+
+
 def test_an_exit_without_an_exception_points_at_os_exit(folder: ReplicaFolder, record: ReplicaRecord) -> None:
     folder.log.write_text("loading weights\n")
     assert "os._exit" in (failures.of_exit(Exit(code=3), folder, record, serving=False).failure.hint or "")

@@ -60,6 +60,8 @@ def of_exit(exit_: Exit, folder: ReplicaFolder, record: ReplicaRecord, *, servin
     tail = logs.tail_text(folder, record.log_inode, record.log_offset)
     report = _report(folder)
     if record.spec.role == "work":
+        # It takes jobs as soon as it listens, which may be before the first probe; a start removes an older socket.
+        serving = serving or Path(record.socket).exists()
         if report is not None and report.stage == "job":
             failure = Failure(report.code, report.message, where=report.where, hint=report.hint, log_tail=tail)
             return Crash(_REASONS.get(failure.code, "JobEnded"), failure, at_once=True)
