@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from headway.api.answers import LiveStream, failure
 from headway.api.boundary import Boundary
 from headway.api.jobs import openapi
-from headway.api.jobs.calls import Call, Header, more_headers
+from headway.api.jobs.calls import Call, Header, Memory, more_headers
 from headway.api.jobs.streams import JobStreams
 from headway.api.jobs.submissions import (
     MOST_BATCH_BYTES,
@@ -78,11 +78,19 @@ def place_of(parts: list[str]) -> Place | None:
 class JobsApi:
     """``closing`` is set when waits and streams have to end."""
 
-    def __init__(self, service: JobService, streams: JobStreams, clock: Clock, closing: asyncio.Event) -> None:
+    def __init__(
+        self,
+        service: JobService,
+        streams: JobStreams,
+        clock: Clock,
+        closing: asyncio.Event,
+        memory: Memory | None = None,
+    ) -> None:
         self._service = service
         self._streams = streams
         self._clock = clock
         self._closing = closing
+        self._memory = memory or Memory()
         self.routes: dict[str, dict[str, Handler]] = {
             "": {"POST": self._submit, "GET": self._list},
             "/batch": {"POST": self._submit_batch},
@@ -100,7 +108,7 @@ class JobsApi:
         return Boundary(self)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = Call(scope, receive, send)
+        call = Call(scope, receive, send, self._memory)
         try:
             handler, place = self._route(call)
             await handler(call, place)
@@ -108,6 +116,8 @@ class JobsApi:
             if error.status >= 500 and not isinstance(error, NotReady):
                 raise  # to be logged, too
             await failure(error, more_headers(error, call))(scope, receive, send)
+        finally:
+            call.release()
 
     def _route(self, call: Call) -> tuple[Handler, Place]:
         if call.parts == ["health"]:
@@ -138,6 +148,8 @@ class JobsApi:
         wait_s = preferred_wait(call.header(b"prefer")) if b"prefer" in call.headers else None
         body = await call.body(await self._service.body_limit(order))
         (submitted,) = await self._service.submit(order, [item_of(body, parameters, at)])
+        del body  # it may have to wait long
+        call.release()
         job = submitted.job
         more: list[Header] = [(b"location", f"/models/{job.model}/jobs/{job.job_id}".encode())]
         status = 202
@@ -172,11 +184,14 @@ class JobsApi:
         await call.answer(encode(job_view(job, self._clock.now(), ahead)))
 
     async def _result(self, call: Call, place: Place) -> None:
-        await _content(call, await self._service.result(await self._awaited(call, place)))
+        job = await self._awaited(call, place)
+        call.hold(job.result_bytes or 0)
+        await _content(call, await self._service.result(job))
 
     async def _input(self, call: Call, place: Place) -> None:
         call.parameters(())
         job = await self._service.get(place.model, place.rest[0], place.version)
+        call.hold(job.input_bytes)
         await _content(call, await self._service.input(job))
 
     async def _awaited(self, call: Call, place: Place) -> Job:

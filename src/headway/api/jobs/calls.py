@@ -16,15 +16,42 @@ JSON = b"application/json"
 RETRY_AFTER_S = 2
 """Told with 429 and 503."""
 
+SMALL_BYTES = 32 * 1024
+"""What every call may hold."""
+MOST_HELD_BYTES = 256 * 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+
 Header = tuple[bytes, bytes]
 
 
+class Memory:
+    """Bytes of bodies that all calls hold together beyond :data:`SMALL_BYTES` each: at most ``most``, or one body."""
+
+    def __init__(self, most: int = MOST_HELD_BYTES) -> None:
+        self._most = most
+        self.held = 0
+
+    def take(self, own: int, size: int) -> int:
+        """``size`` bytes for a call that holds ``own``; how many it holds then. Raises ``Overloaded``."""
+        wanted = max(own, size - SMALL_BYTES)
+        if self.held > own and self.held - own + wanted > self._most:
+            raise Overloaded("the job server holds as many large bodies as it may", hint="come back in a moment")
+        self.held += wanted - own
+        return wanted
+
+    def give(self, own: int) -> None:
+        """It holds none any more."""
+        self.held -= own
+
+
 class Call:
-    """A request that is being answered."""
+    """A request that is being answered. :meth:`release` what it holds in the end."""
 
-    __slots__ = ("allowed", "headers", "method", "parts", "receive", "scope", "send")
+    __slots__ = ("_held", "_memory", "allowed", "headers", "method", "parts", "receive", "scope", "send")
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, memory: Memory | None = None) -> None:
+        self._memory = memory or Memory()
+        self._held = 0
         self.scope = scope
         self.send = send
         self.receive = receive
@@ -60,7 +87,10 @@ class Call:
         return found
 
     async def body(self, most: int) -> bytes:
-        """The request's body. Raises ``PayloadTooLarge`` as soon as it is known to be longer than ``most`` bytes."""
+        """The request's body, held until :meth:`release`.
+
+        Raises ``PayloadTooLarge`` as soon as it is known to be longer than ``most`` bytes, ``Overloaded``.
+        """
         announced = self.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced) > most:
             raise PayloadTooLarge(f"the body is larger than {most} bytes")
@@ -74,9 +104,19 @@ class Call:
             size += len(part)
             if size > most:
                 raise PayloadTooLarge(f"the body is larger than {most} bytes")
+            self.hold(size)
             if not message.get("more_body", False):
                 return part if not parts else b"".join((*parts, part))
             parts.append(part)
+
+    def hold(self, size: int) -> None:
+        """Have room for a body of ``size`` bytes. Raises ``Overloaded`` when calls hold too much already."""
+        self._held = self._memory.take(self._held, size)
+
+    def release(self) -> None:
+        """Hold nothing any more; again: nothing."""
+        self._memory.give(self._held)
+        self._held = 0
 
     async def gone(self) -> None:
         """Return when the client has left. The body has to have been read."""
@@ -87,7 +127,12 @@ class Call:
         """Answer with ``body``."""
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *more]
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": body})
+        # In pieces: who reads slowly has the rest of it here, where it is counted, not in the connection's buffer.
+        for start in range(0, len(body) - CHUNK_BYTES, CHUNK_BYTES):
+            piece = body[start : start + CHUNK_BYTES]
+            await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+        last = max(0, (len(body) - 1) // CHUNK_BYTES * CHUNK_BYTES)
+        await self.send({"type": "http.response.body", "body": body[last:]})
 
 
 def more_headers(error: HeadwayError, call: Call) -> dict[str, str]:
