@@ -9,12 +9,24 @@ import asyncio
 import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 GRACE_S = 5.0
 """From SIGTERM to SIGKILL."""
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Until one of them is over; the others are canceled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Children:
@@ -81,14 +93,7 @@ class Children:
 
     async def wait_first(self) -> None:
         """Until the one that was started first has ended, or any other has failed."""
-        first = asyncio.create_task(self._processes[0].wait())
-        failing = asyncio.create_task(self.wait())
-        try:
-            await asyncio.wait({first, failing}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (first, failing):
-                task.cancel()
-            await asyncio.gather(first, failing, return_exceptions=True)
+        await first_of(self._processes[0].wait(), self.wait())
 
     def codes(self) -> list[int]:
         """Exit codes of those that have ended."""

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from headway.adapters.loadgen.children import Children
+from headway.adapters.loadgen.children import Children, first_of
 from headway.adapters.loadgen.hub import Hub
 from headway.adapters.loadgen.locust_part import PART, LocustPart
 from headway.adapters.loadgen.wire import SOCKET
@@ -73,7 +73,8 @@ class LocustGenerator:
                 env = {SOCKET: hub.path, PART: str(self._part(load, hub.folder))}
                 for options in self._commands(load):
                     await children.start([sys.executable, "-m", "locust", *options], env)
-                await self._until_over(children)
+                await first_of(children.wait_first(), self._stopped.wait())
+                await children.end()
                 await hub.drain(DRAIN_S)
             finally:
                 self._state, self._hub = hub.state(), None
@@ -113,9 +114,7 @@ class LocustGenerator:
             url=load.target.url,
             token=load.target.token,
             shape=load.shape,
-            bodies=[request.body for request in load.requests],
-            paths=[request.path for request in load.requests],
-            types=[request.content_type for request in load.requests],
+            requests=list(load.requests),
             timeout_s=self._timeout_s,
             own_users=self._locustfile is None,
         )
@@ -123,17 +122,6 @@ class LocustGenerator:
         path.touch(mode=0o600)
         path.write_bytes(msgspec.msgpack.encode(part))
         return path
-
-    async def _until_over(self, children: Children) -> None:
-        over = asyncio.create_task(children.wait_first())
-        stopping = asyncio.create_task(self._stopped.wait())
-        try:
-            await asyncio.wait({over, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (over, stopping):
-                task.cancel()
-            await asyncio.gather(over, stopping, return_exceptions=True)
-        await children.end()
 
 
 async def _reach(url: str) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from headway.domain.load_shapes import LoadShape
+from headway.ports.load_generator import LoadRequest
 
 PART: Final = "HEADWAY_LOAD_PART"
 """Environment variable that names the file."""
@@ -18,8 +19,6 @@ class LocustPart(msgspec.Struct, kw_only=True):
     url: str
     token: str | None
     shape: LoadShape
-    bodies: list[bytes]
-    paths: list[str]
-    types: list[str]
+    requests: list[LoadRequest]
     timeout_s: float
     own_users: bool

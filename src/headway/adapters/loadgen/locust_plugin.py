@@ -64,11 +64,11 @@ if _part.own_users:
 
         @task
         def predict(self) -> None:
-            place = next(self._next) % len(_part.bodies)
+            request = _part.requests[next(self._next) % len(_part.requests)]
             self.client.post(
-                f"/{_part.paths[place].lstrip('/')}",
-                data=_part.bodies[place],
-                headers={"Content-Type": _part.types[place]},
+                f"/{request.path.lstrip('/')}",
+                data=request.body,
+                headers={"Content-Type": request.content_type},
                 timeout=_part.timeout_s,
             )
 

@@ -12,7 +12,7 @@ import time
 
 import msgspec
 
-from headway.adapters.loadgen.children import Children
+from headway.adapters.loadgen.children import Children, first_of
 from headway.adapters.loadgen.hub import Hub
 from headway.adapters.loadgen.wire import SOCKET, Part
 from headway.domain.errors import GatewayFailed, HeadwayError
@@ -47,7 +47,8 @@ class ShardedLoadGenerator:
             try:
                 for place in range(self._workers):
                     await children.start(command, {SOCKET: hub.path}, stdin=self._part(load, place, begin_at_s))
-                await self._until_over(children)
+                await first_of(children.wait(), self._stopped.wait())
+                await children.end()
                 await hub.drain(DRAIN_S)
             finally:
                 self._state, self._hub = hub.state(), None
@@ -58,17 +59,6 @@ class ShardedLoadGenerator:
 
     def stop(self) -> None:
         self._stopped.set()
-
-    async def _until_over(self, children: Children) -> None:
-        over = asyncio.create_task(children.wait())
-        stopping = asyncio.create_task(self._stopped.wait())
-        try:
-            await asyncio.wait({over, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (over, stopping):
-                task.cancel()
-            await asyncio.gather(over, stopping, return_exceptions=True)
-        await children.end()
 
     def _raise(self, hub: Hub, children: Children) -> None:
         if self._stopped.is_set():
@@ -84,9 +74,7 @@ class ShardedLoadGenerator:
             url=load.target.url,
             token=load.target.token,
             shape=load.shape,
-            bodies=[request.body for request in load.requests],
-            paths=[request.path for request in load.requests],
-            types=[request.content_type for request in load.requests],
+            requests=list(load.requests),
             place=place,
             parts=self._workers,
             timeout_s=self._timeout_s,

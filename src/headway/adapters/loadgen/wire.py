@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from headway.domain.load_shapes import LoadShape
+from headway.ports.load_generator import LoadRequest
 
 SOCKET: Final = "HEADWAY_LOAD_SOCKET"
 """Environment variable that names the socket."""
@@ -51,9 +52,7 @@ class Part(msgspec.Struct, kw_only=True):
     url: str
     token: str | None
     shape: LoadShape
-    bodies: list[bytes]
-    paths: list[str]
-    types: list[str]
+    requests: list[LoadRequest]
     place: int
     parts: int
     timeout_s: float

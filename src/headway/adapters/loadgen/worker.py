@@ -15,7 +15,7 @@ import uvloop
 from headway.adapters.loadgen.generator import HttpLoadGenerator
 from headway.adapters.loadgen.wire import SOCKET, Batch, Part, frame
 from headway.domain.errors import HeadwayError
-from headway.ports.load_generator import Load, LoadRequest, LoadTarget
+from headway.ports.load_generator import Load, LoadTarget
 
 EVERY_S = 0.1
 
@@ -72,7 +72,7 @@ async def _main(part: Part) -> int:
     load = Load(
         target=LoadTarget(part.model, part.url, part.token),
         shape=part.shape,
-        requests=[LoadRequest(*one) for one in zip(part.bodies, part.paths, part.types, strict=True)],
+        requests=part.requests,
         began=lambda at_s: teller.began(at_s),
     )
     teller = _Teller(load, generator, writer)
