@@ -7,14 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.leaks import describe, environment, processes_of
+from tests.leaks import LeakCheck, describe, environment, make_scratch, processes_of, remove_scratch
 from tests.waiting import wait_until
 
 HEADWAY = Path(sys.executable).with_name("headway")
@@ -119,3 +120,20 @@ class Installation:
                 return True
 
         wait_until(gone, what=f"end of {process.pid}")
+
+
+@contextmanager
+def module_installation(free_port: Callable[[], int], **settings: str) -> Iterator[Installation]:
+    """A started Headway for the fixture of a module. Stopped at the end; what survives that is a leak."""
+    scratch = make_scratch()
+    check = LeakCheck(scratch)
+    headway = Installation(scratch, free_port, **settings)
+    try:
+        headway.up()
+        yield headway
+    finally:
+        stopped = headway.run("down")
+        left = check.left()
+        remove_scratch(scratch)
+    assert stopped.code == 0, str(stopped)
+    assert not left, "the module left behind:\n  " + "\n  ".join(left)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation import Installation
-from tests.leaks import LeakCheck, make_scratch, remove_scratch
+from tests.installation import Installation, module_installation
 from tests.waiting import PortPicker
 
 
@@ -31,18 +30,8 @@ def running(installation: Installation) -> Installation:
 @pytest.fixture(scope="module")
 def shared(free_port: PortPicker) -> Iterator[Installation]:
     """A started Headway for all tests of one module: each test uses model names of its own and deletes them."""
-    scratch = make_scratch()
-    check = LeakCheck(scratch)
-    headway = Installation(scratch, free_port)
-    try:
-        headway.up()
+    with module_installation(free_port) as headway:
         yield headway
-    finally:
-        stopped = headway.run("down")
-        left = check.left()
-        remove_scratch(scratch)
-    assert stopped.code == 0, str(stopped)
-    assert not left, "the module left behind:\n  " + "\n  ".join(left)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.installation import Installation
-from tests.leaks import LeakCheck, make_scratch, remove_scratch
+from tests.installation import Installation, module_installation
 from tests.waiting import PortPicker, wait_until
 
 MODEL = """
@@ -66,25 +65,15 @@ class Jobs:
 
 @pytest.fixture(scope="module")
 def jobs(free_port: PortPicker) -> Iterator[Jobs]:
-    scratch = make_scratch()
-    check = LeakCheck(scratch)
-    headway = Installation(scratch, free_port, HEADWAY_JOBS="true")
-    folder = scratch / "models" / "slow"
-    folder.mkdir(parents=True)
-    (folder / "model.py").write_text(MODEL)
-    (folder / "headway.yaml").write_text(SPEC)
-    try:
-        headway.up()
+    with module_installation(free_port, HEADWAY_JOBS="true") as headway:
+        folder = headway.scratch / "models" / "slow"
+        folder.mkdir(parents=True)
+        (folder / "model.py").write_text(MODEL)
+        (folder / "headway.yaml").write_text(SPEC)
         headway.ok("deploy", str(folder), timeout_s=90)
         found = Jobs(headway)
         with found.http:
             yield found
-    finally:
-        stopped = headway.run("down")
-        left = check.left()
-        remove_scratch(scratch)
-    assert stopped.code == 0, str(stopped)
-    assert not left, "the module left behind:\n  " + "\n  ".join(left)
 
 
 def test_from_submission_to_result(jobs: Jobs) -> None:

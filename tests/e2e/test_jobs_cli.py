@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.installation import Installation
-from tests.leaks import LeakCheck, make_scratch, remove_scratch
+from tests.installation import Installation, module_installation
 from tests.waiting import PortPicker, wait_until
 
 CODE = """
@@ -44,18 +43,8 @@ spec:
 @pytest.fixture(scope="module")
 def headway(free_port: PortPicker) -> Iterator[Installation]:
     """A started Headway that takes jobs, for all tests of this module."""
-    scratch = make_scratch()
-    check = LeakCheck(scratch)
-    made = Installation(scratch, free_port, HEADWAY_JOBS="true")
-    try:
-        made.up()
+    with module_installation(free_port, HEADWAY_JOBS="true") as made:
         yield made
-    finally:
-        stopped = made.run("down")
-        left = check.left()
-        remove_scratch(scratch)
-    assert stopped.code == 0, str(stopped)
-    assert not left, "the module left behind:\n  " + "\n  ".join(left)
 
 
 @pytest.fixture
