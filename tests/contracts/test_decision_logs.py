@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from headway.adapters.memory.decision_log import MemoryDecisionLog
@@ -19,13 +16,6 @@ class TestMemoryDecisionLog(DecisionLogContract):
 
 
 class TestSqlDecisionLog(DecisionLogContract):
-    @pytest.fixture
-    async def database(self, tmp_path: Path) -> AsyncIterator[SqlDatabase]:
-        database = SqlDatabase(tmp_path / "headway.db")
-        await database.open()
-        yield database
-        await database.close()
-
     @pytest.fixture
     def log(self, database: SqlDatabase) -> SqlDecisionLog:
         return SqlDecisionLog(database)

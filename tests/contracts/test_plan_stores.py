@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from headway.adapters.memory.plan_store import MemoryPlanStore
@@ -19,13 +16,6 @@ class TestMemoryPlanStore(PlanStoreContract):
 
 
 class TestSqlPlanStore(PlanStoreContract):
-    @pytest.fixture
-    async def database(self, tmp_path: Path) -> AsyncIterator[SqlDatabase]:
-        database = SqlDatabase(tmp_path / "headway.db")
-        await database.open()
-        yield database
-        await database.close()
-
     @pytest.fixture
     def plans(self, database: SqlDatabase) -> SqlPlanStore:
         return SqlPlanStore(database)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from headway.adapters.sql import SqlDatabase, SqlDeploymentStore, SqlEventLog, SqlTokenStore
@@ -14,14 +11,6 @@ from tests.contracts.token_store_contract import TokenState, TokenStoreContract
 
 POLL_S = 60.0
 """So seldom that only a signal can wake a waiter in time."""
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[SqlDatabase]:
-    database = SqlDatabase(tmp_path / "headway.db")
-    await database.open()
-    yield database
-    await database.close()
 
 
 class TestSqlEventLog(EventLogContract):
