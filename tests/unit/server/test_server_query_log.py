@@ -20,7 +20,7 @@ from headway.server.http import Request, Response
 from tests.segment_walk import blocks, rows
 from tests.unit.server.bench import Asker, Bench
 from tests.unit.server.logged import Log, fast, logged, run
-from tests.unit.server.test_server_batching import Gated
+from tests.unit.server.test_server_batching import Gated, busy
 from tests.waiting import eventually
 
 
@@ -146,9 +146,7 @@ def test_a_batch_that_failed_as_one_is_logged_request_by_request(tmp_path: Path)
     async def main() -> None:
         with logged(tmp_path) as log:
             model = Gated()
-            bench = Bench(model, query_log=log.writer)
-            _, first = bench.send([[0.0]])
-            await asyncio.to_thread(model.began.acquire)
+            bench, first = await busy(model, query_log=log.writer)
             rest = [bench.send([[value]])[1] for value in (1.0, -1.0, 2.0)]
             model.open()
             statuses = [(await answer).status for answer in (first, *rest)]

@@ -12,9 +12,8 @@ import pytest
 from headway.domain.query_segments import Kind
 from headway.server import query_log
 from tests.segment_walk import blocks
-from tests.unit.server.bench import Bench
 from tests.unit.server.logged import Log, logged, run
-from tests.unit.server.test_server_batching import Gated
+from tests.unit.server.test_server_batching import Gated, busy
 
 
 def kinds(log: Log) -> list[tuple[Kind, int]]:
@@ -25,9 +24,7 @@ def kinds(log: Log) -> list[tuple[Kind, int]]:
 async def together(log: Log, sent: list[dict[str, Any]], **options: Any) -> None:
     """Have ``sent`` predicted in one call: they wait while another is under way."""
     model = Gated()
-    bench = Bench(model, query_log=log.writer, max_batch_size=10_000, max_queue=10_000, **options)
-    _, first = bench.send([[0.0]])
-    await asyncio.to_thread(model.began.acquire)
+    bench, first = await busy(model, query_log=log.writer, max_batch_size=10_000, max_queue=10_000, **options)
     answers = [bench.send(**fields)[1] for fields in sent]
     model.open()
     for answer in (first, *answers):
@@ -82,9 +79,7 @@ def test_one_that_expires_during_the_call_leaves_the_others_whole(tmp_path: Path
     async def main() -> None:
         with logged(tmp_path) as log:
             model = Gated()
-            bench = Bench(model, query_log=log.writer)
-            _, first = bench.send([[0.0]])
-            await asyncio.to_thread(model.began.acquire)
+            bench, first = await busy(model, query_log=log.writer)
             late = {"x_request_id": "late", "x_request_timeout_ms": "300"}
             answers = [bench.send([[1.0]], **(late if place == 4 else {}))[1] for place in range(10)]
             model.permits.release()
