@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from headway.cli import live_line
 from headway.cli.job_text import progress_text
 from headway.cli.output import count_text, err, is_json, note
 from headway.domain.errors import DeadlineExceeded
@@ -19,10 +20,8 @@ if TYPE_CHECKING:
     from headway.client.job_views import Job
 
 WIDTH: Final = 30
-REFRESHES_PER_S: Final = 10
 LOOK_S: Final = 1.0
 OPEN: Final = ("queued", "running")
-_FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class _Bar:
@@ -36,19 +35,7 @@ class _Bar:
         self._text = ""
 
     def __enter__(self) -> _Bar:
-        moves = err.is_terminal and not err.is_dumb_terminal and err.encoding.startswith("utf")
-        if moves and not is_json():
-            from rich.live import Live
-
-            self._live = Live(
-                console=err,
-                get_renderable=self._moving,
-                refresh_per_second=REFRESHES_PER_S,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+        self._live = live_line.begin(self._moving)
         return self
 
     def __exit__(
@@ -69,8 +56,7 @@ class _Bar:
 
     def _moving(self) -> Text:
         elapsed_s = time.monotonic() - self._started
-        frame = _FRAMES[int(elapsed_s * REFRESHES_PER_S) % len(_FRAMES)]
-        line = Text.assemble((f"{frame} ", "yellow"), self._title, "  ")
+        line = Text.assemble(live_line.spinner(elapsed_s), self._title, "  ")
         if self._fraction is not None:
             full = round(min(max(self._fraction, 0.0), 1.0) * WIDTH)
             line.append("━" * full, "green")

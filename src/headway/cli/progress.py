@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from headway.cli import live_line
 from headway.cli.output import err, is_json, note
 
 if TYPE_CHECKING:
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from headway.client import Progress
 
 LINGER_S = 1.0
-REFRESHES_PER_S = 10
 _MARKS = {"done": ("✓", "green"), "failed": ("✗", "red")}
-_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 
 class LiveProgress:
@@ -47,19 +46,7 @@ class LiveProgress:
         self._last_s = 0.0
 
     def __enter__(self) -> LiveProgress:
-        moves = err.is_terminal and not err.is_dumb_terminal and err.encoding.startswith("utf")
-        if moves and not is_json():
-            from rich.live import Live
-
-            self._live = Live(
-                console=err,
-                get_renderable=self._moving,
-                refresh_per_second=REFRESHES_PER_S,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+        self._live = live_line.begin(self._moving)
         return self
 
     def __exit__(
@@ -115,10 +102,9 @@ class LiveProgress:
 
     def _moving(self) -> Text:
         elapsed = self._elapsed_s
-        frame = _FRAMES[int(elapsed * REFRESHES_PER_S) % len(_FRAMES)]
         running = self._running
         line = _line(running.stage, running.text, elapsed) if running is not None else Text(self._title)
-        return Text.assemble((f"{frame} ", "yellow"), line, no_wrap=True, overflow="ellipsis")
+        return Text.assemble(live_line.spinner(elapsed), line, no_wrap=True, overflow="ellipsis")
 
 
 def _line(stage: str, text: str, elapsed_s: float) -> Text:

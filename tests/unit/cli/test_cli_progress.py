@@ -8,7 +8,7 @@ import re
 import pytest
 from rich.console import Console
 
-from headway.cli import output, progress
+from headway.cli import live_line, output, progress
 from headway.cli.progress import LiveProgress
 from headway.client import Progress
 from tests.waiting import wait_until
@@ -27,8 +27,8 @@ def screen(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> io.StringIO:
     """Where progress is written to from now on."""
     written = io.StringIO()
     console = Console(file=written, force_terminal=terminal, width=90, highlight=False, soft_wrap=True)
-    monkeypatch.setattr(progress, "err", console)
-    monkeypatch.setattr(output, "err", console)
+    for module in (progress, live_line, output):
+        monkeypatch.setattr(module, "err", console)
     return written
 
 
