@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from headway.cli.axes import Tick
 from headway.cli.chart import Chart, Curve, stretches
-from headway.cli.chart_html import LIGHT
+from headway.cli.chart_page import LIGHT
 from headway.domain.errors import MissingExtra
 
 if TYPE_CHECKING:

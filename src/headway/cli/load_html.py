@@ -1,19 +1,18 @@
-"""The report of a load test as one HTML file: inline SVG, its own style for light and dark, a few lines of script.
+"""The report of a load test as one HTML file: inline SVG in the frame of ``chart_page``.
 
-It loads nothing, so it can be mailed and opened years later. Names come from whoever wrote the files: every text is
-escaped, and the script puts text into the page as text only.
+Names come from whoever wrote the files: every text is escaped.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from headway.cli.chart_html import DARK, LIGHT
+from headway.cli.chart import stretches
+from headway.cli.chart_page import Scale, embedded, page
 from headway.cli.load_chart import Curve, LoadChart, Panel, chart_of, clock
-from headway.cli.load_html_parts import PAGE, SCRIPT, STYLE
+from headway.cli.load_html_parts import BODY, SCRIPT, STYLE
 from headway.cli.load_text import OUTCOMES, PHASES, latency, rows, summary
 from headway.cli.output import moment
 from headway.domain.load_reports import LoadReport
@@ -22,8 +21,6 @@ WIDTH: Final = 1000.0
 LEFT, RIGHT, TOP, BETWEEN, BELOW = 64.0, 24.0, 58.0, 38.0, 34.0
 FIRST_HEIGHT, HEIGHT = 230.0, 96.0
 ERRORS: Final = -1
-
-Scale = Callable[[float], float]
 
 
 def render(report: LoadReport) -> str:
@@ -39,9 +36,9 @@ def render(report: LoadReport) -> str:
         f'<line id="here" class="here" y1="{TOP:g}" y2="{bottom:g}" visibility="hidden"/>',
     ]
     verdict = report.verdict.outcome
-    return PAGE.format(
-        title=escape(f"Load test of {report.model}"),
-        style=_style(),
+    title = escape(f"Load test of {report.model}")
+    body = BODY.format(
+        title=title,
         outcome=verdict.value,
         verdict=escape(OUTCOMES[verdict]),
         when=escape(f"{moment(report.started_at)}, {report.url}, {report.shape.loop.value} loop, {report.generator}"),
@@ -53,9 +50,8 @@ def render(report: LoadReport) -> str:
         legend="".join(_legend(chart)),
         decisions=_decisions(chart),
         notes="".join(f"<li>{escape(note)}</li>" for note in _notes(report, chart)),
-        data=_data(chart),
-        script=SCRIPT,
     )
+    return page(title=title, style=STYLE, body=body, data=_data(chart), script=SCRIPT)
 
 
 def _tops(chart: LoadChart) -> list[tuple[float, float]]:
@@ -98,7 +94,7 @@ def _curve(curve: Curve, chart: LoadChart, x: Scale, y: Scale) -> str:
     path: list[str] = []
     area = curve.kind == "area"
     stepped = curve.kind in ("steps", "area", "dashed")
-    for stretch in _stretches(curve.values):
+    for stretch in stretches(curve.values):
         first, last = chart.spans[stretch[0]], chart.spans[stretch[-1]]
         if not stepped and len(stretch) > 1:
             places = ((sum(chart.spans[at]) / 2, curve.values[at] or 0.0) for at in stretch)
@@ -109,18 +105,6 @@ def _curve(curve: Curve, chart: LoadChart, x: Scale, y: Scale) -> str:
         path.append(begin + steps + (f"V{y(0.0):.1f}H{x(first[0]):.1f}Z" if area and last else ""))
     kind = {"area": "area", "dashed": "curve dashed"}.get(curve.kind, "curve")
     return f'<path class="{kind} {_class(curve)}" d="{"".join(path)}"/>'
-
-
-def _stretches(values: tuple[float | None, ...]) -> list[range]:
-    found: list[range] = []
-    begin: int | None = None
-    for place, value in enumerate((*values, None)):
-        if value is not None and begin is None:
-            begin = place
-        elif value is None and begin is not None:
-            found.append(range(begin, place))
-            begin = None
-    return found
 
 
 def _marks(chart: LoadChart, x: Scale, bottom: float) -> Iterator[str]:
@@ -181,16 +165,8 @@ def _notes(report: LoadReport, chart: LoadChart) -> Iterator[str]:
         )
 
 
-def _style() -> str:
-    def colours(values: tuple[str, ...]) -> str:
-        return "".join(f"--c{place}:{value};" for place, value in enumerate(values))
-
-    classes = "".join(f".c{place}{{--c:var(--c{place})}}" for place in range(len(LIGHT)))
-    return STYLE.replace("/*light*/", colours(LIGHT)).replace("/*dark*/", colours(DARK)) + classes
-
-
 def _data(chart: LoadChart) -> str:
-    """What the pointer shows, as JSON that is safe within ``<script>``."""
+    """What the pointer shows."""
 
     def rounded(value: float | None) -> float | None:
         return None if value is None else float(f"{value:.4g}")
@@ -205,4 +181,4 @@ def _data(chart: LoadChart) -> str:
             for curve in panel.curves
         ],
     }
-    return json.dumps(told, separators=(",", ":")).replace("<", "\\u003c")
+    return embedded(told)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from headway.cli import chart_png
 from headway.cli.axes import Tick, value_ticks
-from headway.cli.chart_html import DARK, LIGHT
+from headway.cli.chart_page import DARK, LIGHT
 from headway.domain.errors import InvalidInput
 
 WIDTH, HEIGHT = 900.0, 460.0
