@@ -18,7 +18,8 @@ from headway.client import Client
 from headway.domain.errors import HeadwayError
 
 CONTROL = (
-    "from headway.bootstrap import Safeguards, serve; from headway.settings import Settings; import sys; "
+    "from headway.bootstrap import serve; from headway.bootstrap_plane import Safeguards; "
+    "from headway.settings import Settings; import sys; "
     "sys.exit(serve(Settings(), safeguards=Safeguards(drain={drain}, retries={retries}, job_server={job_server})))"
 )
 
