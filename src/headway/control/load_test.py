@@ -20,6 +20,7 @@ from headway.ports.clock import Clock
 from headway.ports.load_generator import Load, LoadGenerator, LoadRequest, LoadTarget
 from headway.ports.model_watch import ModelLook, ModelWatch
 
+INTERVAL_S = 1.0
 READY_S = 120.0
 """How long the first stage waits for the replicas that it asks for."""
 CLOSED_NOTE = (
@@ -52,7 +53,6 @@ class LoadTester:
         promises: Sequence[Promise] = (),
         stop_at_breach: bool = False,
         progress: Callable[[LoadPoint], None] | None = None,
-        interval_s: float = 1.0,
     ) -> LoadReport:
         """Send ``shape`` to ``target``. ``progress`` is told each interval of the requests *answered* in it.
 
@@ -63,7 +63,7 @@ class LoadTester:
         run = _Run(self._clock, self._generator, watch, target, shape, requests, promises, stop_at_breach)
         try:
             await run.prepare()
-            return await run.go(lambda: self._stopped, progress, interval_s)
+            return await run.go(lambda: self._stopped, progress)
         finally:
             if watch is not None and run.scaled:
                 await watch.restore()
@@ -131,16 +131,14 @@ class _Run:
             await self._watch.set_replicas(stage.replicas)
         return True
 
-    async def go(
-        self, stopped: Callable[[], bool], progress: Callable[[LoadPoint], None] | None, interval_s: float
-    ) -> LoadReport:
+    async def go(self, stopped: Callable[[], bool], progress: Callable[[LoadPoint], None] | None) -> LoadReport:
         sending = asyncio.create_task(self._generator.run(self._load), name="load generator")
-        watching = asyncio.create_task(self._keep_looking(interval_s), name="model watch")
+        watching = asyncio.create_task(self._keep_looking(), name="model watch")
         ending = Ending.FINISHED
         try:
             await self._until_begun(sending)
-            await self._tick_until(sending, stopped, progress, interval_s)
-            self._join_last(interval_s)
+            await self._tick_until(sending, stopped, progress)
+            self._join_last()
             try:
                 await sending
             except HeadwayError as error:
@@ -170,11 +168,10 @@ class _Run:
         sending: asyncio.Task[None],
         stopped: Callable[[], bool],
         progress: Callable[[LoadPoint], None] | None,
-        interval_s: float,
     ) -> None:
         began_s = self._began_s or 0.0
         while not sending.done():
-            due_s = began_s + (len(self._ticks) + 1) * interval_s
+            due_s = began_s + (len(self._ticks) + 1) * INTERVAL_S
             pause = asyncio.ensure_future(self._clock.sleep(max(0.0, due_s - self._clock.monotonic())))
             await asyncio.wait({pause, sending}, return_when=asyncio.FIRST_COMPLETED)
             pause.cancel()
@@ -187,10 +184,10 @@ class _Run:
                 self._generator.stop()  # it may not have been sending yet when it was told
             await self._next_stage()
 
-    def _join_last(self, interval_s: float) -> None:
+    def _join_last(self) -> None:
         """The few milliseconds that the last answers took are no interval of their own."""
         ends = [tick.at_s for tick in self._ticks[-3:]]
-        if len(ends) > 1 and ends[-1] - ends[-2] < interval_s / 2:
+        if len(ends) > 1 and ends[-1] - ends[-2] < INTERVAL_S / 2:
             self._ticks[-2:] = [replace(self._ticks[-2], at_s=ends[-1])]
 
     def _take_stock(self, at_s: float) -> LoadPoint | None:
@@ -241,12 +238,12 @@ class _Run:
         except HeadwayError as error:
             self._notes.append(f"stage {stage + 1} could not be scaled: {error}")
 
-    async def _keep_looking(self, interval_s: float) -> None:
+    async def _keep_looking(self) -> None:
         while self._watch is not None:
             look = await self._watch.look()
             if look is not None:
                 self._before, self._look = self._look, look
-            await self._clock.sleep(interval_s)
+            await self._clock.sleep(INTERVAL_S)
 
     def _last_s(self) -> float:
         """The last answer, or the end of the shape; what a generator needs to end is no part of the load."""

@@ -14,7 +14,6 @@ from headway.domain.errors import InvalidInput
 from headway.domain.quantities import seconds, share
 
 ERRORS: Final = "errors"
-MEAN: Final = "mean"
 HINT: Final = "write for example 'p95<1s', 'mean<200ms' or 'errors<1%', in quotes"
 _PROMISE: Final = re.compile(
     r"\s*(?P<what>p\d{1,2}(?:\.\d{1,3})?|mean|errors)\s*<=?\s*(?P<bound>\S{1,30})\s*", re.ASCII
