@@ -15,7 +15,7 @@ from headway.cli.job_text import batch_error, details, end_error, event_line, ro
 from headway.cli.models import body_of
 from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out, say, table
 from headway.domain.errors import InvalidInput
-from headway.domain.job_ids import JOB_ID
+from headway.domain.job_ids import check_job_id
 from headway.domain.lifecycle import JobState
 from headway.domain.names import check_model_name, check_version_name
 
@@ -277,5 +277,4 @@ def _print_result(body: bytes) -> None:
 
 def _check(name: str, job_id: str) -> None:
     check_model_name(name)
-    if not JOB_ID.fullmatch(job_id):
-        raise InvalidInput(f"{job_id[:40]!r} is no job id", where="ID", hint=f"headway job list {name} shows them")
+    check_job_id(job_id, name)

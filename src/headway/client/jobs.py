@@ -19,7 +19,7 @@ from headway.client.job_views import Job, JobBatch, JobEvent, JobPage, JobProgre
 from headway.client.rollout import Time
 from headway.client.wire import Frame, frames_of, json_of, view_of
 from headway.domain.errors import DeadlineExceeded, GatewayFailed, InvalidInput, NotReady
-from headway.domain.job_ids import JOB_ID
+from headway.domain.job_ids import check_job_id
 from headway.domain.names import check_model_name, check_version_name
 
 T = TypeVar("T")
@@ -279,6 +279,4 @@ def _jobs(name: str, version: str | None = None) -> str:
 
 
 def _path(name: str, job_id: str) -> str:
-    if not JOB_ID.fullmatch(job_id):
-        raise InvalidInput(f"{job_id[:40]!r} is no job id", where="ID", hint="headway job list NAME shows them")
-    return f"{_jobs(name)}/{job_id}"
+    return f"{_jobs(name)}/{check_job_id(job_id, name)}"

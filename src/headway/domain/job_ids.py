@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from headway.domain.errors import InvalidInput
+
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 JOB_ID: Final = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 RANDOM_BYTES: Final = 10
@@ -20,3 +22,10 @@ def new_id(at: float, random: bytes) -> str:
         raise ValueError(f"{RANDOM_BYTES} random bytes are needed, not {len(random)}")
     number = (int(at * 1000) << 80) | int.from_bytes(random, "big")
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def check_job_id(job_id: str, model: str) -> str:
+    """``job_id`` as a caller wrote it for a job of ``model``. Raises ``InvalidInput``."""
+    if not JOB_ID.fullmatch(job_id):
+        raise InvalidInput(f"{job_id[:40]!r} is no job id", where="ID", hint=f"headway job list {model} shows them")
+    return job_id
