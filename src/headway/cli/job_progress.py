@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 WIDTH: Final = 30
 LOOK_S: Final = 1.0
+GIVE_UP_S: Final = 60.0
+"""Who waits outlives restarts of gateway and job server that take no longer."""
 OPEN: Final = ("queued", "running")
 
 
@@ -96,7 +98,7 @@ class BatchProgress(_Bar):
         """Return when all of them have ended. Raises ``DeadlineExceeded``."""
         begun = time.monotonic()
         while True:
-            still = client.jobs.list(name, states=OPEN, batch=batch, limit=self._count)
+            still = client.jobs.list(name, states=OPEN, batch=batch, limit=self._count, patience_s=GIVE_UP_S)
             running = sum(job.state == "running" for job in still)
             ended = self._count - len(still)
             self.show(ended / self._count, f"{ended} of {self._count} ended, {running} running")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headway.cli.completion import model_names
-from headway.cli.job_progress import BatchProgress, JobBar
+from headway.cli.job_progress import GIVE_UP_S, BatchProgress, JobBar
 from headway.cli.job_text import batch_error, details, end_error, event_line, row
 from headway.cli.models import body_of
 from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out, say, table
@@ -247,7 +247,7 @@ def _wait_for(client: Client, name: str, job_id: str, timeout_s: float | None) -
     with JobBar(f"{name} {job_id}") as bar:
         job = client.jobs.wait(name, job_id, timeout_s=timeout_s, progress=bar.update)
     if job.succeeded and not is_json():
-        _print_result(client.jobs.result(name, job_id).body)
+        _print_result(client.jobs.result(name, job_id, patience_s=GIVE_UP_S).body)
         return
     if is_json():
         emit_json(job.document())
@@ -258,7 +258,7 @@ def _wait_for(client: Client, name: str, job_id: str, timeout_s: float | None) -
 def _wait_for_batch(client: Client, name: str, batch: str, count: int, timeout_s: float | None) -> None:
     with BatchProgress(f"{name}, batch {batch}", count) as progress:
         progress.follow(client, name, batch, timeout_s)
-    ended = client.jobs.list(name, batch=batch, limit=count)
+    ended = client.jobs.list(name, batch=batch, limit=count, patience_s=GIVE_UP_S)
     if is_json():
         emit_json([job.document() for job in ended])
     else:

@@ -130,9 +130,13 @@ class JobCalls:
                     hint=f"headway job wait {name} {job_id}",
                 )
 
-    def result(self, name: str, job_id: str) -> JobResult:
-        """What the prediction was answered with. Raises ``JobNotFinished``, ``JobNotSucceeded``."""
-        answer = self._ask("GET", f"{_path(name, job_id)}/result")
+    def result(self, name: str, job_id: str, *, patience_s: float = 0.0) -> JobResult:
+        """What the prediction was answered with. Raises ``JobNotFinished``, ``JobNotSucceeded``.
+
+        ``patience_s``: for how long to ask again while nothing answers.
+        """
+        path = f"{_path(name, job_id)}/result"
+        answer = self._patiently(lambda: self._ask("GET", path), patience_s)
         return JobResult(answer.content, answer.headers.get("content-type", "application/json"))
 
     def cancel(self, name: str, job_id: str) -> Job:
@@ -148,8 +152,12 @@ class JobCalls:
         batch: str | None = None,
         version: str | None = None,
         limit: int = 100,
+        patience_s: float = 0.0,
     ) -> Sequence[Job]:
-        """The newest ``limit`` jobs, newest first; ``states``, ``client``, ``batch``, ``version``: only such."""
+        """The newest ``limit`` jobs, newest first; ``states``, ``client``, ``batch``, ``version``: only such.
+
+        ``patience_s``: for how long to ask again while nothing answers.
+        """
         found: list[Job] = []
         before: str | None = None
         while len(found) < limit:
@@ -161,7 +169,8 @@ class JobCalls:
                 "before": before,
                 "limit": str(min(PAGE, limit - len(found))),
             }
-            answer = self._ask("GET", _jobs(name), params=params)
+            ask = functools.partial(self._ask, "GET", _jobs(name), params=params)
+            answer = self._patiently(ask, patience_s)
             page = view_of(JobPage, json_of(answer.content, GATEWAY), GATEWAY)
             found += page.jobs
             before = page.next

@@ -196,6 +196,29 @@ def test_a_batch_prints_its_ids_and_waits_for_all_of_them(terminal: Terminal, tm
     assert "1 of 2 jobs have not succeeded; the first: job" in outcome.stderr
 
 
+def test_who_waits_outlives_a_restart_of_the_gateway(terminal: Terminal, tmp_path: Path) -> None:
+    def now_and_then(*answers: Any) -> Any:
+        left = iter([one for answer in answers for one in (httpx.ConnectError("refused"), answer)])
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            found = next(left)
+            if isinstance(found, Exception):
+                raise found
+            return httpx.Response(200, json=found)
+
+        return answer
+
+    (tmp_path / "rows").write_bytes(b"[1]")
+    terminal.answer(f"POST {JOBS}/batch", {"batch": OTHER, "jobs": [ID]}, 202)
+    pages = [{"jobs": jobs, "next": None} for jobs in ([], [job("succeeded")])]
+    terminal.answers[f"GET {JOBS}"] = now_and_then(*pages)
+    outcome = terminal.run("job", "submit", "iris", "--batch", str(tmp_path / "rows"), "--wait")
+    assert (outcome.code, outcome.stdout) == (0, "1 succeeded\n")
+    terminal.answers[f"GET {JOBS}/{ID}"] = now_and_then(job("succeeded"))
+    terminal.answers[f"GET {JOBS}/{ID}/result"] = now_and_then([7])
+    assert terminal.run("job", "wait", "iris", ID).stdout == "[7]\n"
+
+
 def test_get_tells_everything_there_is(terminal: Terminal) -> None:
     terminal.answer(
         f"GET {JOBS}/{ID}",
