@@ -80,9 +80,9 @@ def plan(
     show: Annotated[bool, typer.Option("--show", help="Show the last plan and whether it still holds.")] = False,
     output: OutputOption = Format.TEXT,
 ) -> int:
-    """Measure how much load keeps a promise at 1, 2, ... replicas, and tell what a load needs.
+    """Measure what load keeps a promise, and tell what a load needs.
 
-    Triggers are off while it measures; afterwards the model is scaled as before. With --users or without a load the
+    It measures 1, 2, ... replicas. Triggers are off meanwhile; afterwards the model is scaled as before. With --users or without a load the
     answer is about users who wait and think, with --rate about requests that come whatever became of those before.
     Exit code 10 when the load generator was the bottleneck, so that nothing can be told.
     """
