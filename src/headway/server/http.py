@@ -184,7 +184,9 @@ def error_response(error: HeadwayError, request: Request | None = None, *, close
             reason = "MICROSERVICE_BAD_DATA" if error.status < 500 else "MICROSERVICE_INTERNAL_ERROR"
             body["status"] = {"status": 1, "info": str(error), "code": -1, "reason": reason}
     response = Response(error.status, _encode_error(body), JSON, headers, close=close)
-    response.error = error
+    # Without the frames that it came through: they hold the request and this response, and would live on with them.
+    response.error = error.with_traceback(None)
+    error.__context__ = error.__cause__ = None
     return response
 
 
