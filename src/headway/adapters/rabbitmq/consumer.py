@@ -105,7 +105,7 @@ class QueueConsumer:
         await channel.set_qos(prefetch_count=prefetch)
         queue = await self._declare(channel, self._model)
         underlay = await channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(self._canceled)
+        underlay.on_consumer_cancel_callbacks.add(lambda *_: self.renew())
 
         async def take(message: AbstractIncomingMessage) -> None:
             job_id = message.body[:64].decode("ascii", "replace")
@@ -113,8 +113,11 @@ class QueueConsumer:
 
         await queue.consume(take)
 
-    def _canceled(self, *_: Any) -> None:
-        """The queue was removed under the consumer: it is declared anew."""
+    def renew(self) -> None:
+        """The queue was removed under the consumer: it is declared anew.
+
+        The broker says so, but not when the queue is there again by the time that it would.
+        """
         self._prefetch = 0
         self._changed.set()
 

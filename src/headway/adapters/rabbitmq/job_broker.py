@@ -82,6 +82,8 @@ class RabbitmqJobBroker:
                 if unroutable:
                     for model in {model for model, _ in unroutable}:
                         await self._declare(channel, model)
+                        if (consumer := self._consumers.get(model)) is not None:
+                            consumer.renew()
                     if not all(await _publish(channel, unroutable)):
                         raise BrokerFailed(f"RabbitMQ at {self._place} has no queue for jobs")
         except BrokerFailed:
