@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
-from headway.domain.errors import HeadwayError, InvalidInput, InvalidRequest, ModelFailed, Retry
+from headway.domain.errors import DeadlineExceeded, HeadwayError, InvalidInput, InvalidRequest, ModelFailed, Retry
 from headway.server.codecs import Codec
 from headway.server.failures import describe, log_traceback
 from headway.server.http import Request, Response
@@ -153,6 +153,9 @@ class Execution:
         beyond float32 ("Input X contains NaN"); when a model that tells its width raises it for text.
         """
         if isinstance(error, InvalidInput):
+            return error
+        if isinstance(error, DeadlineExceeded):
+            log_traceback(error, "predict took too long")
             return error
         failure = describe(error, self.model.bundle)
         if isinstance(error, Retry):

@@ -11,13 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from headway.domain.errors import HeadwayError, InvalidRequest, LoadFailed, MissingBinary, ModelFailed, OutOfMemory
+from headway.domain.errors import (
+    DeadlineExceeded,
+    HeadwayError,
+    InvalidRequest,
+    LoadFailed,
+    MissingBinary,
+    ModelFailed,
+    OutOfMemory,
+)
 from headway.server import r_packages, r_serial
 from headway.server.failures import MAX_MESSAGE_CHARS, UserFailure
 from headway.server.inputs import Table
 from headway.server.model import EXTRAS, NAME_PARAMETERS, InputKind, LoadedModel
 from headway.server.r_columns import Feature, features_of, frame
-from headway.server.r_process import RProcess, find_rscript
+from headway.server.r_process import RProcess, RTooLate, find_rscript
 from headway.server.r_results import result_of, unboxed
 from headway.server.r_serial import RValue
 
@@ -92,7 +100,11 @@ class RModel:
                 r_serial.NULL if features_names is None else r_serial.character(features_names)
             )
         arguments.update((name, _plain(value)) for name, value in extras.items())
-        value, self._measured, self._tagged = self._answer(self.process.call(_message("predict", arguments)))
+        try:
+            answer = self.process.call(_message("predict", arguments))
+        except RTooLate as error:
+            raise DeadlineExceeded(str(error)) from None
+        value, self._measured, self._tagged = self._answer(answer)
         try:
             return result_of(value)
         except ValueError as error:

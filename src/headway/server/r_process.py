@@ -60,6 +60,10 @@ class REnded(RuntimeError):
         self.failure = UserFailure(message, None)
 
 
+class RTooLate(REnded):
+    """It was killed because it took too long."""
+
+
 class RUnheard(REnded):
     """It had ended before it read the question."""
 
@@ -302,7 +306,7 @@ class _Run:
         while not poll.poll(self._left_ms()):
             if self._left_ms() == 0:
                 self.process.kill()
-                raise REnded(
+                raise RTooLate(
                     f"R gave no answer within {self._limit_s:g} s; its process was ended and another one is started"
                 )
 

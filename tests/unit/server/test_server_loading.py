@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from headway.domain.errors import HeadwayError, LoadFailed, OutOfMemory
 from headway.server.loading import load_model
 from headway.server.model import InputKind, LoadedModel
+from headway.server.startup import collecting_rarely
 
 
 @pytest.fixture
@@ -227,3 +230,15 @@ def test_builtin_callables_and_sklearn_like_objects_work(tmp_path: Path) -> None
     model = LoadedModel(Estimator(), tmp_path, name="m")
     assert model.columns() == ("a", "b")
     assert LoadedModel(len, tmp_path, name="len").predict([1, 2], None) == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_collector_rests_while_the_model_is_loaded_and_then_works_as_before(bundle: Path, fails: bool) -> None:
+    (bundle / "model.py").write_text(
+        f"import gc\nseen = gc.get_threshold()[0]\nassert not {fails}\ndef predict(X): return seen\n"
+    )
+    usual = gc.get_threshold()
+    with contextlib.suppress(HeadwayError), collecting_rarely():
+        model = load_model(bundle, None, stage=lambda stage: None)
+        assert model.predict(None, None) > 10 * usual[0]
+    assert gc.get_threshold() == usual
