@@ -110,7 +110,8 @@ class JobWireServer:
                 break
             self._work.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._work.wait(), min(left_s, 0.2))
+                async with asyncio.timeout(min(left_s, 0.2)):  # wait_for may swallow the end of a worker that hung up
+                    await self._work.wait()
         return ClaimAnswer(jobs=[self._lease(job, request.worker) for job in due], lease_s=self.lease_s)
 
     def unclaim(self, answer: ClaimAnswer) -> None:
