@@ -18,7 +18,6 @@ from headway.planning.measured import Array, Point, Users, promised
 from headway.planning.service import Service
 from headway.planning.simulate import Case, Outcome, simulate
 
-PARTS: Final = ("delay", "serial", "shared", "slowdown")
 MOST: Final = {"delay": 0.95, "serial": 1.0, "shared": 1.0, "slowdown": 3.0}
 MOST_SERVERS: Final = 256
 

@@ -13,7 +13,7 @@ and the rest runs beside the others. Each further request that is being worked o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -54,9 +54,6 @@ class Service:
     def mean_s(self) -> float:
         """Of a request that is alone."""
         return float(self.law.mean()) * self.scale
-
-    def with_law(self, law: Array) -> Service:
-        return replace(self, law=law)
 
     def bound_per_s(self, replicas: int) -> float:
         """No load is answered faster, whatever waits: the asymptotic bound of operational analysis.
