@@ -30,6 +30,14 @@ class HeadwayError(Exception):
     raised: type[BaseException] | None = None
     """The class of what the user's code raised, where that is what this error tells of."""
 
+    def __init_subclass__(cls, *, code: str, status: int | None = None, exit_code: int | None = None) -> None:
+        """What is not given is the parent's."""
+        cls.code = code
+        if status is not None:
+            cls.status = status
+        if exit_code is not None:
+            cls.exit_code = exit_code
+
     def __init__(
         self,
         message: str,
@@ -57,250 +65,172 @@ class HeadwayError(Exception):
 # -- the caller's input is wrong -------------------------------------------------------------
 
 
-class InvalidInput(HeadwayError):
+class InvalidInput(HeadwayError, code="invalid_input", status=400, exit_code=2):
     """The input breaks a rule; sending it again unchanged cannot succeed."""
 
-    code, status, exit_code = "invalid_input", 400, 2
 
-
-class InvalidName(InvalidInput):
+class InvalidName(InvalidInput, code="invalid_name"):
     """A model, version, replica or token name that breaks the naming rule."""
 
-    code = "invalid_name"
 
-
-class InvalidSpec(InvalidInput):
+class InvalidSpec(InvalidInput, code="invalid_spec"):
     """A deployment document that does not fit the schema."""
 
-    code = "invalid_spec"
 
-
-class InvalidTraffic(InvalidInput):
+class InvalidTraffic(InvalidInput, code="invalid_traffic"):
     """Weights that do not sum to 100, name a version twice, or name none."""
 
-    code = "invalid_traffic"
 
-
-class InvalidBundle(InvalidInput):
+class InvalidBundle(InvalidInput, code="invalid_bundle"):
     """A model folder or uploaded archive that cannot become a version."""
 
-    code = "invalid_bundle"
 
-
-class InvalidRequest(InvalidInput):
+class InvalidRequest(InvalidInput, code="invalid_request"):
     """A prediction request whose body cannot be turned into the model's input."""
 
-    code = "invalid_request"
 
-
-class MethodNotAllowed(InvalidInput):
+class MethodNotAllowed(InvalidInput, code="method_not_allowed", status=405):
     """The path exists, the method does not."""
 
-    code, status = "method_not_allowed", 405
 
-
-class PayloadTooLarge(InvalidInput):
+class PayloadTooLarge(InvalidInput, code="payload_too_large", status=413):
     """A body, header or archive above its limit."""
 
-    code, status = "payload_too_large", 413
 
-
-class HeadersTooLarge(PayloadTooLarge):
+class HeadersTooLarge(PayloadTooLarge, code="headers_too_large", status=431):
     """The request line or the header fields are above their limits (RFC 6585, 431)."""
 
-    code, status = "headers_too_large", 431
 
-
-class RequestTimeout(InvalidInput):
+class RequestTimeout(InvalidInput, code="request_timeout", status=408):
     """The client sent its request too slowly (RFC 9110, 408)."""
 
-    code, status = "request_timeout", 408
 
-
-class MalformedHttp(InvalidInput):
+class MalformedHttp(InvalidInput, code="malformed_http"):
     """Bytes that are not an HTTP/1.x request, or one with two possible readings (RFC 9112)."""
 
-    code = "malformed_http"
 
-
-class UnsupportedMediaType(InvalidInput):
+class UnsupportedMediaType(InvalidInput, code="unsupported_media_type", status=415):
     """A content type or content encoding that is not accepted here."""
 
-    code, status = "unsupported_media_type", 415
 
-
-class Unsupported(InvalidInput):
+class Unsupported(InvalidInput, code="unsupported", status=422, exit_code=6):
     """Valid, but not supported by this release or this runtime. Never silently ignored."""
-
-    code, status, exit_code = "unsupported", 422, 6
 
 
 # -- who may do it ---------------------------------------------------------------------------
 
 
-class Unauthenticated(HeadwayError):
+class Unauthenticated(HeadwayError, code="unauthenticated", status=401, exit_code=4):
     """No token, or one that is unknown, revoked or expired."""
 
-    code, status, exit_code = "unauthenticated", 401, 4
 
-
-class Forbidden(HeadwayError):
+class Forbidden(HeadwayError, code="forbidden", status=403, exit_code=4):
     """A valid token whose scope does not cover this."""
 
-    code, status, exit_code = "forbidden", 403, 4
 
-
-class InsecureListener(HeadwayError):
+class InsecureListener(HeadwayError, code="insecure_listener", status=400, exit_code=2):
     """A listener beyond loopback was asked for while no token exists."""
-
-    code, status, exit_code = "insecure_listener", 400, 2
 
 
 # -- it is not there, or in the way ------------------------------------------------------------
 
 
-class NotFound(HeadwayError):
+class NotFound(HeadwayError, code="not_found", status=404, exit_code=3):
     """Nothing at that path or of that name."""
 
-    code, status, exit_code = "not_found", 404, 3
 
-
-class ModelNotFound(NotFound):
+class ModelNotFound(NotFound, code="model_not_found"):
     """No deployment of that name."""
 
-    code = "model_not_found"
 
-
-class VersionNotFound(NotFound):
+class VersionNotFound(NotFound, code="version_not_found"):
     """The model has no such version."""
 
-    code = "version_not_found"
 
-
-class ReplicaNotFound(NotFound):
+class ReplicaNotFound(NotFound, code="replica_not_found"):
     """No such replica."""
 
-    code = "replica_not_found"
 
-
-class BundleNotFound(NotFound):
+class BundleNotFound(NotFound, code="bundle_not_found"):
     """No bundle of that digest is stored; upload it first."""
 
-    code = "bundle_not_found"
 
-
-class JobNotFound(NotFound):
+class JobNotFound(NotFound, code="job_not_found"):
     """No job of that id: never submitted, of another model, or past the time that results are kept."""
 
-    code = "job_not_found"
 
-
-class TokenNotFound(NotFound):
+class TokenNotFound(NotFound, code="token_not_found"):
     """No token of that name."""
 
-    code = "token_not_found"
 
-
-class Conflict(HeadwayError):
+class Conflict(HeadwayError, code="conflict", status=409, exit_code=5):
     """The current state does not allow it now."""
 
-    code, status, exit_code = "conflict", 409, 5
 
-
-class StaleWrite(Conflict):
+class StaleWrite(Conflict, code="stale_write"):
     """Somebody else changed the deployment since it was read; read again and retry."""
 
-    code = "stale_write"
 
-
-class IdempotencyConflict(Conflict):
+class IdempotencyConflict(Conflict, code="idempotency_conflict"):
     """The idempotency key was used for another request."""
 
-    code = "idempotency_conflict"
 
-
-class JobNotFinished(Conflict):
+class JobNotFinished(Conflict, code="job_not_finished"):
     """The job has no result yet."""
 
-    code = "job_not_finished"
 
-
-class JobNotSucceeded(Conflict):
+class JobNotSucceeded(Conflict, code="job_not_succeeded"):
     """The job has ended without a result; ``details`` tell its state and its last error."""
 
-    code = "job_not_succeeded"
 
-
-class AlreadyRunning(Conflict):
+class AlreadyRunning(Conflict, code="already_running"):
     """Another control plane holds this home directory, or the port is taken."""
-
-    code = "already_running"
 
 
 # -- a deploy did not succeed ------------------------------------------------------------------
 
 
-class DeployFailed(HeadwayError):
+class DeployFailed(HeadwayError, code="deploy_failed", status=422, exit_code=7):
     """A version never became ready. The version before it still serves."""
 
-    code, status, exit_code = "deploy_failed", 422, 7
 
-
-class EnvironmentFailed(DeployFailed):
+class EnvironmentFailed(DeployFailed, code="environment_failed"):
     """The requirements could not be resolved or installed."""
 
-    code = "environment_failed"
 
-
-class LoadFailed(DeployFailed):
+class LoadFailed(DeployFailed, code="load_failed"):
     """Importing the model's code or its ``load`` raised, exited, or found a package missing."""
 
-    code = "load_failed"
 
-
-class SamplePredictionFailed(DeployFailed):
+class SamplePredictionFailed(DeployFailed, code="sample_prediction_failed"):
     """The sample input was not predicted: ``predict`` raised or its answer cannot be encoded."""
 
-    code = "sample_prediction_failed"
 
-
-class StartTimeout(DeployFailed):
+class StartTimeout(DeployFailed, code="start_timeout"):
     """The replica did not become ready within its startup probe's time."""
 
-    code = "start_timeout"
 
-
-class OutOfMemory(DeployFailed):
+class OutOfMemory(DeployFailed, code="out_of_memory"):
     """The replica went over its memory limit."""
-
-    code = "out_of_memory"
 
 
 # -- serving -----------------------------------------------------------------------------------
 
 
-class ModelFailed(HeadwayError):
+class ModelFailed(HeadwayError, code="model_failed", status=500, exit_code=1):
     """The user's ``predict`` raised or returned what cannot be encoded."""
 
-    code, status, exit_code = "model_failed", 500, 1
 
-
-class Overloaded(HeadwayError):
+class Overloaded(HeadwayError, code="overloaded", status=429, exit_code=1):
     """The bounded queue is full; come back after ``Retry-After`` seconds."""
 
-    code, status, exit_code = "overloaded", 429, 1
 
-
-class NotReady(HeadwayError):
+class NotReady(HeadwayError, code="not_ready", status=503, exit_code=1):
     """No replica can take the request now."""
 
-    code, status, exit_code = "not_ready", 503, 1
 
-
-class Retry(HeadwayError):
+class Retry(HeadwayError, code="retry_later", status=503, exit_code=1):
     """The model cannot answer now and asks to be asked again, a job for its next attempt."""
-
-    code, status, exit_code = "retry_later", 503, 1
 
     def __init__(
         self, message: str = "the model asks to be asked again", *, after_s: float | None = None, **place: Any
@@ -311,85 +241,59 @@ class Retry(HeadwayError):
             self.details["retry_after_s"] = max(1, ceil(after_s))
 
 
-class DeadlineExceeded(HeadwayError):
+class DeadlineExceeded(HeadwayError, code="deadline_exceeded", status=504, exit_code=1):
     """The time limit passed before the answer was there."""
 
-    code, status, exit_code = "deadline_exceeded", 504, 1
 
-
-class JobTimedOut(DeadlineExceeded):
+class JobTimedOut(DeadlineExceeded, code="job_timed_out"):
     """An attempt took longer than one attempt may; its worker was ended."""
 
-    code = "job_timed_out"
 
-
-class WorkerLost(HeadwayError):
+class WorkerLost(HeadwayError, code="worker_lost", status=500, exit_code=1):
     """The worker ended, or was not heard of, while it ran the job."""
 
-    code, status, exit_code = "worker_lost", 500, 1
 
-
-class ResultTooLarge(ModelFailed):
+class ResultTooLarge(ModelFailed, code="result_too_large"):
     """The result is larger than results may be."""
 
-    code = "result_too_large"
 
-
-class PromiseBroken(HeadwayError):
+class PromiseBroken(HeadwayError, code="promise_broken", status=422, exit_code=1):
     """What was measured is not what was promised."""
 
-    code, status, exit_code = "promise_broken", 422, 1
 
-
-class VerdictRefused(HeadwayError):
+class VerdictRefused(HeadwayError, code="verdict_refused", status=422, exit_code=10):
     """The measurement says nothing about the promise: its generator was saturated, or nothing was measured."""
-
-    code, status, exit_code = "verdict_refused", 422, 10
 
 
 # -- the surroundings --------------------------------------------------------------------------
 
 
-class ControlUnreachable(HeadwayError):
+class ControlUnreachable(HeadwayError, code="control_unreachable", status=503, exit_code=8):
     """The control API does not answer; is ``headway up`` running?"""
 
-    code, status, exit_code = "control_unreachable", 503, 8
 
-
-class GatewayFailed(HeadwayError):
+class GatewayFailed(HeadwayError, code="gateway_failed", status=500, exit_code=9):
     """The gateway refused a configuration or does not run; the one before stays in force."""
 
-    code, status, exit_code = "gateway_failed", 500, 9
 
-
-class StorageFailed(HeadwayError):
+class StorageFailed(HeadwayError, code="storage_failed", status=500, exit_code=9):
     """State could not be read or written: no space, no permission, a damaged file."""
 
-    code, status, exit_code = "storage_failed", 500, 9
 
-
-class SignalLost(HeadwayError):
+class SignalLost(HeadwayError, code="signal_lost", status=502, exit_code=9):
     """What replicas are scaled by could not be read; they stay as many as they are."""
 
-    code, status, exit_code = "signal_lost", 502, 9
 
-
-class BrokerFailed(HeadwayError):
+class BrokerFailed(HeadwayError, code="broker_failed", status=502, exit_code=9):
     """The message broker cannot be reached or refused; jobs stay in the database and are found there."""
 
-    code, status, exit_code = "broker_failed", 502, 9
 
-
-class MissingBinary(HeadwayError):
+class MissingBinary(HeadwayError, code="missing_binary", status=500, exit_code=9):
     """A program Headway needs is not on this machine."""
 
-    code, status, exit_code = "missing_binary", 500, 9
 
-
-class MissingExtra(HeadwayError):
+class MissingExtra(HeadwayError, code="missing_extra", status=500, exit_code=9):
     """An optional dependency is not installed; the message names the extra."""
-
-    code, status, exit_code = "missing_extra", 500, 9
 
 
 def tree(root: type[HeadwayError] = HeadwayError) -> list[type[HeadwayError]]:
