@@ -260,7 +260,7 @@ class _Run:
         state = self._generator.state()
         last_s = self._last_s()
         found = points(shape, samples, self._ticks)
-        condition = health(samples, load.lags_s, state)
+        condition = health(samples, load.lags_s, state, self._promises)
         end_s = min(last_s, shape.duration_s)
         notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE, *self._notes]
         if shape.arrivals is Arrivals.RECORDED:

@@ -110,6 +110,16 @@ async def test_a_model_that_hangs_is_a_breach_although_nothing_is_answered(bench
     assert report.duration_s < 20
 
 
+@pytest.mark.parametrize(("promise", "outcome"), [("p95<300ms", Outcome.KEPT), ("p95<150ms", Outcome.REFUSED)])
+async def test_how_late_a_generator_may_be_is_a_share_of_what_is_promised(
+    bench: Bench, promise: str, outcome: Outcome
+) -> None:
+    bench.generator.late_s = 0.012
+    report = await bench.run(rate(10, 10), promise)
+    assert report.verdict.outcome is outcome
+    assert report.health.saturated == (outcome is Outcome.REFUSED)
+
+
 @pytest.mark.parametrize(("late_s", "cpu"), [(0.2, 0.1), (0.0, 0.99)])
 async def test_no_verdict_when_the_generator_was_the_bottleneck(bench: Bench, late_s: float, cpu: float) -> None:
     bench.generator.late_s, bench.generator.cpu_share = late_s, cpu
