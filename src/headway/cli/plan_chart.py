@@ -63,13 +63,15 @@ def picture_of(name: str, plan: Mapping[str, Any]) -> Picture:
     series = []
     for place, count in enumerate(counts):
         measured = [p for p in plan["points"][1:] if p["replicas"] == count]
-        extra = [(held["load"]["size"], held["measured_s"])] if held and held["replicas"] == count else []
+        shown = {(p["load"]["size"], p["value_s"]) for p in measured}
+        if held and held["replicas"] == count:
+            shown.add((held["load"]["size"], held["measured_s"]))
         series.append(
             Series(
                 count,
                 (place + 1) % len(LIGHT),
                 tuple((x, 1000 * y) for x, y in curves.get(count, [])),
-                tuple((x, 1000 * y) for x, y in [*((p["load"]["size"], p["value_s"]) for p in measured), *extra]),
+                tuple((x, 1000 * y) for x, y in sorted(shown)),
             )
         )
     return Picture(f"{name}: {what} by load and replicas", across, f"{what}, ms", plan["limit_s"] * 1000, tuple(series))

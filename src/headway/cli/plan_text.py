@@ -75,7 +75,7 @@ def _answer(plan: Mapping[str, Any]) -> Iterator[Text]:
         return
     needs = load_text(answer["load"])
     if answer["replicas"] is None:
-        yield Text(f"{needs}: no number of replicas keeps {plan['promise']}", "bold red")
+        yield from _no_number(needs, answer, plan)
         yield Text()
         return
     count = answer["replicas"]
@@ -94,6 +94,27 @@ def _answer(plan: Mapping[str, Any]) -> Iterator[Text]:
             f"  expected {time_text(expected['value_s'])} (90 %: {between}), {expected['rate_per_s']:.1f} requests/s"
         )
     yield Text()
+
+
+def _no_number(needs: str, answer: Mapping[str, Any], plan: Mapping[str, Any]) -> Iterator[Text]:
+    """That nothing helps, or that nobody knows yet: never the same words. Older plans do not tell them apart."""
+    finding = answer.get("finding")
+    if finding == "unsure":
+        doubt = answer["doubt"]
+        expected = doubt["expected"]
+        between = f"{time_text(expected['low_s'])} to {time_text(expected['high_s'])}"
+        count = f"{doubt['replicas']} replica{'' if doubt['replicas'] == 1 else 's'}"
+        yield Text(f"{needs}: not sure yet; {count} may keep {plan['promise']}", "bold yellow")
+        yield Text(f"  expected {time_text(expected['value_s'])} (90 %: {between}); {doubt['settle']}")
+    elif finding == "bound":
+        bound = answer["bound"]
+        yield Text(f"{needs}: more replicas do not help, something that all of them share is the bound", "bold red")
+        carried = size_text(answer["load"]["kind"], bound["size"])
+        yield Text(f"  any number carries {carried} within the promise, never more than {bound['rate_per_s']:.3g}/s")
+    elif finding == "many":
+        yield Text(f"{needs}: more than 200 replicas", "bold red")
+    else:
+        yield Text(f"{needs}: no number of replicas keeps {plan['promise']}", "bold red")
 
 
 def _trust(plan: Mapping[str, Any]) -> Iterator[Text]:
@@ -129,4 +150,6 @@ def _policy(plan: Mapping[str, Any]) -> Iterator[Text]:
     for trigger in plan["policy"]["triggers"]:
         yield Text(f"  - {json.dumps(trigger)}")
     if plan["max_queue"] is not None:
-        yield Text(f"  spec.server.maxQueue: {plan['max_queue']} (what waits longer is late; a new version sets it)")
+        yield Text(
+            f"  spec.server.maxQueue: {plan['max_queue']} (what waits longer is late; --write-policy deploys it)"
+        )

@@ -25,7 +25,8 @@ from headway.planning.beliefs import Evidence
 from headway.planning.choice import Errors, Model, choose
 from headway.planning.forecast import Forecast
 from headway.planning.measured import Load, Point, Run, Users, promised, size
-from headway.planning.plan import Question, Tried, ceiling_of, conclude, document, to_try
+from headway.planning.need import Need, decisive
+from headway.planning.plan import Question, Tried, ceiling_of, conclude, document, needed, to_try
 from headway.planning.search import Search, Wanted
 from headway.ports.clock import Clock
 from headway.ports.load_generator import LoadRequest, LoadTarget
@@ -36,8 +37,8 @@ LEAST_REQUESTS: Final = 200
 """In one run; slow models are measured for longer, up to :data:`LONGEST` times as long."""
 LONGEST: Final = 6
 MOST_SAMPLES: Final = 4000
-ATTEMPTS: Final = 5
-"""At a run in which the generator fell behind: something else may have had the machine for a moment."""
+PAUSES_S: Final = (1.0, 3.0, 10.0, 30.0)
+"""Before each further attempt at a run in which the generator fell behind: something else may have had the machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +132,36 @@ class Planner:
             else:
                 tried = Tried(predicted, point)
                 self._tell(Step(f"{told}: {tried.error:+.0%}", point, search.kept(point)))
-        self._tell(Step("turning it round: what is carried, what is needed"))
-        conclusion = await asyncio.to_thread(conclude, question, search, model, errors, tried)
+                # It has told how far the prediction was off; now it says what no other point does.
+                search.found(point)
+                model, errors = await asyncio.to_thread(self._fit, search)
+        need, settled = None, []
+        while question.needed is not None:
+            self._tell(Step("turning it round: what is carried, what is needed"))
+            need = await asyncio.to_thread(needed, question, search, model)
+            self._check()
+            found = None if need is None else await self._settle(need, question, search)
+            if found is None:
+                break
+            settled.append(found)
+            search.found(found.point)
+            model, errors = await asyncio.to_thread(self._fit, search)
+        conclusion = await asyncio.to_thread(conclude, question, search, model, errors, tried, need)
         self._check()
-        return document(question, search, conclusion, model, tried)
+        return document(question, search, conclusion, model, tried, settled)
+
+    async def _settle(self, need: Need, question: Question, search: Search) -> Tried | None:
+        """What the answer hangs on, measured; None: nothing more can be settled here."""
+        doubt, wanted = need.doubt, decisive(need, search, question.most_replicas)
+        if doubt is None or wanted is None:
+            return None
+        try:
+            point = await self._measure(Wanted(*wanted, "the answer hangs on it"), question)
+        except VerdictRefused as refused:
+            self._tell(Step(f"it could not be settled: {refused.message}"))
+            return None
+        self._tell(Step("the answer hangs on it", point, search.kept(point)))
+        return Tried(doubt, point)
 
     def _fit(self, search: Search) -> tuple[Model, Errors]:
         evidence = Evidence(search.points, search.promise, self._pace.seed)
@@ -177,10 +204,12 @@ class Planner:
         run_s = pace.run_s
         if expected:
             run_s = min(max(run_s, LEAST_REQUESTS / expected), LONGEST * run_s)
-        for _ in range(ATTEMPTS):
+        for pause_s in (0.0, *PAUSES_S):
+            await self._clock.sleep(pause_s)
+            self._check()
             self._seed += 1
             shape = _shape(wanted.load, pace.warm_s + run_s, self._seed)
-            report = await self._tester.run(self._target, shape, self._requests)
+            report = await self._tester.run(self._target, shape, self._requests, promises=(question.promise,))
             self._check()
             if report.ending is Ending.FAILED:
                 raise HeadwayError(f"the load could not be sent: {'; '.join(report.notes[1:])}")

@@ -1,6 +1,6 @@
-"""The question turned round: what so many replicas can carry, and how many a load needs.
+"""The question turned round: what so many replicas can carry. How many a load needs is `need`.
 
-Both answers are on the safe side: a load counts as carried when the promised value is below its limit at the upper
+The answer is on the safe side: a load counts as carried when the promised value is below its limit at the upper
 end of what is believed, so noise makes a plan more careful and not more daring.
 """
 
@@ -18,7 +18,7 @@ from headway.planning.measured import Load, Users, resized, size
 
 SURE_Z: Final = 1.6449
 """One-sided 95 %: how sure a plan is that the promise is kept."""
-MOST_REPLICAS: Final = 200
+_STEPS_BACK: Final = 12
 _GRID: Final = np.exp(np.linspace(-0.16, 0.16, 5))
 
 
@@ -30,6 +30,10 @@ class Predicts(Protocol):
     def rough(self, loads: Sequence[tuple[int, Load]]) -> list[float]: ...
 
     def bound_per_s(self, replicas: int) -> float: ...
+
+    def most_per_s(self, replicas: int) -> float:
+        """The same at the upper end of what is believed."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,13 @@ def capacity(model: Predicts, replicas: int, like: Load, limit_s: float, ceiling
     planned = size(resized(like, math.floor(low))) if isinstance(like, Users) else low
     by = "sla"
     (at,) = model.at([(replicas, resized(like, planned))], draws=False)
+    for _ in range(_STEPS_BACK):  # a curve that ends in a wall, as the scalability law's, has no crossing
+        if at.value_s <= limit_s:
+            break
+        planned = size(resized(like, planned * 0.96))
+        (at,) = model.at([(replicas, resized(like, planned))], draws=False)
+    else:
+        return Capacity(replicas, 0.0, 0.0, 0.0, 0.0, 0.0, math.inf, "sla")
     if ceiling is not None and at.rate_per_s > ceiling.rate_per_s(replicas):
         by = "cpu"
         planned = planned * ceiling.rate_per_s(replicas) / at.rate_per_s
@@ -116,45 +127,3 @@ def _crossing(sizes: np.ndarray, values: np.ndarray, limit: float) -> float:
     slope = max((rising[b] - rising[a]) / max(sizes[b] - sizes[a], 1e-9), 0.3)
     end = 0 if limit <= rising[0] else -1
     return float(sizes[end] + np.clip((limit - rising[end]) / slope, -0.7, 0.7))
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """How many replicas a load needs; None: more of them do not help, or more than :data:`MOST_REPLICAS`."""
-
-    replicas: int | None
-    expected: Expected | None
-    """At that number."""
-
-
-def replicas_for(
-    model: Predicts, load: Load, limit_s: float, ceiling: Ceiling | None = None, z: float = SURE_Z, least: int = 1
-) -> Need:
-    """The fewest replicas, ``least`` or more, that keep the promise under ``load``, surely."""
-    while _too_few(model, least, load, limit_s, ceiling):
-        least += 1
-        if least > MOST_REPLICAS:
-            return Need(None, None)
-    last = math.inf
-    while least <= MOST_REPLICAS:
-        (value,) = model.rough([(least, load)])
-        if value <= limit_s * 1.1:
-            (expected,) = model.at([(least, load)])
-            over = ceiling is not None and expected.rate_per_s > ceiling.rate_per_s(least)
-            if expected.bound(z) <= limit_s and not over:
-                return Need(least, expected)
-        if value > limit_s * 0.9 and value > 0.98 * last:
-            return Need(None, None)
-        last = value
-        least += 1
-    return Need(None, None)
-
-
-def _too_few(model: Predicts, replicas: int, load: Load, limit_s: float, ceiling: Ceiling | None) -> bool:
-    """Whether the bounds alone rule it out, without a simulation."""
-    most = model.bound_per_s(replicas)
-    if isinstance(load, Users):
-        # Little's law: so many users at that throughput take at least so long each; no quantile that is promised
-        # is far below the mean, so half of the limit is on the safe side.
-        return load.count / most - load.think_s > 2 * limit_s
-    return load.per_s >= most

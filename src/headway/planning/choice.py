@@ -42,6 +42,11 @@ class QueueModel:
     def bound_per_s(self, replicas: int) -> float:
         return self.forecast.best.belief.service(self.forecast.law).bound_per_s(replicas)
 
+    def most_per_s(self, replicas: int) -> float:
+        """As the 95th of 100 repetitions of the measurement has it."""
+        bounds = [belief.service(law).bound_per_s(replicas) for _, belief, law in self.forecast.draws()]
+        return float(np.quantile(bounds, 0.95))
+
 
 class UslModel:
     """The scalability law; how sure it is follows from its errors at points left out."""
@@ -69,6 +74,10 @@ class UslModel:
         in_flight = np.geomspace(1, 1000, 200) * replicas
         most = max(float(n) / self.law.mean_s(float(n), replicas) for n in in_flight)
         return min(most, self.law.most_per_s * self.law.alike(replicas))
+
+    def most_per_s(self, replicas: int) -> float:
+        """It is as far off as the values at points left out are."""
+        return self.bound_per_s(replicas) * math.exp(float(np.quantile(self._errors, 0.95)))
 
 
 Model = QueueModel | UslModel

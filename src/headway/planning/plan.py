@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from headway.domain.promises import Promise
-from headway.planning.capacity import Capacity, Ceiling, Need, capacity, replicas_for
+from headway.planning.capacity import Capacity, Ceiling, capacity
 from headway.planning.choice import Errors, Model, QueueModel
 from headway.planning.forecast import Expected
 from headway.planning.measured import Load, Point, Run, Users, resized, size
+from headway.planning.need import Finding, Need, least_replicas, replicas_for
 from headway.planning.saturation import Knee, knee
 from headway.planning.search import Search
 from headway.planning.sizing import Bill, Size, bill, policy, queue_bound
@@ -96,13 +97,21 @@ def to_try(model: Model, question: Question, ceiling: Ceiling | None) -> tuple[i
     return replicas, resized(question.like, max(1e-9, HELD_OUT_SHARE * carried.size))
 
 
-def conclude(question: Question, search: Search, model: Model, errors: Errors, tried: Tried | None) -> Conclusion:
-    """What follows from the points and the fitted model."""
+def needed(question: Question, search: Search, model: Model) -> Need | None:
+    """How many replicas the load asked about needs; None: it was not asked."""
+    if question.needed is None:
+        return None
+    ceiling = ceiling_of(search.points, question.each, question.cpu_share)
+    least = least_replicas(search, question.needed)
+    return replicas_for(model, question.needed, question.promise.bound, ceiling, least=least)
+
+
+def conclude(
+    question: Question, search: Search, model: Model, errors: Errors, tried: Tried | None, need: Need | None
+) -> Conclusion:
+    """What follows from the points and the fitted model; ``need`` as :func:`needed` says now."""
     limit_s, points = question.promise.bound, search.points
     ceiling = ceiling_of(points, question.each, question.cpu_share)
-    need = None
-    if question.needed is not None:
-        need = replicas_for(model, question.needed, limit_s, ceiling, least=least_replicas(search, question.needed))
     counts = set(range(1, question.most_replicas + 1)) if question.most_replicas <= 8 else set(question.measured)
     counts.add(question.most_replicas)
     if need is not None and need.replicas is not None:
@@ -125,16 +134,6 @@ def conclude(question: Question, search: Search, model: Model, errors: Errors, t
     return Conclusion(model.name, errors, tuple(measured), tuple(knees), need, paid, written, bound, notes)
 
 
-def least_replicas(search: Search, needed: Load) -> int:
-    """The fewest replicas for which ``needed`` was not seen to break the promise."""
-    least = 1
-    for replicas in search.counts:
-        _, broken = search.bracket(replicas)
-        if broken is not None and size(broken.load) <= size(needed):
-            least = replicas + 1
-    return least
-
-
 def _measured_bound(search: Search, carried: Capacity) -> Capacity:
     """No more than the smallest load at which the promise was seen broken."""
     _, broken = search.bracket(carried.replicas)
@@ -148,6 +147,12 @@ def _measured_bound(search: Search, carried: Capacity) -> Capacity:
     )  # fmt: skip
 
 
+def _how_to_settle(question: Question, doubt: Expected) -> str:
+    if doubt.replicas > question.most_replicas:
+        return f"--max-replicas {doubt.replicas} measures it"
+    return "it is too close to call with so few runs (--runs, --duration)"
+
+
 def _notes(
     question: Question,
     search: Search,
@@ -158,10 +163,10 @@ def _notes(
     knees: Sequence[Knee],
 ) -> list[str]:
     found = []
-    if need is not None and need.replicas is None:
-        found.append("more replicas do not help: something that all of them share is the bound")
-    elif need is not None and need.replicas is not None and need.replicas > question.most_replicas:
+    if need is not None and need.replicas is not None and need.replicas > question.most_replicas:
         found.append(f"{need.replicas} replicas are more than were tried: that number is extrapolated")
+    if need is not None and need.replicas is not None and need.doubt is not None:
+        found.append(f"{need.doubt.replicas} may be enough: {_how_to_settle(question, need.doubt)}")
     if tried is None:
         found.append("no prediction was tried")
     elif abs(tried.error) > POORLY:
@@ -180,18 +185,14 @@ def _notes(
 
 
 def document(
-    question: Question, search: Search, conclusion: Conclusion, model: Model, tried: Tried | None
+    question: Question,
+    search: Search,
+    conclusion: Conclusion,
+    model: Model,
+    tried: Tried | None,
+    settled: Sequence[Tried] = (),
 ) -> dict[str, Any]:
-    """All of it as JSON."""
-    answer: dict[str, Any] | None = None
-    if question.needed is not None and conclusion.need is not None:
-        expected = conclusion.need.expected
-        answer = {
-            "load": _load(question.needed),
-            "replicas": conclusion.need.replicas,
-            "expected": None if expected is None else _expected(expected),
-            **({} if conclusion.bill is None else _without_none(asdict(conclusion.bill), "replicas")),
-        }
+    """All of it as JSON; ``settled``: what was measured because the answer hung on it, as foretold before."""
     return {
         "format": FORMAT,
         "promise": question.promise.text,
@@ -201,6 +202,7 @@ def document(
         "cpu_ceiling": question.cpu_share,
         "points": [_point(point, search) for point in search.points],
         "held_out": None if tried is None else _tried(tried),
+        "settled": [_tried(one) for one in settled],
         "model": {
             "chosen": conclusion.model,
             "left_out_error": asdict(conclusion.errors),
@@ -209,11 +211,36 @@ def document(
         "knees": [asdict(one) for one in conclusion.knees],
         "capacity": [_finite(asdict(one)) for one in conclusion.carried],
         "curves": _curves(question, conclusion, model),
-        "answer": answer,
+        "answer": _answer(question, conclusion),
         "policy": conclusion.policy,
         "max_queue": conclusion.queue_bound,
         "notes": list(conclusion.notes),
     }
+
+
+def _answer(question: Question, conclusion: Conclusion) -> dict[str, Any] | None:
+    """``finding`` says what the other fields mean: see :class:`~headway.planning.need.Finding`."""
+    need = conclusion.need
+    if question.needed is None or need is None:
+        return None
+    found: dict[str, Any] = {
+        "load": _load(question.needed),
+        "finding": need.finding.value,
+        "replicas": need.replicas,
+        "expected": None if need.expected is None else _expected(need.expected),
+    }
+    if need.doubt is not None:
+        doubt = need.doubt
+        found["doubt"] = {
+            "replicas": doubt.replicas,
+            "expected": _expected(doubt),
+            "settle": _how_to_settle(question, doubt),
+        }
+    if need.finding is Finding.BOUND:
+        found["bound"] = {"size": need.most, "rate_per_s": need.most_per_s}
+    if conclusion.bill is not None:
+        found |= _without_none(asdict(conclusion.bill), "replicas")
+    return found
 
 
 def _curves(question: Question, conclusion: Conclusion, model: Model) -> list[dict[str, Any]]:
