@@ -12,6 +12,7 @@ import typer
 from headway.cli.completion import model_names
 from headway.cli.main import INTERRUPTED
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
+from headway.cli.plan_policy import put_in_force
 from headway.domain.errors import InvalidInput, NotFound
 from headway.domain.names import check_model_name
 from headway.domain.promises import ERRORS, Promise, parse_all
@@ -71,7 +72,7 @@ def plan(
     ] = None,
     rows: Annotated[int, typer.Option(metavar="COUNT", min=1, max=100_000, help="Rows in a request.")] = 1,
     write_policy: Annotated[
-        bool, typer.Option("--write-policy", help="Put the scaling policy that follows in force.")
+        bool, typer.Option("--write-policy", help="Put the scaling policy and the queue bound that follow in force.")
     ] = False,
     plot: Annotated[
         Path | None,
@@ -128,7 +129,7 @@ def plan(
         stored = client.add_plan(name, usage.now.version, digest_of(made), document)
         _told(name, stored, plot)
         if write_policy:
-            _apply(client, name, document)
+            put_in_force(client, name, stored)
     return 0
 
 
@@ -241,7 +242,7 @@ def _show(client: Client, name: str, data: Path | None, rows: int, plot: Path | 
             raise InvalidInput(
                 f"the plan is stale: {'; '.join(found.stale)}", where="--write-policy", hint="measure again"
             )
-        _apply(client, name, found.document)
+        put_in_force(client, name, found)
     return 0
 
 
@@ -257,11 +258,3 @@ def _told(name: str, stored: PlanView, plot: Path | None) -> None:
         out.print(line)
     if plot is not None:
         say(f"drawn into {plot}")
-
-
-def _apply(client: Client, name: str, document: dict[str, Any]) -> None:
-    policy = document.get("policy")
-    if policy is None:
-        raise InvalidInput("no policy follows: nothing is carried", where="--write-policy")
-    client.set_scaling(name, policy)
-    note(f"in force; headway autoscale {name} shows it")

@@ -37,7 +37,7 @@ from headway.client.query_log import QueryLogCalls
 from headway.client.rollout import Rollout, answering, follow, is_live, pages, shifted
 from headway.client.scaling import ScalingCalls
 from headway.client.wire import lines_of, view_of, views_of
-from headway.domain.errors import BundleNotFound, InvalidInput
+from headway.domain.errors import BundleNotFound, Conflict, InvalidInput
 from headway.domain.names import check_model_name, check_token_name, check_version_name
 
 if TYPE_CHECKING:
@@ -148,6 +148,31 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls):
         from headway.client.documents import from_document
 
         return self._deploy(lambda: from_document(document), None, wait, timeout_s, progress)
+
+    def set_queue_bound(
+        self,
+        name: str,
+        most: int,
+        *,
+        wait: bool = True,
+        timeout_s: float = DEPLOY_TIMEOUT_S,
+        progress: Told | None = None,
+    ) -> DeployAnswer:
+        """Let at most so many requests wait in a replica (``spec.server.maxQueue``).
+
+        What a model server may do is part of a version, so the files of the one that serves become a new version.
+        Raises as :meth:`deploy`, ``Conflict`` while several versions share the traffic.
+        """
+        serving = [version for version in self.versions(name) if version.weight]
+        if len(serving) != 1:
+            raise Conflict(
+                f"{len(serving)} versions of {name} share the traffic",
+                hint=f"put spec.server.maxQueue: {most} into headway.yaml and deploy",
+            )
+        document = self.spec(name)
+        document["spec"]["server"] = {**document["spec"].get("server", {}), "maxQueue": most}
+        body = DeployBody(bundle=serving[0].bundle_digest, spec=document, canary=None)
+        return self._roll_out(name, body, wait, timeout_s, progress)
 
     def diff(self, document: Path) -> DiffAnswer:
         """What :meth:`apply` would change. Changes nothing and uploads nothing."""
@@ -314,15 +339,18 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls):
         summary = f"{count}, {readable_size(bundle.size)}, {bundle.digest[:12]}"
         tell(Progress("bundle", "done", f"{summary}, stored already" if known else summary))
         body = DeployBody(bundle=bundle.digest, spec=found.spec(), canary=canary)
-        path = f"{_model(found.name)}/deploy"
         try:
-            content = self._connection.ask("POST", path, body=body)
+            return self._roll_out(found.name, body, wait, timeout_s, progress)
         except BundleNotFound:
             if not known:
                 raise
             self._upload(found, tell)  # it was removed between the two requests
-            content = self._connection.ask("POST", path, body=body)
-        answer = view_of(DeployAnswer, content, CONTROL)
+            return self._roll_out(found.name, body, wait, timeout_s, progress)
+
+    def _roll_out(
+        self, name: str, body: DeployBody, wait: bool, timeout_s: float, progress: Told | None
+    ) -> DeployAnswer:
+        answer = view_of(DeployAnswer, self._connection.ask("POST", f"{_model(name)}/deploy", body=body), CONTROL)
         if wait and not (answer.unchanged and self._there(answer)):
             version = answer.version or None
             Rollout(

@@ -115,6 +115,38 @@ def test_a_kept_plan_is_told_in_words_and_as_json(here: Installation, rows: Path
     assert (told["number"], told["stale"], told["basis"]["version"]) == (1, [], "v1")
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            {"finding": "bound", "bound": {"size": 140, "rate_per_s": 88.8}},
+            ["more replicas do not help", "any number carries 140 users", "never more than 88.8/s"],
+        ),
+        (
+            {
+                "finding": "unsure",
+                "doubt": {
+                    "replicas": 6,
+                    "expected": {"value_s": 0.95, "low_s": 0.8, "high_s": 1.2, "rate_per_s": 300.0},
+                    "settle": "--max-replicas 6 measures it",
+                },
+            },
+            ["not sure yet; 6 replicas may keep p95<1s", "950 ms (90 %: 800 ms to 1.2 s); --max-replicas 6 measures"],
+        ),
+        ({"finding": "many"}, ["more than 200 replicas"]),
+        ({}, ["no number of replicas keeps p95<1s"]),
+    ],
+)
+def test_no_number_says_whether_it_is_a_bound_or_not_known_yet(
+    here: Installation, rows: Path, answer: dict[str, Any], told: list[str]
+) -> None:
+    load = {"load": {"kind": "users", "size": 500}, "replicas": None, "expected": None}
+    keep(here, rows, {**DOCUMENT, "answer": {**load, **answer}})
+    shown = here.ok("plan", "iris", "--show", "--data", str(rows))
+    for one in told:
+        assert one in shown, shown
+
+
 def test_other_requests_and_another_version_make_it_stale(here: Installation, rows: Path) -> None:
     keep(here, rows)
     rows.write_text("[[3, 4]]")
@@ -143,7 +175,7 @@ def test_other_resources_make_it_stale(here: Installation, rows: Path) -> None:
 
 
 def test_the_policy_that_follows_is_put_in_force_when_asked(here: Installation, rows: Path) -> None:
-    keep(here, rows)
+    keep(here, rows, {**DOCUMENT, "max_queue": 256})  # as it is: what another one does, tests/e2e/test_plan.py
     here.ok("plan", "iris", "--show", "--data", str(rows))
     assert here.policy is None
     here.ok("plan", "iris", "--show", "--write-policy", "--data", str(rows))

@@ -1,0 +1,46 @@
+"""Puts the policy of a plan in force: triggers and bounds at once, the queue bound as a new version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headway.cli.output import note
+from headway.domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from headway.api.schemas_plans import PlanView
+    from headway.client import Client
+
+
+def put_in_force(client: Client, name: str, stored: PlanView) -> None:
+    """Targets, ``minReplicas`` and ``maxReplicas`` for all versions, ``server.maxQueue`` for the one that was measured.
+
+    Raises ``InvalidInput`` when no policy follows from the plan, and what a deploy raises.
+    """
+    policy = stored.document.get("policy")
+    if policy is None:
+        raise InvalidInput("no policy follows: nothing is carried", where="--write-policy")
+    client.set_scaling(name, policy)
+    note(f"in force; headway autoscale {name} shows it")
+    bound = stored.document.get("max_queue")
+    if bound is not None and _bound_now(client, name, stored.basis.version) != bound:
+        _set_bound(client, name, stored, bound)
+
+
+def _bound_now(client: Client, name: str, version: str) -> int | None:
+    from headway.domain.spec import VersionSpec
+
+    spec = next((one.spec for one in client.versions(name) if one.name == version), None)
+    return None if spec is None else VersionSpec.model_validate(spec).server.max_queue
+
+
+def _set_bound(client: Client, name: str, stored: PlanView, bound: int) -> None:
+    note(f"server.maxQueue is part of a version: {stored.basis.version} is deployed again with {bound}")
+    made = client.set_queue_bound(name, bound)
+    document: dict[str, Any] = {**stored.document}
+    told = f"measured with {stored.basis.version}; {made.version} differs in server.maxQueue alone, as this plan says"
+    document["notes"] = [*document["notes"], told]
+    # Else the plan would be stale since it was followed.
+    client.add_plan(name, made.version, stored.basis.requests, document)
+    note(f"{made.version} serves with server.maxQueue {bound}")
+    note("put it into headway.yaml too, or the next deploy takes it back")
