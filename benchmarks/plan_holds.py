@@ -1,14 +1,16 @@
 """Does a plan hold? A scikit-learn model on this machine: plan, then load it as planned, then with 1.3 times that.
 
-    python benchmarks/plan_holds.py [--replicas 2] [--duration 30]
+    python benchmarks/plan_holds.py [--replicas 1] [--duration 30s] [--repeats 3]
 
 `headway plan` measures a random forest at 1 replica, predicts another load, tries it, and says how many users each
 number of replicas carries. Then `headway loadtest` sends exactly so many users, and 1.3 times as many, with the same
-promise. The first has to keep it and the second has to break it; the program exits with 1 when not. The promise is
-twice to four times what a request takes alone, so it is about waiting and not about the model's own speed.
+promise, three times each and in turns. Every time the first has to keep it and the second has to break it; the program
+exits with 1 when not. A test whose verdict is refused, since something else had the processor, is made again, and said
+to have been; after as many refusals as there are repeats the program gives up.
 
-Generator, gateway and replicas share the machine's cores: a busy machine makes the plan smaller, not wrong, unless it
-becomes busy only afterwards. So the load average is printed with the result.
+The model takes some 15 ms and the promise is 200 ms: it is about waiting, and what a busy machine does to one request
+is small beside it. Generator, gateway and replicas share the machine's cores: a busy machine makes the plan smaller,
+not wrong, unless it becomes busy only afterwards. So the load average is printed with the result.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class Forest:
     def load(self):
         rng = np.random.default_rng(1)
         rows = rng.normal(size=(4000, 12))
-        self.forest = RandomForestClassifier(150, max_depth=9, random_state=1, n_jobs=1)
+        self.forest = RandomForestClassifier(400, max_depth=9, random_state=1, n_jobs=1)
         self.forest.fit(rows, (rows[:, 0] * rows[:, 1] > 0.1) + 2 * (rows[:, 2] > 0))
 
     def predict(self, X, features_names=None):
@@ -52,13 +54,13 @@ SPEC = {
 def headway(home: Installation, *arguments: str) -> tuple[int, Any]:
     """A command of its own process; its exit code and JSON."""
     command = [sys.executable, "-m", "headway.cli.main", *arguments, "-o", "json"]
-    done = subprocess.run(command, env=home.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=home.env, stdout=subprocess.PIPE, text=True, check=False)
     try:
         told = json.loads(done.stdout)
     except ValueError:
         told = None
     if told is None or (done.returncode not in (0, 1) and "error" in told):
-        print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
+        print(done.stdout[-2000:], file=sys.stderr)
     return done.returncode, told
 
 
@@ -67,8 +69,9 @@ def main() -> int:
     options.add_argument("--replicas", type=int, default=1, help="the plan is held against the load of so many")
     options.add_argument("--most", type=int, default=2)
     options.add_argument("--duration", default="30s")
-    options.add_argument("--promise", default="p95<60ms")
+    options.add_argument("--promise", default="p95<200ms")
     options.add_argument("--run", default="8s")
+    options.add_argument("--repeats", type=int, default=3)
     chosen = options.parse_args()
     row = json.dumps([[0.1] * 12]).encode()
     with tempfile.TemporaryDirectory(prefix="headway-plan-") as folder:
@@ -102,16 +105,22 @@ def main() -> int:
             with home.client() as client:
                 client.set_scaling("forest", None)
                 client.scale("forest", chosen.replicas)
-            passed = True
-            for factor, wanted in ((1.0, "kept"), (1.3, "broken")):
+            passed, refused = True, 0
+            cases = [(1.0, "kept"), (1.3, "broken")] * chosen.repeats
+            while cases:
+                factor, wanted = cases.pop(0)
                 users = round(planned["size"] * factor)
                 code, report = headway(
                     home, "loadtest", "forest", "--users", str(users), "--duration", chosen.duration, "--think-time",
-                    "500ms", "--sla", chosen.promise, "--report", str(root / f"load-{factor}.html"), *rows,
+                    "500ms", "--sla", chosen.promise, "--report", str(root / "load.html"), *rows,
                 )  # fmt: skip
                 found = report["verdict"]["outcome"] if report else f"exit {code}"
                 p95 = report["total"]["p95_s"] * 1000 if report else float("nan")
                 print(f"{factor:g} × {planned['size']:.0f} users = {users}: {found}, p95 {p95:.1f} ms", flush=True)
+                if found == "refused" and refused < chosen.repeats:
+                    refused += 1
+                    cases.append((factor, wanted))
+                    continue
                 passed = passed and found == wanted
             print(f"load average {os.getloadavg()[0]:.1f}")
             print("passed" if passed else "FAILED")
