@@ -21,6 +21,7 @@ from typing import Final
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import ReplicaStatus
 from headway.ports.replica_stats import ReplicaStat
+from headway.scaling.policy import ReplicaTrigger, Signal
 from headway.scaling.samples import PerReplica, ReplicaReading
 
 POINTS: Final = 60
@@ -145,6 +146,25 @@ class ReplicaRates:
         """Forget all others."""
         if len(self._histories) > len(replica_ids) or not self._histories.keys() <= set(replica_ids):
             self._histories = {key: value for key, value in self._histories.items() if key in replica_ids}
+
+    def reading(
+        self,
+        trigger: ReplicaTrigger,
+        replicas: Sequence[ReplicaStatus],
+        monotonic: float,
+        cores: float,
+        memory_bytes: int | None,
+    ) -> PerReplica:
+        """What ``trigger`` sees, each replica asking for so many ``cores`` and so much memory."""
+        window_s = trigger.window_s
+        burst_s = trigger.panic.window_s if trigger.panic is not None else None
+        if trigger.signal is Signal.CPU:
+            return self.utilization(replicas, window_s, monotonic, cores)
+        if trigger.signal is Signal.MEMORY:
+            return self.memory(replicas, monotonic, memory_bytes)
+        if trigger.signal is Signal.CONCURRENCY:
+            return self.concurrency(replicas, window_s, burst_s, monotonic)
+        return self.throughput(replicas, window_s, burst_s, monotonic)
 
     def utilization(
         self, replicas: Sequence[ReplicaStatus], window_s: float, monotonic: float, cores: float

@@ -118,16 +118,8 @@ class ScalingSignals:
     def _replicas(
         self, key: SignalKey, trigger: ReplicaTrigger, size: Size, replicas: Sequence[ReplicaStatus], monotonic: float
     ) -> PerReplica:
-        signal, window_s = trigger.signal, trigger.window_s
-        burst_s = trigger.panic.window_s if trigger.panic is not None else None
-        if signal is Signal.CPU:
-            found = self.rates.utilization(replicas, window_s, monotonic, size.cores)
-        elif signal is Signal.MEMORY:
-            found = self.rates.memory(replicas, monotonic, size.memory_bytes)
-        elif signal is Signal.CONCURRENCY:
-            found = self.rates.concurrency(replicas, window_s, burst_s, monotonic)
-        else:
-            found = self.rates.throughput(replicas, window_s, burst_s, monotonic)
+        signal = trigger.signal
+        found = self.rates.reading(trigger, replicas, monotonic, size.cores, size.memory_bytes)
         missing = False
         for _, ready_for_s, value, _, _ in found.replicas:
             missing = missing or (value is None and ready_for_s > SETTLED_S)
