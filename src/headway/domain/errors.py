@@ -288,6 +288,26 @@ class BrokerFailed(HeadwayError, code="broker_failed", status=502, exit_code=9):
     """The message broker cannot be reached or refused; jobs stay in the database and are found there."""
 
 
+class ClusterFailed(HeadwayError, code="cluster_failed", status=502, exit_code=9):
+    """The Kubernetes API server does not answer, or answers that it cannot; ``details`` may say when to try again."""
+
+
+class ClusterForbidden(ClusterFailed, code="cluster_forbidden", status=403, exit_code=4):
+    """The Kubernetes API server refuses for lack of rights."""
+
+
+class ClusterRefused(ClusterFailed, code="cluster_refused", status=422, exit_code=2):
+    """The Kubernetes API server finds an object wrong; sending it again unchanged cannot succeed."""
+
+
+class KindMissing(ClusterFailed, code="kind_missing", status=501, exit_code=9):
+    """The Kubernetes API server does not know a kind: its CustomResourceDefinition is not installed."""
+
+
+class WatchExpired(ClusterFailed, code="watch_expired", status=410):
+    """What happened since the version that a watch goes on from is forgotten; list again."""
+
+
 class MissingBinary(HeadwayError, code="missing_binary", status=500, exit_code=9):
     """A program Headway needs is not on this machine."""
 

@@ -1,0 +1,1 @@
+"""The operator: what keeps the objects of a cluster as ModelDeployments say."""

@@ -1,0 +1,189 @@
+"""Operator: makes the objects of a cluster what ModelDeployments say they should be, and says how far it is.
+
+Level-triggered: each look at a deployment renders all that it wants from what is there now, compares, and writes the
+difference. Nothing is remembered between looks, so a crash between any two writes is mended by the next look, and a
+cluster that is as wanted is not written to. Only the leader writes.
+
+``render`` is pure: the deployment and the objects that it controls in, all wanted objects and the status out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headway.control.operator.cache import RESYNC_S, ObjectCache
+from headway.control.operator.leader import Leader
+from headway.control.operator.work_queue import WorkQueue
+from headway.domain.cluster_drift import says, stamped
+from headway.domain.cluster_objects import Kind, Name, Object, controller_of, name_of, uid_of
+from headway.domain.errors import ClusterRefused, HeadwayError
+from headway.ports.clock import Clock
+from headway.ports.cluster import Cluster
+
+_log = logging.getLogger(__name__)
+
+REFUSED_AGAIN_S: Final = 60.0
+"""A refused object is tried again this much later: a quota may have been raised meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """All that a deployment wants of the cluster, in the order in which it is made, and its status then."""
+
+    objects: Sequence[tuple[Kind, Object]]
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What stood in the way of the writes of a look, for the status."""
+
+    where: str
+    message: str
+
+
+class Children:
+    """The objects that a deployment controls, by kind."""
+
+    def __init__(self, caches: Mapping[Kind, ObjectCache], uid: str) -> None:
+        self._caches = caches
+        self._uid = uid
+
+    def of(self, kind: Kind) -> list[Object]:
+        """Those of one kind, by name."""
+        return self._caches[kind].controlled_by(self._uid)
+
+    def installed(self, kind: Kind) -> bool:
+        """Whether the cluster knows the kind."""
+        return kind in self._caches and self._caches[kind].installed is not False
+
+
+Render = Callable[[Object, Children, Sequence[Failure], float], Wanted]
+"""``render(deployment, children, failures, now)``; called again with what failed, for the status that tells of it."""
+
+
+class Operator:
+    """A service. ``owner`` is the kind that wants, ``kinds`` are those that it may want, by the labels of ours."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        clock: Clock,
+        leader: Leader,
+        render: Render,
+        *,
+        owner: Kind,
+        kinds: Sequence[Kind],
+        labels: Mapping[str, str],
+        workers: int = 4,
+        resync_s: float = RESYNC_S,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._leader = leader
+        self._render = render
+        self._owner = owner
+        self._owners = ObjectCache(cluster, owner, {}, clock, self._owner_changed, resync_s=resync_s)
+        self._caches = {
+            kind: ObjectCache(cluster, kind, labels, clock, self._child_changed, resync_s=resync_s) for kind in kinds
+        }
+        self._queue = WorkQueue(clock, self._look, self._failed, workers=workers)
+        self._started = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether all that is known was looked at."""
+        return self._queue.idle
+
+    async def start(self) -> None:
+        """Learn what there is, then work; nothing when it does already."""
+        if self._started:
+            return
+        self._started = True
+        for cache in (self._owners, *self._caches.values()):
+            cache.start()
+        for cache in (self._owners, *self._caches.values()):
+            await cache.wait_listed()
+        self._queue.start()
+        self.look_at_all()
+
+    async def stop(self) -> None:
+        """End, whatever it is in; the next start goes on from what the cluster says."""
+        self._started = False
+        await self._queue.stop()
+        for cache in (self._owners, *self._caches.values()):
+            await cache.stop()
+
+    def look_at_all(self) -> None:
+        """Look at every deployment, as when the office was just won."""
+        for item in self._owners.all():
+            self._queue.add(name_of(item))
+
+    # -- one look --------------------------------------------------------------------------------------
+
+    async def _look(self, name: Name) -> float | None:
+        owner = self._owners.get(name)
+        if owner is None or owner["metadata"].get("deletionTimestamp") or not self._leader.leads:
+            return None  # what a deleted deployment controlled is the garbage collector's
+        children = Children(self._caches, uid_of(owner))
+        wanted = self._render(owner, children, (), self._clock.now())
+        failures = await self._write(owner, wanted)
+        if failures:
+            wanted = self._render(owner, children, failures, self._clock.now())
+        await self._tell(owner, wanted.status)
+        return REFUSED_AGAIN_S if failures else None
+
+    async def _write(self, owner: Object, wanted: Wanted) -> list[Failure]:
+        failures: list[Failure] = []
+        kept: set[tuple[Kind, Name]] = set()
+        for kind, item in wanted.objects:
+            name = name_of(item)
+            kept.add((kind, name))
+            if self._caches[kind].installed is False:
+                failures.append(Failure(f"{kind.kind} {name.name}", f"the cluster does not know {kind}"))
+                continue
+            live = self._caches[kind].get(name)
+            if live is not None and (held := controller_of(live)) and held.get("uid") != uid_of(owner):
+                failures.append(Failure(f"{kind.kind} {name.name}", f"belongs to {held['kind']} {held['name']}"))
+                continue
+            full = stamped(item)
+            if live is not None and says(live, full):
+                continue
+            if not self._leader.leads:
+                return failures
+            try:
+                self._caches[kind].note(await self._cluster.apply(kind, full))
+            except ClusterRefused as error:
+                failures.append(Failure(f"{kind.kind} {name.name}", error.message))
+        for kind, cache in self._caches.items():
+            for item in cache.controlled_by(uid_of(owner)):
+                if (kind, name_of(item)) not in kept and not item["metadata"].get("deletionTimestamp"):
+                    if not self._leader.leads:
+                        return failures
+                    await self._cluster.delete(kind, name_of(item), uid_of(item))
+                    cache.note_deleted(item)
+        return failures
+
+    async def _tell(self, owner: Object, status: Mapping[str, Any]) -> None:
+        if not says(owner.get("status"), status) and self._leader.leads:
+            metadata = {key: owner["metadata"][key] for key in ("name", "namespace")}
+            self._owners.note(
+                await self._cluster.apply(self._owner, {"metadata": metadata, "status": status}, subresource="status")
+            )
+
+    # -- what happened -----------------------------------------------------------------------------------
+
+    def _owner_changed(self, kind: Kind, item: Object) -> None:
+        self._queue.add(name_of(item))
+
+    def _child_changed(self, kind: Kind, item: Object) -> None:
+        owner = controller_of(item)
+        if owner is not None and owner.get("kind") == self._owner.kind:
+            self._queue.add(Name(name_of(item).namespace, str(owner["name"])))
+
+    def _failed(self, name: Name, error: Exception, again_s: float) -> None:
+        level = logging.WARNING if isinstance(error, HeadwayError) else logging.ERROR
+        _log.log(level, "%s: %s; again in %g s", name, error, again_s, exc_info=level == logging.ERROR)
