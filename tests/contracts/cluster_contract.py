@@ -112,14 +112,14 @@ class ClusterContract:
         for number in range(5):
             await cluster.apply(SERVICE, service(f"iris-{number}"))
         await cluster.apply(SERVICE, service("other", labels={"a": "b"}))
-        listing = await cluster.list(SERVICE, OURS)
+        listing = await cluster.listing(SERVICE, OURS)
         assert sorted(name_of(item).name for item in listing.objects) == [f"iris-{number}" for number in range(5)]
         assert {item["kind"] for item in listing.objects} == {"Service"}
-        assert len((await cluster.list(SERVICE, {})).objects) == 6
+        assert len((await cluster.listing(SERVICE, {})).objects) == 6
 
     async def test_a_watch_goes_on_from_the_list(self, cluster: Cluster) -> None:
         made = await cluster.apply(SERVICE, service())
-        listing = await cluster.list(SERVICE, OURS)
+        listing = await cluster.listing(SERVICE, OURS)
         changed = await cluster.apply(SERVICE, service(type="NodePort"))
         await cluster.apply(SERVICE, service("unseen", labels={}))
         second = await cluster.apply(SERVICE, service("second"))
@@ -132,7 +132,7 @@ class ClusterContract:
         assert [c.object for c in await told(cluster, version_of(changed), 1)] == [second]
 
     async def test_a_watch_tells_what_happens_while_it_lasts(self, cluster: Cluster) -> None:
-        listing = await cluster.list(SERVICE, OURS)
+        listing = await cluster.listing(SERVICE, OURS)
         waiting = asyncio.create_task(told(cluster, listing.resource_version, 1))
         made = await cluster.apply(SERVICE, service())
         assert [change.object for change in await waiting] == [made]
@@ -151,6 +151,6 @@ class ClusterContract:
 
     async def test_a_kind_that_is_not_installed(self, cluster: Cluster) -> None:
         with pytest.raises(KindMissing):
-            await cluster.list(UNKNOWN, {})
+            await cluster.listing(UNKNOWN, {})
         with pytest.raises(KindMissing):
             await anext(cluster.watch(UNKNOWN, {}, "1"))

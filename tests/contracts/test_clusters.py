@@ -72,6 +72,6 @@ class TestKubernetesCluster(ClusterContract):
             cluster = KubernetesCluster(http, "team-b")
             await cluster.apply(SERVICE, service())
             await cluster.apply(SERVICE, service("wine", namespace="team-b"))
-            listing = await cluster.list(SERVICE, {})
+            listing = await cluster.listing(SERVICE, {})
             assert [item["metadata"]["name"] for item in listing.objects] == ["wine"]
             assert set(api.asked("LIST")) == {"/api/v1/namespaces/team-b/services"}

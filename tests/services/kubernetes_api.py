@@ -142,7 +142,7 @@ class KubernetesApi:
         if more:
             objects, version = self._pages.pop(more)
         else:
-            listing = await self.cluster.list(kind, labels)
+            listing = await self.cluster.listing(kind, labels)
             objects, version = list(listing.objects), listing.resource_version
             objects = [item for item in objects if not namespace or item["metadata"]["namespace"] == namespace]
         metadata = {"resourceVersion": version}

@@ -84,6 +84,11 @@ ERRORS = [
     ("StorageFailed", "HeadwayError", "storage_failed", 500, 9),
     ("SignalLost", "HeadwayError", "signal_lost", 502, 9),
     ("BrokerFailed", "HeadwayError", "broker_failed", 502, 9),
+    ("ClusterFailed", "HeadwayError", "cluster_failed", 502, 9),
+    ("ClusterForbidden", "ClusterFailed", "cluster_forbidden", 403, 4),
+    ("ClusterRefused", "ClusterFailed", "cluster_refused", 422, 2),
+    ("KindMissing", "ClusterFailed", "kind_missing", 501, 9),
+    ("WatchExpired", "ClusterFailed", "watch_expired", 410, 9),
     ("MissingBinary", "HeadwayError", "missing_binary", 500, 9),
     ("MissingExtra", "HeadwayError", "missing_extra", 500, 9),
 ]

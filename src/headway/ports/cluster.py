@@ -12,7 +12,7 @@ class Cluster(Protocol):
     """Every method raises ``ClusterFailed`` when the server does not answer, or answers that it cannot, and
     ``ClusterForbidden`` when it refuses for lack of rights."""
 
-    async def list(self, kind: Kind, labels: Mapping[str, str]) -> Listing:
+    async def listing(self, kind: Kind, labels: Mapping[str, str]) -> Listing:
         """All objects of the kind that carry ``labels``, of every namespace that is watched.
 
         Raises ``KindMissing`` where the server does not know the kind (its CRD is not installed).

@@ -32,7 +32,7 @@ class KubernetesCluster:
         self._namespace = namespace
         self._manager = manager
 
-    async def list(self, kind: Kind, labels: Mapping[str, str]) -> Listing:
+    async def listing(self, kind: Kind, labels: Mapping[str, str]) -> Listing:
         """Page by page, all of one resource version."""
         params = {"limit": str(PAGE), **_selector(labels)}
         found: list[Object] = []

@@ -54,7 +54,7 @@ class MemoryCluster:
 
     # -- the port ------------------------------------------------------------------------------------
 
-    async def list(self, kind: Kind, labels: Mapping[str, str]) -> Listing:
+    async def listing(self, kind: Kind, labels: Mapping[str, str]) -> Listing:
         """What there is."""
         self._check(kind)
         found = [copy.deepcopy(s.item) for (k, _), s in self._objects.items() if k == kind and _has(s.item, labels)]

@@ -131,7 +131,7 @@ class ObjectCache:
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _list(self) -> None:
-        listing = await self._cluster.list(self.kind, self._labels)
+        listing = await self._cluster.listing(self.kind, self._labels)
         self.installed = True
         gone = set(self._objects) - {name_of(item) for item in listing.objects}
         for name in gone:
