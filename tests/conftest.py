@@ -16,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from tests.leaks import LeakCheck, environment, make_scratch, remove_scratch
+from tests.reruns import reruns_of
 from tests.services.fixtures import (  # noqa: F401 - fixtures
     postgresql_service,
     prometheus_service,
@@ -38,11 +39,13 @@ def layer(path: Path) -> str:
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else ""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of e2e carry that mark."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of e2e carry that mark; those that the machine can disturb get a second attempt, but not in a debugger."""
     for item in items:
         if layer(item.path) == "e2e":
             item.add_marker(pytest.mark.e2e)
+        if (reruns := reruns_of(layer(item.path), os.environ)) and not config.getoption("usepdb"):
+            item.add_marker(pytest.mark.flaky(reruns=reruns))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -70,7 +70,7 @@ class Installation:
         self,
         *args: str,
         stdin: str | None = None,
-        timeout_s: float = 60.0,
+        timeout_s: float = 120.0,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> Outcome:
@@ -87,17 +87,17 @@ class Installation:
         )
         return Outcome(args, done.returncode, done.stdout, done.stderr)
 
-    def ok(self, *args: str, stdin: str | None = None, timeout_s: float = 60.0, cwd: Path | None = None) -> Outcome:
+    def ok(self, *args: str, stdin: str | None = None, timeout_s: float = 120.0, cwd: Path | None = None) -> Outcome:
         """As :meth:`run`, failing the test unless the exit code is 0."""
         outcome = self.run(*args, stdin=stdin, timeout_s=timeout_s, cwd=cwd)
         assert outcome.code == 0, str(outcome)
         return outcome
 
-    def up(self, *args: str, timeout_s: float = 30.0) -> Outcome:
+    def up(self, *args: str, timeout_s: float = 120.0) -> Outcome:
         """``headway up --detach``."""
         return self.ok("up", "--detach", *args, timeout_s=timeout_s)
 
-    def down(self, timeout_s: float = 60.0) -> Outcome:
+    def down(self, timeout_s: float = 120.0) -> Outcome:
         """``headway down``."""
         return self.ok("down", timeout_s=timeout_s)
 

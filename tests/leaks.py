@@ -87,7 +87,7 @@ def _listening() -> set[str]:
 class LeakCheck:
     """Take it before, ask :meth:`left` after."""
 
-    def __init__(self, scratch: Path, *, patience_s: float = 5.0) -> None:
+    def __init__(self, scratch: Path, *, patience_s: float = 20.0) -> None:
         self._scratch = scratch
         self._patience_s = patience_s
         self._children = {p.pid for p in psutil.Process().children(recursive=True)}

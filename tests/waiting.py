@@ -10,8 +10,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_S = 60.0
+"""What takes a second may take half a minute where others have the processor. Waiting long costs nothing when all is
+well."""
 
-def wait_until(fact: Callable[[], T], timeout_s: float = 10.0, *, what: str = "") -> T:
+
+def wait_until(fact: Callable[[], T], timeout_s: float = PATIENCE_S, *, what: str = "") -> T:
     """The first truthy answer of ``fact``; fails the test, naming ``what``, when ``timeout_s`` pass without one."""
     deadline = time.monotonic() + timeout_s
     pause_s = 0.005
@@ -24,7 +28,7 @@ def wait_until(fact: Callable[[], T], timeout_s: float = 10.0, *, what: str = ""
         pause_s = min(pause_s * 1.5, 0.1)
 
 
-async def eventually(fact: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, *, what: str = "") -> T:
+async def eventually(fact: Callable[[], T | Awaitable[T]], timeout_s: float = PATIENCE_S, *, what: str = "") -> T:
     """As :func:`wait_until`, leaving the event loop free; ``fact`` may be a coroutine function."""
     deadline = time.monotonic() + timeout_s
     pause_s = 0.002

@@ -45,7 +45,7 @@ class Inbox:
         return [wakeup.job_id for wakeup in self.got]
 
     async def until(self, *ids: str) -> None:
-        await eventually(lambda: set(ids) <= set(self.ids), 20, what=f"{ids} among {self.ids}")
+        await eventually(lambda: set(ids) <= set(self.ids), what=f"{ids} among {self.ids}")
 
     async def settle(self, **how: bool) -> None:
         wakeups, self.got = self.got, []
@@ -67,7 +67,7 @@ class JobBrokerContract:
         inbox = Inbox(hand.broker())
         await inbox.broker.start()
         await inbox.broker.start()
-        await eventually(lambda: inbox.broker.connected, 20, what="it is connected")
+        await eventually(lambda: inbox.broker.connected, what="it is connected")
         return inbox
 
     async def test_start_and_stop_may_be_repeated(self, hand: Hand) -> None:
@@ -75,7 +75,7 @@ class JobBrokerContract:
         await broker.stop()
         await broker.start()
         await broker.start()
-        await eventually(lambda: broker.connected, 20)
+        await eventually(lambda: broker.connected)
         await broker.stop()
         await broker.stop()
         assert not broker.connected
@@ -97,10 +97,10 @@ class JobBrokerContract:
         await one.broker.announce([("iris", "first")])
         for inbox in (one, two):
             inbox.broker.expect("iris", 5)
-        await eventually(lambda: one.got or two.got, 20)
+        await eventually(lambda: one.got or two.got)
         ids = ["first", *(f"{n}" for n in range(8))]
         await one.broker.announce([("iris", n) for n in ids[1:]])
-        await eventually(lambda: sorted(one.ids + two.ids) == sorted(ids), 20, what="all have come")
+        await eventually(lambda: sorted(one.ids + two.ids) == sorted(ids), what="all have come")
         assert one.got
         assert two.got
 
@@ -147,9 +147,9 @@ class JobBrokerContract:
             return False
 
         fails: Callable[[], bool | Awaitable[bool]] = refused
-        await eventually(fails, 20, what="the outage is noticed")
+        await eventually(fails, what="the outage is noticed")
         await hand.come_back()
-        await eventually(lambda: inbox.broker.connected, 20, what="it is connected again")
+        await eventually(lambda: inbox.broker.connected, what="it is connected again")
         await inbox.broker.announce([("iris", "3")])
         await self._drained(inbox, "3")
 
@@ -163,7 +163,7 @@ class JobBrokerContract:
             return False
 
         came: Callable[[], bool | Awaitable[bool]] = looked
-        await eventually(came, 20, what=f"{wanted} comes")
+        await eventually(came, what=f"{wanted} comes")
 
     async def test_a_wipe_is_survived(self, hand: Hand) -> None:
         inbox = await self.started(hand)
@@ -180,7 +180,7 @@ class JobBrokerContract:
             return "2" in inbox.ids
 
         told: Callable[[], bool | Awaitable[bool]] = came
-        await eventually(told, 20, what="it is told of work again")
+        await eventually(told, what="it is told of work again")
 
     async def test_many_are_announced_at_once(self, hand: Hand) -> None:
         inbox = await self.started(hand)

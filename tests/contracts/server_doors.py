@@ -24,7 +24,7 @@ def replica_door(files: dict[str, str], port: int) -> Iterator[str]:
     address = f"127.0.0.1:{port}"
     try:
         with Replica(scratch, files, wait=False, listen=f"tcp:{address}") as replica:
-            wait_until(lambda: "listening on" in replica.log(), 60)
+            wait_until(lambda: "listening on" in replica.log())
             yield address
     finally:
         remove_scratch(scratch)

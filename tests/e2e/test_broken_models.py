@@ -110,7 +110,7 @@ def test_a_broken_version_is_refused_and_the_old_one_serves_on(shared: Installat
         assert word in outcome.stderr, (word, str(outcome))
     assert "Traceback" not in outcome.stderr
     assert failures == []
-    wait_until(lambda: not shared.processes(f"{name}-v2"), 30, what="nothing of v2 running")
+    wait_until(lambda: not shared.processes(f"{name}-v2"), what="nothing of v2 running")
     status = shared.ok("status", name, "-o", "json").json()
     assert [a["version"] for a in status["live"]] == ["v1"]
     assert {v["name"]: v["state"] for v in status["versions"]}["v2"] == "failed"
@@ -124,7 +124,7 @@ def test_a_first_deploy_that_fails_leaves_nothing_running(
     assert outcome.code == 7, outcome
     assert "ValueError" in outcome.stderr
     assert "model.py:1" in outcome.stderr
-    wait_until(lambda: not shared.processes("b-first-v1"), 20)
+    wait_until(lambda: not shared.processes("b-first-v1"))
     assert shared.ok("status", "b-first", "-o", "json").json()["state"] == "failed"
     shared.ok("delete", "b-first", "--yes")
 
@@ -157,7 +157,7 @@ def test_a_hung_replica_is_killed_and_replaced(shared: Installation, write_model
         now = shared.ok("status", "b-hung", "-o", "json").json()["replica_list"]
         return bool(now) and now[0]["ready"] and now[0]["pid"] != before["pid"]
 
-    wait_until(replaced, 30, what="a new process")
+    wait_until(replaced, what="a new process")
     poison.join()
     assert call("/models/b-hung/predict", "[[1]]").status == 200
     reasons = [e["data"].get("reason") for e in shared.ok("events", "--model", "b-hung", "-o", "json").json()]

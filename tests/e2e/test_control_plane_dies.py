@@ -16,7 +16,7 @@ def deploy_split(running: Installation, write_model: Callable[..., Path]) -> Non
     running.ok("deploy", str(write_model("iris", CODE.format(n=1))))
     running.ok("deploy", str(write_model("iris", CODE.format(n=2))), "--canary", "30%")
     running.ok("scale", "iris", "2")
-    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["ready_replicas"] == 4, 30)
+    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["ready_replicas"] == 4)
 
 
 def pids(running: Installation) -> set[int]:
@@ -52,7 +52,7 @@ def test_sigkill_of_the_control_plane(running: Installation, write_model: Callab
     assert set(shares(running.data_url, "/models/iris/predict", 400)) == {"v1", "v2"}
     assert pids(running) == before
     running.ok("promote", "iris")
-    wait_until(lambda: set(shares(running.data_url, "/models/iris/predict", 20)) == {"v2"}, 20)
+    wait_until(lambda: set(shares(running.data_url, "/models/iris/predict", 20)) == {"v2"})
 
 
 def test_a_replica_that_died_meanwhile_is_replaced(running: Installation, write_model: Callable[..., Path]) -> None:
@@ -63,7 +63,7 @@ def test_a_replica_that_died_meanwhile_is_replaced(running: Installation, write_
     running.kill(next(p for p in running.processes() if p.pid == victim))
     shares(running.data_url, "/models/iris/predict", 200)  # each asserts 200
     running.up()
-    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["ready_replicas"] == 4, 30)
+    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["ready_replicas"] == 4)
     assert before - {victim} <= pids(running)
 
 
@@ -81,8 +81,8 @@ def test_down_then_up_serves_what_was_deployed(running: Installation, write_mode
     assert running.run("list").code == 8
     running.up()
     call = Caller(running.data_url)
-    wait_until(lambda: call("/models/iris/predict").status == 200, 30, what="serving again")
-    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["state"] == "ready", 30)
+    wait_until(lambda: call("/models/iris/predict").status == 200, what="serving again")
+    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["state"] == "ready")
     assert set(shares(running.data_url, "/models/iris/predict", 200)) == {"v1", "v2"}
     call.close()
 

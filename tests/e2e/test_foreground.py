@@ -51,7 +51,7 @@ def terminal(installation: Installation, *args: str) -> Iterator[Screen]:
 
 def test_it_tells_where_it_is_and_ctrl_c_stops_everything(installation: Installation) -> None:
     with terminal(installation, "up") as screen:
-        wait_until(lambda: screen.shows("Ctrl-C here stops everything"), 30, what="the banner")
+        wait_until(lambda: screen.shows("Ctrl-C here stops everything"), what="the banner")
         assert f"{installation.data_url}/models/NAME/predict" in screen.text
         assert installation.control_url in screen.text
         folder = installation.scratch / "one"
@@ -65,7 +65,7 @@ def test_it_tells_where_it_is_and_ctrl_c_stops_everything(installation: Installa
         screen.press(b"\x03")
         wait_until(lambda: screen.shows("stopping"), 10, what="that it stops")
         screen.press(b"\x03")  # impatience changes nothing
-        wait_until(lambda: screen.shows("Headway is down"), 30, what="the end")
+        wait_until(lambda: screen.shows("Headway is down"), what="the end")
         assert screen.process.wait(30) == 0
         assert "Traceback" not in screen.text
     assert installation.processes() == []

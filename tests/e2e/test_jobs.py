@@ -60,7 +60,7 @@ class Jobs:
         return answer.json()["predictions"]
 
     def until(self, job: dict[str, Any], state: str) -> None:
-        wait_until(lambda: self.get(job)["state"] == state, 60, what=f"{job['id']} is {state}")
+        wait_until(lambda: self.get(job)["state"] == state, what=f"{job['id']} is {state}")
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_from_nothing_to_workers_and_back_with_every_result(
     made = headway.ok("job", "submit", "j-burst", "--batch", "-", stdin=lines)
     ids = made.stdout.split()
     assert len(set(ids)) == 40
-    wait_until(lambda: len(workers(headway, "j-burst")) == 2, 20, what="both workers")
+    wait_until(lambda: len(workers(headway, "j-burst")) == 2, what="both workers")
     for job_id in (ids[0], ids[-1]):
         headway.ok("job", "wait", "j-burst", job_id)
     jobs = headway.ok("job", "list", "j-burst", "-n", "100", "-o", "json").json()
@@ -104,7 +104,7 @@ def test_each_end_has_its_own_exit_code_and_words(headway: Installation, publish
     late = headway.run("job", "submit", "j-ends", "-d", "[[0]]", "--not-before", "1h", "--deadline", "2s", "--wait")
     assert late.code in (1, 2), str(late)
     job_id = headway.ok("job", "submit", "j-ends", "-d", "[[60]]").stdout.strip()
-    wait_until(lambda: state(headway, "j-ends", job_id) == "running", 20, what="a running job")
+    wait_until(lambda: state(headway, "j-ends", job_id) == "running", what="a running job")
     headway.ok("job", "cancel", "j-ends", job_id)
     canceled = headway.run("job", "wait", "j-ends", job_id, "--timeout", "30")
     assert (canceled.code, "was canceled" in canceled.stderr) == (5, True), str(canceled)
@@ -114,11 +114,11 @@ def test_each_end_has_its_own_exit_code_and_words(headway: Installation, publish
 def test_a_deploy_and_a_killed_worker_leave_no_job_behind(headway: Installation, publish: Callable[..., None]) -> None:
     publish("j-stays")
     ids = [headway.ok("job", "submit", "j-stays", "-d", "[[7]]").stdout.strip() for _ in range(2)]
-    wait_until(lambda: all(state(headway, "j-stays", one) == "running" for one in ids), 20, what="two running jobs")
+    wait_until(lambda: all(state(headway, "j-stays", one) == "running" for one in ids), what="two running jobs")
     publish("j-stays", CODE.replace("X * 2", "X * 3"))
     assert len(workers(headway, "j-stays")) == 2, "of the version that took the jobs in"
     os.kill(workers(headway, "j-stays")[0]["pid"], signal.SIGKILL)
-    wait_until(lambda: sorted(attempts(headway, "j-stays")) == [1, 2], 20, what="a second attempt")
+    wait_until(lambda: sorted(attempts(headway, "j-stays")) == [1, 2], what="a second attempt")
     open_gate(headway, "j-stays")
     results = [headway.ok("job", "wait", "j-stays", one).json() for one in ids]
     assert results == [{"predictions": [[14.0]]}] * 2
@@ -148,7 +148,7 @@ def test_the_next_control_plane_takes_workers_in_and_their_jobs_go_on(
 ) -> None:
     publish("j-adopted")
     job_id = headway.ok("job", "submit", "j-adopted", "-d", "[[7]]").stdout.strip()
-    wait_until(lambda: state(headway, "j-adopted", job_id) == "running", 20, what="a running job")
+    wait_until(lambda: state(headway, "j-adopted", job_id) == "running", what="a running job")
     before = {one["pid"] for one in workers(headway, "j-adopted")}
     control = headway.ok("info", "-o", "json").json()["pid"]
     headway.kill(next(one for one in headway.processes() if one.pid == control))

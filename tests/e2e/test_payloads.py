@@ -39,7 +39,7 @@ def test_requests_are_kept_whole_without_what_is_redacted(
     assert call("/models/loans/predict", "[[" + SECRET, x_request_id="r-2").status == 400
     call.close()
 
-    (kept,) = wait_until(lambda: running.ok("payloads", "loans", "-o", "json").json(), 10)
+    (kept,) = wait_until(lambda: running.ok("payloads", "loans", "-o", "json").json())
     assert kept["input"] == {"age": 41, "ssn": "[redacted]"}
     assert kept["output"] == {**reply.json(), "predictions": {"risk": 82, "ssn": "[redacted]"}}
     assert (kept["version"], kept["route"], kept["status"], kept["request_id"]) == ("v1", "/predict", 200, "r-1")

@@ -49,10 +49,10 @@ def test_a_folder_becomes_a_versioned_api(running: Installation, write_model: Wr
 
     rolled_back = running.ok("rollback", "double")
     assert "v1" in rolled_back.text
-    wait_until(lambda: call("/models/double/predict", "[[1]]").json() == {"predictions": [[2]]}, 20, what="v1 again")
+    wait_until(lambda: call("/models/double/predict", "[[1]]").json() == {"predictions": [[2]]}, what="v1 again")
 
     running.ok("delete", "double", "--yes")
-    wait_until(lambda: running.ok("list", "-o", "json").json() == [], 30, what="the model gone")
+    wait_until(lambda: running.ok("list", "-o", "json").json() == [], what="the model gone")
     assert call("/models/double/predict", "[[1]]").code == "model_not_found"
     call.close()
 
@@ -88,7 +88,7 @@ def test_scale_and_logs(running: Installation, write_model: WriteModel) -> None:
     assert len(seen) == 3
     assert running.ok("logs", "chatty").stdout.count("| loaded\n") == 3
     running.ok("scale", "chatty", "1")
-    wait_until(lambda: len(running.ok("status", "chatty", "-o", "json").json()["replica_list"]) == 1, 30)
+    wait_until(lambda: len(running.ok("status", "chatty", "-o", "json").json()["replica_list"]) == 1)
     assert call("/models/chatty/predict", "[[1]]").status == 200
     call.close()
 

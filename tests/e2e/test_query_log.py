@@ -108,14 +108,14 @@ def test_every_request_is_there_once_with_the_status_that_its_client_saw(
 
     with ThreadPoolExecutor(12) as clients:
         jobs = [clients.submit(client, number) for number in range(12)]
-        wait_until(lambda: len(seen) > 120, 60)
+        wait_until(lambda: len(seen) > 120)
         replica = running.ok("status", "iris", "-o", "json").json()["replica_list"][0]
         running.kill(next(p for p in running.processes() if p.pid == replica["pid"]))
         for job in jobs:
             job.result()
 
     assert {200, 400, 404, 429, 500} <= set(seen.values())
-    wait_until(lambda: windows_count(running) >= len(seen), 20)  # the gateway's lines come a moment later
+    wait_until(lambda: windows_count(running) >= len(seen))  # the gateway's lines come a moment later
     found = records(running)
     assert {one["request_id"]: one["status"] for one in found} == seen
     assert len(found) == len(seen) == windows_count(running)
@@ -163,13 +163,13 @@ def test_the_log_outlives_control_plane_replicas_and_model(
     assert windows_count(running) == 20
     running.down()
     running.up()
-    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["ready_replicas"] == 1, 30)
+    wait_until(lambda: running.ok("status", "iris", "-o", "json").json()["ready_replicas"] == 1)
     send(5)
     assert windows_count(running) == 25
     running.ok("delete", "iris", "--yes")
     assert len(records(running)) == 25
     stored = running.home / "query-log" / "records" / "model=iris"
-    wait_until(lambda: list(stored.rglob("*.parquet")), 30, what="compaction")
+    wait_until(lambda: list(stored.rglob("*.parquet")), what="compaction")
     assert len(records(running)) == windows_count(running) == 25
     call.close()
 

@@ -127,10 +127,10 @@ def test_following_shows_each_request_once_and_ends_with_ctrl_c(shared: Installa
     call = Caller(shared.data_url)
     assert call("/models/followed/predict", GOOD, X_Request_Id="before").status == 200
     with terminal(shared, "log", "followed", "-f", "-o", "json") as screen:
-        wait_until(lambda: screen.shows("before"), 20, what="the request before")
+        wait_until(lambda: screen.shows("before"), what="the request before")
         for number in range(20):
             assert call("/models/followed/predict", GOOD, X_Request_Id=f"followed-{number}").status == 200
-        wait_until(lambda: screen.shows("followed-19"), 20, what="the last request")
+        wait_until(lambda: screen.shows("followed-19"), what="the last request")
         screen.press(b"\x03")
         assert screen.process.wait(20) == 130
         assert "Traceback" not in screen.text
@@ -142,7 +142,7 @@ def test_following_shows_each_request_once_and_ends_with_ctrl_c(shared: Installa
 
 def test_a_terminal_gets_curves(logged: Installation) -> None:
     with terminal(logged, "latency", "iris", "--since", "10m") as screen:
-        wait_until(lambda: screen.shows("whole span"), 20, what="the table")
+        wait_until(lambda: screen.shows("whole span"), what="the table")
     assert "p95, top" in screen.text
     assert "█" in screen.text
 

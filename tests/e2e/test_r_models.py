@@ -54,7 +54,7 @@ def test_a_model_in_r_lives_like_any_other(running: Installation, scratch: Path,
         with Client(home=running.home) as client:
             return {r.pid: r.phase for r in client.get("hello").replica_list if r.pid is not None}
 
-    wait_until(lambda: list(replicas().values()) == ["ready", "ready"], 40, what="two replicas ready")
+    wait_until(lambda: list(replicas().values()) == ["ready", "ready"], what="two replicas ready")
     parents = {psutil.Process(pid).ppid() for pid in replicas()}
     (template,) = parents
     rs = {child.pid for pid in replicas() for child in psutil.Process(pid).children()}

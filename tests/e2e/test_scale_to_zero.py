@@ -39,7 +39,7 @@ def test_from_zero_and_back_without_a_failed_request(shared: Installation, write
     shared.ok("deploy", str(write_model("z-sleepy", CODE, spec=TO_ZERO)))
     for _ in range(3):
         shared.ok("scale", "z-sleepy", "0", "--no-wait")
-        wait_until(lambda: not shared.processes("z-sleepy-v1"), 20, what="no replica left")
+        wait_until(lambda: not shared.processes("z-sleepy-v1"), what="no replica left")
         with ThreadPoolExecutor(6) as pool:
             replies = [f.result() for f in [pool.submit(ask, shared, "z-sleepy") for _ in range(6)]]
         assert [reply.status for reply in replies] == [200] * 6, [reply.body for reply in replies]
@@ -74,7 +74,7 @@ def test_who_takes_a_fixed_model_to_zero_wants_no_answers(
 ) -> None:
     shared.ok("deploy", str(write_model("z-off", CODE)))
     shared.ok("scale", "z-off", "0")
-    wait_until(lambda: not shared.processes("z-off-v1"), 20, what="no replica left")
+    wait_until(lambda: not shared.processes("z-off-v1"), what="no replica left")
     began = time.monotonic()
     reply = ask(shared, "z-off")
     assert (reply.status, reply.code) == (503, "not_ready")

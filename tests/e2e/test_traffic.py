@@ -64,7 +64,7 @@ def test_shares_are_what_was_asked_for(split: Installation, weights: dict[str, i
 def test_promote_and_rollback(split: Installation) -> None:
     split.ok("traffic", "split", "v1=90", "v2=10")
     split.ok("promote", "split")
-    wait_until(lambda: shares(split.data_url, "/models/split/predict", 20) == {"v2": 20}, 20)
+    wait_until(lambda: shares(split.data_url, "/models/split/predict", 20) == {"v2": 20})
 
 
 def test_the_same_user_meets_the_same_version(shared: Installation) -> None:
@@ -134,6 +134,6 @@ def test_a_replica_that_dies_costs_no_request(shared: Installation, write_model:
         if number == 20:
             shared.kill(next(p for p in shared.processes() if p.pid == victim))
         assert call("/models/mortal/predict").status == 200
-    wait_until(lambda: shared.ok("status", "mortal", "-o", "json").json()["ready_replicas"] == 2, 20)
+    wait_until(lambda: shared.ok("status", "mortal", "-o", "json").json()["ready_replicas"] == 2)
     call.close()
     shared.ok("delete", "mortal", "--yes")

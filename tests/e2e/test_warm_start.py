@@ -49,7 +49,7 @@ def template_pids(running: Installation) -> set[int]:
 
 def test_replicas_of_an_elastic_deployment_are_forks(running: Installation, write_model: Callable[..., Path]) -> None:
     running.ok("deploy", str(write_model("warm", CODE, spec=SPEC)))
-    wait_until(lambda: both_ready(running), 30, what="two replicas ready")
+    wait_until(lambda: both_ready(running), what="two replicas ready")
     (template,) = template_pids(running)
     before = replicas(running).keys()
     assert {psutil.Process(pid).ppid() for pid in before} == {template}
@@ -64,16 +64,16 @@ def test_replicas_of_an_elastic_deployment_are_forks(running: Installation, writ
         running.kill(psutil.Process(client.info().pid))
     assert call("/models/warm/predict", "[[1]]").status == 200
     running.up()
-    wait_until(lambda: replicas(running).keys() == before, 20, what="the same replicas")
+    wait_until(lambda: replicas(running).keys() == before, what="the same replicas")
     assert template_pids(running) == {template}
 
     # A replica that is killed comes back as a fork; with its template killed, replicas go on and others come.
     running.kill(psutil.Process(min(before)))
-    wait_until(lambda: both_ready(running), 30, what="two replicas again")
+    wait_until(lambda: both_ready(running), what="two replicas again")
     assert {psutil.Process(pid).ppid() for pid in replicas(running)} == {template}
     running.kill(psutil.Process(template))
     assert call("/models/warm/predict", "[[1]]").status == 200
-    wait_until(lambda: template_pids(running) - {template}, 30, what="a new template")
+    wait_until(lambda: template_pids(running) - {template}, what="a new template")
     assert both_ready(running)
     call.close()
 

@@ -66,7 +66,7 @@ def test_it_takes_jobs_until_it_is_told_to_stop(
         seen = shared.ok("status", "jobs", "-o", "json").json()
         assert (seen["state"], len(seen["replica_list"])) == ("ready", 1)  # it serves nobody, so it does not count
         job = served.add({"do": "late", "at": str(scratch / "at"), "until": str(scratch / "go")})
-        wait_until((scratch / "at").exists, 30)
+        wait_until((scratch / "at").exists)
         process.send_signal(signal.SIGINT)
         (scratch / "go").touch()
         assert process.wait(30) == 0
@@ -75,13 +75,13 @@ def test_it_takes_jobs_until_it_is_told_to_stop(
         assert process.stdout is not None
         process.stdout.readline()
         job = served.add({"do": "never", "at": str(scratch / "on"), "until": str(scratch / "no")})
-        wait_until((scratch / "on").exists, 30)
+        wait_until((scratch / "on").exists)
 
         def ended() -> bool:
             process.send_signal(signal.SIGTERM)  # again and again: the second one has the job given back
             return process.poll() is not None
 
-        wait_until(ended, 30)
+        wait_until(ended)
         assert process.returncode == 0
         assert (job.state, [told.given_back for told in job.told]) == ("queued", [True])
     assert not list((shared.home / "workers").glob("jobs-*"))

@@ -41,4 +41,4 @@ async def until_told(service: RabbitmqService, queue: str, *, vhost: str = "%2F"
             return answer.status_code == 200 and all(answer.json().get(key) == expected[key] for key in expected)
 
         fact: Callable[[], bool | Awaitable[bool]] = told
-        await eventually(fact, 60, what=f"the management tells {expected} of {queue}")
+        await eventually(fact, what=f"the management tells {expected} of {queue}")

@@ -57,7 +57,7 @@ class Served:
             except httpx.TransportError:
                 return False
 
-        await eventually(answers, 40, what="the job server answers")  # type: ignore[arg-type]
+        await eventually(answers, what="the job server answers")  # type: ignore[arg-type]
 
     async def submit(self, body: object = None, **headers: str) -> dict[str, Any]:
         given = {"x-headway-version": "v1", **{k.replace("_", "-"): v for k, v in headers.items()}}

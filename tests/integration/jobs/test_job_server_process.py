@@ -39,7 +39,7 @@ async def test_what_it_acknowledged_outlives_a_kill(jobs: Served) -> None:
     killed = jobs.looker.pid
     assert killed is not None
     os.kill(killed, signal.SIGKILL)
-    await eventually(lambda: jobs.looker.pid not in (None, killed), 20, what="it is started again")
+    await eventually(lambda: jobs.looker.pid not in (None, killed), what="it is started again")
     await jobs.up()
     assert (await jobs.callers.get(done["links"]["result"])).content == b'{"y": 1}'
     assert (await jobs.get(held))["state"] == "running"

@@ -54,7 +54,7 @@ async def test_jobs_end_as_they_should(scratch: Path) -> None:
                 seen = await jobs.get(failing)
                 return seen["error"] is not None and "no luck" in seen["error"]["message"]
 
-            await eventually(tried, 20)  # type: ignore[arg-type]
+            await eventually(tried)  # type: ignore[arg-type]
 
             running = await jobs.submit({"do": "wait"})
 
@@ -62,7 +62,7 @@ async def test_jobs_end_as_they_should(scratch: Path) -> None:
                 progress = (await jobs.get(running))["progress"]
                 return progress is not None and progress["note"] == "half"
 
-            await eventually(half, 20)  # type: ignore[arg-type]
+            await eventually(half)  # type: ignore[arg-type]
             await jobs.callers.delete(running["links"]["self"])
             canceled = await jobs.get(running, "?wait=20")
             assert canceled["state"] == "canceled"

@@ -67,13 +67,13 @@ async def test_a_worker_that_its_job_has_ended_is_there_again_at_once(scratch: P
     hand = LocalHand(scratch)
     async with ControlPlane(hand.runtime(job_server=served.address)) as control:
         await control.runtime.apply([worker_spec(hand)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         first = served.add({"do": "well"})
         await eventually(lambda: first.state == "succeeded")
         assert first.workers == [f"{ONE}.0"]
         for count, do in enumerate(("sleep", "sleep", "sleep", "clutch"), start=1):
             job = served.add({"do": do}, timeout_s=0.2)
-            await eventually(lambda count=count: len(ends(control)) == count, 20)  # type: ignore[misc]
+            await eventually(lambda count=count: len(ends(control)) == count)  # type: ignore[misc]
             await control.until(_P.READY, restarts=count)
             assert ends(control)[-1].worker_name == job.workers[0]
         assert [(status.reason, status.failure.code) for status in ends(control) if status.failure] == [
@@ -88,14 +88,14 @@ async def test_a_job_that_takes_too_much_memory(scratch: Path, served: ServedJob
     hand = LocalHand(scratch)
     async with ControlPlane(hand.runtime(job_server=served.address)) as control:
         await control.runtime.apply([replace(worker_spec(hand), warm=False)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         refused = served.add({"do": "ask"})
         await eventually(lambda: refused.state == "failed")
         assert refused.outcome is not None
         assert refused.outcome.error is not None
         assert refused.outcome.error.exception[0] == "MemoryError"
         poison = served.add({"do": "eat"})
-        await eventually(lambda: ends(control), 30)
+        await eventually(lambda: ends(control))
         (ended,) = ends(control)
         assert (ended.reason, ended.worker_name) == ("OOMKilled", poison.workers[0])
         await control.until(_P.READY, restarts=1)

@@ -128,7 +128,7 @@ async def predict(address: str, rows: object) -> tuple[int, object]:
 async def test_a_good_model_predicts_logs_and_stops(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([real_spec(hand, GOOD, memory_mib=512)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         status = control.status()
         assert status is not None
         assert status.address is not None
@@ -146,7 +146,7 @@ async def test_a_broken_model_says_what_is_wrong(hand: LocalHand, name: str) -> 
     spec = real_spec(hand, case.source, startup_s=case.startup_s, memory_mib=case.memory_mib)
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([spec])
-        await eventually(lambda: ends(control), 40)
+        await eventually(lambda: ends(control))
         failure = failure_of(control)
         assert failure.code == case.code, failure
         assert case.message in failure.message
@@ -160,7 +160,7 @@ async def test_a_model_that_eats_faster_than_anybody_looks_is_stopped_all_the_sa
     greedy = model("x = []\nwhile True:\n    x.append(b'1' * 2**20)")
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([real_spec(hand, greedy, memory_mib=256)])
-        await eventually(lambda: ends(control), 40)
+        await eventually(lambda: ends(control))
         failure = failure_of(control)
         assert failure.code == "out_of_memory"
         assert "limit 256 MiB" in failure.message  # by the watch or by a MemoryError, whichever came first
@@ -178,15 +178,15 @@ async def test_a_model_that_hangs_after_it_was_ready_is_killed_and_replaced(hand
     )
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([real_spec(hand, hang, liveness_s=0.3)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         status = control.status()
         assert status is not None
         assert status.address is not None
         asking = asyncio.create_task(predict(status.address, [[1]]))
-        await eventually(lambda: ends(control), 20)
+        await eventually(lambda: ends(control))
         await asyncio.gather(asking, return_exceptions=True)
         assert ends(control)[0].reason == "LivenessFailed"
-        await eventually(lambda: control.phases().count(_P.READY) == 2, 30)
+        await eventually(lambda: control.phases().count(_P.READY) == 2)
 
 
 async def test_a_log_is_followed_over_rotations_by_the_server(hand: LocalHand) -> None:
@@ -210,7 +210,7 @@ async def test_a_log_is_followed_over_rotations_by_the_server(hand: LocalHand) -
                 got.extend(chunk)
 
         following = asyncio.create_task(follow())
-        await eventually(lambda: _P.READY in control.phases(), 60)
+        await eventually(lambda: _P.READY in control.phases())
         await control.runtime.apply([])
         await control.until(None)
         await asyncio.wait_for(following, 20)

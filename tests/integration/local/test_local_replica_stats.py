@@ -46,7 +46,7 @@ class Watch:
                 return None
             return one if one.memory_bytes is not None or not weighed else None
 
-        found: ReplicaStat | None = await eventually(fits, 30, what=f"{replica_id} has answered {finished}")
+        found: ReplicaStat | None = await eventually(fits, what=f"{replica_id} has answered {finished}")
         assert found is not None
         return found
 
@@ -58,7 +58,7 @@ async def test_every_kind_of_replica_is_counted(hand: LocalHand) -> None:
         workers = replace(warm_spec(hand, THREE), warm=False, server={"workers": 2})
         await control.runtime.apply([forked, alone, workers])
         for name in NAMES:
-            await eventually(lambda name=name: ReplicaPhase.READY in control.phases(name), 60)  # type: ignore[misc]
+            await eventually(lambda name=name: ReplicaPhase.READY in control.phases(name))  # type: ignore[misc]
         watch = Watch(hand, runtime)
         for name, kind in NAMES.items():
             before = await watch.until(name, finished=0)

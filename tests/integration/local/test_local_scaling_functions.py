@@ -283,7 +283,7 @@ asyncio.run(main())
     library = str(Path(headway.__file__).parent.parent)
     process = subprocess.Popen([sys.executable, "-c", asking], env={**os.environ, "PYTHONPATH": library})
     try:
-        wait_until(lambda: note.exists() and note.read_text().endswith("."), 30, what="the function is asked")
+        wait_until(lambda: note.exists() and note.read_text().endswith("."), what="the function is asked")
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

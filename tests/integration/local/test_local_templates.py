@@ -121,7 +121,7 @@ async def test_replicas_are_forked_from_one_load_and_are_themselves(hand: LocalH
     seeded = source("import numpy.random; self.chance = numpy.random.random")
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([warm_spec(hand, ONE, seeded), warm_spec(hand, TWO, seeded)])
-        await eventually(lambda: _P.READY in control.phases(ONE) and _P.READY in control.phases(TWO), 30)
+        await eventually(lambda: _P.READY in control.phases(ONE) and _P.READY in control.phases(TWO))
         template = template_of(hand)
         assert template is not None
         one, two = control.status(ONE), control.status(TWO)
@@ -162,7 +162,7 @@ async def test_the_template_stays_while_no_replica_runs_and_goes_when_nobody_wan
     spec = warm_spec(hand)
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([], [spec])
-        await eventually(lambda: notes(hand) == ["loaded"], 30)
+        await eventually(lambda: notes(hand) == ["loaded"])
         assert control.runtime.observe() == ()
         template = template_of(hand)
         assert template is not None
@@ -173,14 +173,14 @@ async def test_the_template_stays_while_no_replica_runs_and_goes_when_nobody_wan
             await control.runtime.apply([], [spec])
             await control.until(None, ONE)
         await control.runtime.apply([], [])
-        await eventually(lambda: template_of(hand) is None, 20)
+        await eventually(lambda: template_of(hand) is None)
     assert notes(hand) == ["loaded", "exit handler of load"]
 
 
 async def test_crashes_of_forked_replicas_are_told_as_those_of_others(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([warm_spec(hand)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         hand.kill(control.status() or ReplicaStatus(ONE, "", "", _P.READY, None))
         await until_ready(control, ONE, restarts=1)
         crash = next(t.status for t in control.seen if t.status.phase is _P.BACKOFF)
@@ -207,7 +207,7 @@ async def test_a_load_that_fails_is_told_as_without_a_template(
     spec = warm_spec(hand, model=source(load), startup_s=startup_s, memory_bytes=memory)
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([spec])
-        await eventually(lambda: _P.BACKOFF in control.phases(), 30)
+        await eventually(lambda: _P.BACKOFF in control.phases())
         failure = next(t.status.failure for t in control.seen if t.status.phase is _P.BACKOFF)
         assert failure is not None
         assert failure.code == code
@@ -221,11 +221,11 @@ async def test_a_model_with_threads_becomes_the_first_replica_and_the_next_one_i
     specs = [warm_spec(hand, name, source(thread)) for name in (ONE, TWO)]
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply(specs[:1], specs[:1])
-        await eventually(lambda: _P.READY in control.phases(ONE), 30)
+        await eventually(lambda: _P.READY in control.phases(ONE))
         assert notes(hand) == ["loaded"]  # not in vain
         assert (await ask(control.status(ONE)))["replica"] == ONE
         await control.runtime.apply(specs, specs[:1])
-        await eventually(lambda: _P.READY in control.phases(TWO), 30)
+        await eventually(lambda: _P.READY in control.phases(TWO))
         assert notes(hand) == ["loaded", "loaded"]
         assert template_of(hand) is None
         assert "loading started threads" in await text_of(control.runtime, TWO)
@@ -244,7 +244,7 @@ async def test_a_model_that_does_not_survive_a_fork_is_spawned(
     model = source(predict=f"if os.getpid() != LOADED_BY: {fault}")
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([warm_spec(hand, model=model)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         status = control.status()
         assert status is not None
         assert status.restarts == 0
@@ -261,7 +261,7 @@ async def test_a_model_that_does_not_survive_a_fork_is_spawned(
 async def test_replicas_outlive_their_template_and_a_new_one_follows(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([warm_spec(hand)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         before, one = template_of(hand), control.status(ONE)
         assert before is not None
         os.kill(before.pid, signal.SIGKILL)
@@ -269,7 +269,7 @@ async def test_replicas_outlive_their_template_and_a_new_one_follows(hand: Local
         await until_ready(control, ONE, TWO)
         assert (await ask(one))["replica"] == ONE
         assert parent_of(control.status(TWO)) == os.getpid()  # spawned
-        await eventually(lambda: (t := template_of(hand)) is not None and t.pid != before.pid, 20)
+        await eventually(lambda: (t := template_of(hand)) is not None and t.pid != before.pid)
         hand.kill(control.status(ONE) or ReplicaStatus(ONE, "", "", _P.READY, None))
         await until_ready(control, ONE, restarts=1)
     check_chain(control.seen)
@@ -279,7 +279,7 @@ async def test_the_next_control_plane_adopts_replicas_and_template(hand: LocalHa
     spec = warm_spec(hand)
     async with ControlPlane(hand.runtime(), detach=True) as control:
         await control.runtime.apply([spec], [spec])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         before, one = template_of(hand), control.status(ONE)
     assert before is not None
     assert one is not None
@@ -307,7 +307,7 @@ async def test_the_next_control_plane_adopts_replicas_and_template(hand: LocalHa
 async def test_without_a_control_plane_nothing_is_left_of_templates(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime(), detach=True) as control:
         await control.runtime.apply([warm_spec(hand)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
     assert await stop_strays(hand.home) == [ONE]
     assert scan(hand.home) == []
     assert not (hand.home / "templates").exists()
@@ -318,7 +318,7 @@ async def test_a_forked_replica_has_its_own_memory_limit(hand: LocalHand) -> Non
     greedy = source(predict="if os.getpid() != LOADED_BY: self.eaten = b'x' * (400 * 2**20)")
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([warm_spec(hand, model=greedy, memory_bytes=200 * 2**20)])
-        await eventually(lambda: _P.BACKOFF in control.phases(), 30)
+        await eventually(lambda: _P.BACKOFF in control.phases())
         crash = next(t.status for t in control.seen if t.status.phase is _P.BACKOFF)
         assert crash.reason == "OOMKilled"
         template = template_of(hand)
@@ -328,7 +328,7 @@ async def test_a_forked_replica_has_its_own_memory_limit(hand: LocalHand) -> Non
 async def test_a_forked_replica_of_several_workers_shares_the_one_load(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([warm_spec(hand, server={"workers": 2})])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         template = template_of(hand)
         assert template is not None
         assert parent_of(control.status()) == template.pid

@@ -73,7 +73,7 @@ def workers_of(pid: int | None) -> set[int]:
 async def test_workers_live_and_end_with_their_replica(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([crew_spec(hand, PLAIN)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         status = control.status()
         assert status is not None
         assert len(workers_of(status.pid)) == 3
@@ -85,12 +85,12 @@ async def test_workers_live_and_end_with_their_replica(hand: LocalHand) -> None:
 async def test_a_killed_replica_takes_its_workers_along_and_comes_back_with_others(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([crew_spec(hand, PLAIN)])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         status = control.status()
         assert status is not None
         before = workers_of(status.pid)
         hand.kill(status)
-        await eventually(lambda: control.phases().count(_P.READY) == 2, 30)
+        await eventually(lambda: control.phases().count(_P.READY) == 2)
         assert all((left := procfs.stat(pid)) is None or left.dead for pid in before)
         assert len(scan(hand.home, ONE)) == 4
         check_chain(control.seen)
@@ -100,7 +100,7 @@ async def test_a_replica_of_workers_is_adopted_by_the_pid_of_their_parent(hand: 
     spec = crew_spec(hand, PLAIN)
     async with ControlPlane(hand.runtime(), detach=True) as control:
         await control.runtime.apply([spec])
-        await eventually(lambda: _P.READY in control.phases(), 30)
+        await eventually(lambda: _P.READY in control.phases())
         before = control.status()
         assert before is not None
         workers = workers_of(before.pid)
@@ -117,7 +117,7 @@ async def test_what_workers_share_counts_once(hand: LocalHand) -> None:
     """Three workers and their parent with 120 MiB of weights each: 480 MiB and more by the sum, the limit is 400."""
     async with ControlPlane(runtime := hand.runtime()) as control:
         await control.runtime.apply([crew_spec(hand, HEAVY, memory_mib=400)])
-        await eventually(lambda: _P.READY in control.phases(), 40)
+        await eventually(lambda: _P.READY in control.phases())
         status = control.status()
         assert status is not None
         resident = sum(psutil.Process(p).memory_info().rss for p in (status.pid, *workers_of(status.pid)))
@@ -135,7 +135,7 @@ async def test_what_workers_take_beyond_it_counts_for_each(hand: LocalHand) -> N
     spec = replace(crew_spec(hand, GREEDY, memory_mib=300), env={"EAT": "150"})
     async with ControlPlane(hand.runtime()) as control:
         await control.runtime.apply([spec])
-        await eventually(lambda: _P.BACKOFF in control.phases(), 40)
+        await eventually(lambda: _P.BACKOFF in control.phases())
         ended = next(t.status for t in control.seen if t.status.phase is _P.BACKOFF)
         assert ended.reason == "OOMKilled"
         assert ended.failure is not None

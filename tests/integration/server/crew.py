@@ -45,6 +45,23 @@ class M:
 """Cannot be forked."""
 
 
+def gated(gate: Path) -> str:
+    """A model that tells who answered, for -1 not before ``gate`` is there.
+
+    No call of it is faster than what counts as fast (``placement.FAST_S``): so none runs on the event loop, however
+    often a worker was asked before it meets the gate, and it goes on to tell what it has in flight.
+    """
+    return f"""
+import os, time
+class M:
+    def predict(self, X):
+        time.sleep(0.003)
+        while X[0][0] == -1 and not os.path.exists({str(gate)!r}):
+            time.sleep(0.005)
+        return [os.getpid()] * len(X)
+"""
+
+
 def rows(body: bytes) -> bytes:
     """A request."""
     return b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
@@ -93,7 +110,7 @@ class Crew(Replica):
             except httpx.TransportError:  # what served it gave way to something else
                 return False
 
-        wait_until(ready, 60, what="all workers serve")
+        wait_until(ready, what="all workers serve")
 
     def await_listening(self) -> None:
         """Until somebody listens; workers perhaps not yet."""

@@ -14,7 +14,7 @@ from typing import Any, Self
 import httpx
 
 from headway.server.config import FailureReport, ServerConfig, write_config
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 
 class Replica:
@@ -71,12 +71,12 @@ class Replica:
                 return False
             return True
 
-        wait_until(answers, 60, what="the model server listens")
+        wait_until(answers, what="the model server listens")
 
     def connect(self) -> socket.socket:
         """A raw connection."""
         raw = socket.socket(socket.AF_UNIX)
-        raw.settimeout(30)
+        raw.settimeout(PATIENCE_S)
         try:
             raw.connect(str(self.socket_path))
         except OSError:
@@ -87,7 +87,7 @@ class Replica:
     def client(self) -> httpx.Client:
         """An HTTP client; close it."""
         return httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self.socket_path)), base_url="http://replica", timeout=30
+            transport=httpx.HTTPTransport(uds=str(self.socket_path)), base_url="http://replica", timeout=PATIENCE_S
         )
 
     def log(self) -> str:
@@ -96,7 +96,7 @@ class Replica:
 
     def exit_code(self) -> int:
         """Waits for the end."""
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_S)
 
     def failure(self) -> FailureReport:
         """The report it left."""

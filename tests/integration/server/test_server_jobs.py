@@ -64,7 +64,7 @@ def ends(replica: Replica) -> int:
 
 
 def begun(job: StoredJob, mark: Path) -> None:
-    wait_until(mark.exists, 30, what=f"the model has begun {job}")
+    wait_until(mark.exists, what=f"the model has begun {job}")
 
 
 def test_jobs_of_all_kinds_end_as_they_should_and_are_in_the_query_log(scratch: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_model_is_served_on_its_socket(scratch: Path) -> None:
 
 def test_port_0_is_replaced_by_the_one_that_was_chosen(scratch: Path) -> None:
     with Replica(scratch, DOUBLE, wait=False, listen="tcp:127.0.0.1:0") as replica:
-        found = wait_until(lambda: re.search(r"listening on tcp:127\.0\.0\.1:(\d+)", replica.log()), 30)
+        found = wait_until(lambda: re.search(r"listening on tcp:127\.0\.0\.1:(\d+)", replica.log()))
         assert found is not None
         with socket.create_connection(("127.0.0.1", int(found[1])), 10) as raw:
             raw.sendall(b"GET /health/live HTTP/1.0\r\n\r\n")
@@ -151,9 +151,9 @@ def test_sigusr2_shows_where_a_hung_load_hangs(scratch: Path) -> None:
         f"import time\n{LOAD}open('{scratch}/began', 'w').close()\n        while True:\n            time.sleep(1)\n"
     )
     with Replica(scratch, source, wait=False) as replica:
-        wait_until((scratch / "began").exists, 30)
+        wait_until((scratch / "began").exists)
         replica.process.send_signal(signal.SIGUSR2)
-        text = wait_until(lambda: "load" in (t := (scratch / "stacks").read_text()) and t, 10)
+        text = wait_until(lambda: "load" in (t := (scratch / "stacks").read_text()) and t)
         assert "model.py" in str(text)
         assert re.search(r'model\.py", line [78] in load', str(text))
         assert replica.process.poll() is None
@@ -194,7 +194,7 @@ def test_no_more_log_files_are_kept_than_asked_for(scratch: Path) -> None:
                 files.append(present)
             return len(files) > 3
 
-        wait_until(rotated_thrice, 30)
+        wait_until(rotated_thrice)
         assert {p.name for p in scratch.glob("log*")} == {"log", "log.1", "log.2"}
 
 
@@ -258,7 +258,7 @@ def test_a_restart_takes_the_path_over_and_the_old_process_leaves_it_alone(scrat
         (scratch / "bundle").chmod(0o755)
         (scratch / "bundle" / "model.py").chmod(0o644)
         with Replica(scratch, DOUBLE, wait=False, replica_id="iris-v1-new22") as new:
-            wait_until(lambda: "iris-v1-new22" in _replica_of(new), 30)
+            wait_until(lambda: "iris-v1-new22" in _replica_of(new))
             old.process.kill()
             old.process.wait()
             assert "iris-v1-new22" in _replica_of(new)

@@ -191,7 +191,7 @@ def test_what_r_prints_or_closes_does_not_reach_the_channel(tricky: Replica) -> 
     with tricky.client() as client:
         for what in ("noise", "close", "sink", "noise", ""):
             assert ask(client, what, 1, 2).json() == {"predictions": [2.0, 4.0]}, what
-        wait_until(lambda: tricky.log().count("of a child") == 2, 10)
+        wait_until(lambda: tricky.log().count("of a child") == 2)
         for printed in ("no end", "a message", "a warning", "of a child"):
             assert printed in tricky.log()
 
@@ -206,7 +206,7 @@ def test_an_r_process_that_ends_is_replaced_and_only_its_own_request_fails(trick
             pids.add(ask(client, "pid").json()["predictions"][0])
         (idle,) = r_processes(tricky.folder)
         idle.kill()
-        wait_until(lambda: not idle.is_running() or idle.status() == psutil.STATUS_ZOMBIE, 10)
+        wait_until(lambda: not idle.is_running() or idle.status() == psutil.STATUS_ZOMBIE)
         assert client.get("/health/status").json() == {"status": "ok", "detail": "fine"}
         pids.add(ask(client, "pid").json()["predictions"][0])
         assert len(pids) == 4
@@ -220,7 +220,7 @@ def test_a_call_that_hangs_is_ended_with_its_process(scratch: Path, rscript: str
         late = ask(client, "hang")
         assert (late.status_code, late.json()["error"]["code"]) == (504, "deadline_exceeded")
         # On a busy machine the next R process may take longer than a request may.
-        wait_until(lambda: ask(client, "").status_code == 200, 60)
+        wait_until(lambda: ask(client, "").status_code == 200)
         assert "R gave no answer within 2 s" in replica.log()
         assert not before.is_running()
 
@@ -252,15 +252,15 @@ def test_a_server_that_is_killed_leaves_no_r_behind_not_even_a_busy_one(tricky: 
         body = json.dumps([[1, "hang"]]).encode()
         raw.sendall(b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
         (process,) = r_processes(tricky.folder)
-        wait_until(lambda: process.cpu_times().user > 0.4, 20)
+        wait_until(lambda: process.cpu_times().user > 0.4)
         tricky.process.kill()
-        wait_until(lambda: not r_processes(tricky.folder), 10)
+        wait_until(lambda: not r_processes(tricky.folder))
 
 
 def test_workers_are_forked_and_each_has_an_r_of_its_own(scratch: Path, rscript: str) -> None:
     options = ServerOptions(workers=2)
     with Replica(scratch, {"model.R": TRICKY, "sample.json": '[[1, ""]]'}, options=options) as replica:
-        wait_until(lambda: "2 workers (fork)" in replica.log(), 30)
+        wait_until(lambda: "2 workers (fork)" in replica.log())
         (one, two) = r_processes(scratch)
         assert {one.ppid(), two.ppid()} == {p.pid for p in psutil.Process(replica.process.pid).children()}
         pids: set[int] = set()
@@ -270,7 +270,7 @@ def test_workers_are_forked_and_each_has_an_r_of_its_own(scratch: Path, rscript:
                 pids.add(ask(client, "pid").json()["predictions"][0])
             return len(pids) == 2
 
-        wait_until(both, 30)
+        wait_until(both)
         assert pids == {one.pid, two.pid}
         replica.terminate()
         assert replica.exit_code() == 0

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from headway.domain.stats_page import Slot, read_page
-from tests.integration.server.crew import CONST, PID, THREAD, Crew, ask, rows
+from tests.integration.server.crew import CONST, PID, THREAD, Crew, ask, gated, rows
 from tests.waiting import wait_until
 
 
@@ -75,16 +75,6 @@ def test_counts_of_the_dead_stay(scratch: Path) -> None:
         assert crew.metric(name) == 100
 
 
-STUCK = """
-import os, time
-class M:
-    def predict(self, X):
-        while X[0][0] < 0:
-            time.sleep(0.01)
-        return [os.getpid()] * len(X)
-"""
-
-
 def test_what_a_dead_worker_had_in_flight_is_in_flight_no_more(scratch: Path) -> None:
     page = scratch / "stats"
 
@@ -94,7 +84,7 @@ def test_what_a_dead_worker_had_in_flight_is_in_flight_no_more(scratch: Path) ->
         assert found.head.pid == crew.process.pid
         return {slot.pid: slot for slot in found.slots}
 
-    with Crew(scratch, STUCK, stats_file=str(page)) as crew:
+    with Crew(scratch, gated(scratch / "never"), stats_file=str(page)) as crew:
         made = crew.each()
         victim, other = made
         wait_until(lambda: slots().keys() == {victim, other} and all(s.in_flight == 0 for s in slots().values()))
@@ -124,7 +114,7 @@ def test_when_all_keep_dying_the_replica_ends_as_they_did(scratch: Path) -> None
                 ask(raw, b"[[-2]]")
             return crew.process.poll() is not None
 
-        wait_until(poison, 60)
+        wait_until(poison)
         assert crew.exit_code() == -signal.SIGSEGV
         assert "all workers keep dying" in crew.log()
 
@@ -134,7 +124,7 @@ def test_a_worker_that_hangs_is_killed_and_the_others_go_on(scratch: Path) -> No
         made = crew.each()
         victim, other = made
         made[victim].sendall(rows(b"[[-3]]"))  # SIGSTOP: the worst hang
-        wait_until(lambda: victim not in crew.pids(), 20)
+        wait_until(lambda: victim not in crew.pids())
         wait_until(lambda: len(crew.pids()) == 2)
         assert ask(made[other]) == [other]
         assert "has not turned for 1.5 s" in crew.log()
@@ -145,7 +135,7 @@ def test_nothing_is_left_when_the_parent_is_killed(scratch: Path) -> None:
         pids = crew.pids()
         crew.process.kill()
         crew.process.wait()
-        wait_until(lambda: not any(_lives(pid) for pid in pids), 5)
+        wait_until(lambda: not any(_lives(pid) for pid in pids))
 
 
 def test_nor_of_workers_that_were_spawned(scratch: Path) -> None:
@@ -154,7 +144,7 @@ def test_nor_of_workers_that_were_spawned(scratch: Path) -> None:
         assert len(pids) == 2
         crew.process.kill()
         crew.process.wait()
-        wait_until(lambda: not any(_lives(pid) for pid in pids), 5)
+        wait_until(lambda: not any(_lives(pid) for pid in pids))
 
 
 def _lives(pid: int) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from headway.server.process_usage import proportional_bytes
-from tests.integration.server.crew import CONST, PID, Crew, ask, rows
+from tests.integration.server.crew import CONST, PID, Crew, ask, gated, rows
 from tests.waiting import wait_until
 
 
@@ -70,15 +70,8 @@ class M:
 
 
 def test_sigusr2_shows_the_stacks_of_every_worker(scratch: Path) -> None:
-    source = f"""
-import os, time
-class M:
-    def predict(self, X):
-        while X[0][0] < 0 and not os.path.exists("{scratch}/gate"):
-            time.sleep(0.01)
-        return [os.getpid()]
-"""
-    with Crew(scratch, source) as crew:
+    gate = scratch / "gate"
+    with Crew(scratch, gated(gate)) as crew:
         made = crew.each()
         for raw in made.values():
             raw.sendall(rows(b"[[-1]]"))
@@ -86,7 +79,7 @@ class M:
         crew.process.send_signal(signal.SIGUSR2)
         wait_until(lambda: (scratch / "stacks").read_text().count("in predict\n") >= 2)
         assert crew.pids() == set(made)
-        (scratch / "gate").touch()
+        gate.touch()
         for pid, raw in made.items():
             assert raw.recv(9999).endswith(b"[%d]}" % pid)
             raw.close()

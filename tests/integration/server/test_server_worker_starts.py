@@ -49,7 +49,7 @@ def test_what_a_fork_would_break_is_spawned_instead(scratch: Path, source: str, 
         before = crew.pids()
         os.kill(min(before), signal.SIGKILL)
         wait_until(lambda: len(crew.pids() - before) == 1)
-        wait_until(lambda: crew.metric("headway_workers") == 2, 30)
+        wait_until(lambda: crew.metric("headway_workers") == 2)
         crew.terminate()
         assert crew.exit_code() == 0, crew.log()
         assert not crew.socket_path.exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.server.crew import CONST, PID, Crew, ask, rows
+from tests.integration.server.crew import CONST, PID, Crew, ask, gated, rows
 from tests.waiting import wait_until
 
 
@@ -135,15 +135,7 @@ class M:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_every_worker_finishes_what_it_has(scratch: Path, number: signal.Signals) -> None:
     gate = scratch / "gate"
-    source = f"""
-import os, time
-class M:
-    def predict(self, X):
-        while X[0][0] < 0 and not os.path.exists({str(gate)!r}):
-            time.sleep(0.005)
-        return [os.getpid()]
-"""
-    with Crew(scratch, source) as crew:
+    with Crew(scratch, gated(gate)) as crew:
         made = crew.each()
         for raw in made.values():
             raw.sendall(rows(b"[[-1]]"))

@@ -67,7 +67,7 @@ async def test_message_rate(source: RabbitmqSource, rabbitmq_service: RabbitmqSe
         return await source.read(asked) > 0
 
     fact: Callable[[], bool | Awaitable[bool]] = rises
-    await eventually(fact, 60, what="the rate of what is published")
+    await eventually(fact, what="the rate of what is published")
     with pytest.raises(SignalLost, match="amqp tells no rates"):
         await source.read(trigger("AMQP", "idle", mode="MessageRate"))
 

@@ -295,7 +295,7 @@ async def test_uv_keeps_the_lock_when_its_parent_is_killed(
     parent = subprocess.Popen(  # noqa: ASYNC220 - it is killed, not talked to
         [sys.executable, "-c", code, root, fake_uv(script), bundle], stdout=subprocess.DEVNULL
     )
-    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip(), 30)
+    wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
     orphan = int((tmp_path / "pid").read_text())
     parent.kill()
     parent.wait()
