@@ -27,5 +27,6 @@ def new_id(at: float, random: bytes) -> str:
 def check_job_id(job_id: str, model: str) -> str:
     """``job_id`` as a caller wrote it for a job of ``model``. Raises ``InvalidInput``."""
     if not JOB_ID.fullmatch(job_id):
-        raise InvalidInput(f"{job_id[:40]!r} is no job id", where="ID", hint=f"headway job list {model} shows them")
+        hint = f"ids have 26 characters; headway job list {model} shows them"
+        raise InvalidInput(f"{job_id[:40]!r} is no job id", where="ID", hint=hint)
     return job_id

@@ -12,7 +12,6 @@ from headway.control.jobs.news import JobNews
 from headway.control.jobs.orders import Item, Order
 from headway.control.jobs.policies import JobPolicies, ModelPolicy
 from headway.domain.errors import (
-    InvalidInput,
     JobNotFinished,
     JobNotFound,
     JobNotSucceeded,
@@ -20,7 +19,7 @@ from headway.domain.errors import (
     PayloadTooLarge,
     VersionNotFound,
 )
-from headway.domain.job_ids import JOB_ID, RANDOM_BYTES, new_id
+from headway.domain.job_ids import RANDOM_BYTES, check_job_id, new_id
 from headway.domain.jobs import Job, JobQuery, NewJob, Submitted, Webhook
 from headway.domain.lifecycle import JobState
 from headway.domain.webhooks import check_url
@@ -84,9 +83,7 @@ class JobService:
 
     async def get(self, model: str, job_id: str, version: str | None = None) -> Job:
         """One job of ``model`` (and pinned to ``version``, when named). Raises ``JobNotFound``, ``InvalidInput``."""
-        if not JOB_ID.fullmatch(job_id):
-            raise InvalidInput(f"{job_id[:40]!r} is no job id", hint="ids have 26 characters, as POST …/jobs answers")
-        job = await self._store.get(job_id)
+        job = await self._store.get(check_job_id(job_id, model))
         if job.model != model or version not in (None, job.version):
             raise JobNotFound(f"model {model} has no job {job_id}")
         return job
