@@ -1,54 +1,58 @@
-"""Whether one more request may wait, where a latency target is declared: only if its answer can be in time.
+"""Whether one more request may wait: only while there is room, and only if its answer can be in time.
 
-Without a target the length of the queue is the bound (``max_queue``). With one it is time: a request that would
-be answered too late is refused at once, while the caller can still do something else, and those that are admitted
-are answered in time, however many come.
+Room is what :class:`~headway.server.queue_room.QueueRoom` says. Where a latency target is declared, time counts too: a
+request that would be answered too late is refused at once, while the caller can still do something else.
 
-The time that a call of ``predict`` takes for ``n`` requests is learned as ``a + c * n`` by least squares with weights
-that fade (a forgetting factor, as in recursive least squares): ``a`` is what batching saves, ``c`` what it cannot.
+What is expected is a mean, and a promise is about the slow ones: calls vary, other processes take the core, the loop
+has other things to do. So the expected time must lie below an allowance that is the target at first and is learned from
+the answers: one that was late takes a twentieth of it, one in time gives a two-thousandth of the target back (additive
+increase, multiplicative decrease: Chiu and Jain, 1989). They balance where one batch in a hundred is late.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-_FADE: Final = 0.98
-"""Weight of a call after the next one: the last 50 or so count."""
+from headway.server.call_cost import CallCost
+from headway.server.queue_room import QueueRoom
 
-
-class CallCost:
-    """Learns how long calls take."""
-
-    def __init__(self) -> None:
-        self._weight = self._n = self._s = self._nn = self._ns = 0.0
-
-    def observe(self, requests: int, duration_s: float) -> None:
-        """A call for ``requests`` took ``duration_s``, encoding of its answers included."""
-        self._weight = _FADE * self._weight + 1.0
-        self._n = _FADE * self._n + requests
-        self._s = _FADE * self._s + duration_s
-        self._nn = _FADE * self._nn + requests * requests
-        self._ns = _FADE * self._ns + requests * duration_s
-
-    def expected_s(self, requests: int) -> float:
-        """How long a call for ``requests`` will take; 0 while nothing is known."""
-        if self._weight == 0.0:
-            return 0.0
-        mean_n, mean_s = self._n / self._weight, self._s / self._weight
-        variance = self._nn / self._weight - mean_n * mean_n
-        # Calls of one size only: nothing is known of others, so they are taken to cost the same for each request.
-        slope = mean_s / mean_n
-        if variance > 1e-6 * mean_n * mean_n:
-            slope = min(slope, max(0.0, (self._ns / self._weight - mean_n * mean_s) / variance))
-        return mean_s + slope * (requests - mean_n)
+_FALL: Final = 0.95
+_RISE: Final = 0.0005
+_LEAST: Final = 0.5
+"""Share of the target below which the allowance does not fall: it is not the queue then that makes answers late."""
+_WEIGHT: Final = 0.1
 
 
 class Admission:
-    """For one queue. ``target_s`` counts from arrival to answer."""
+    """For one queue. ``max_queue`` may wait. ``target_s``, if any, counts from arrival to answer."""
 
-    def __init__(self, target_s: float) -> None:
+    def __init__(self, max_queue: int, target_s: float | None = None) -> None:
         self.cost = CallCost()
+        self.queue = QueueRoom(max_queue)
         self._target_s = target_s
+        self.allowed_s = target_s
+        """What an answer may be expected to take."""
+        self._rows = 1.0
+        """Mean rows of a request."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether :meth:`refuses` must be asked although there is room."""
+        return self._target_s is not None or self.queue.watching
+
+    def called(self, requests: int, rows: int, duration_s: float) -> None:
+        """A call for ``requests`` with ``rows`` together took ``duration_s``, encoding of its answers included."""
+        self.cost.observe(requests, duration_s)
+        self._rows += _WEIGHT * (rows / requests - self._rows)
+
+    def answered(self, slowest_s: float) -> None:
+        """A batch was answered; its slowest request took ``slowest_s`` from arrival to answer."""
+        if self._target_s is None or self.allowed_s is None:
+            return
+        if slowest_s > self._target_s:
+            self.allowed_s = max(_LEAST * self._target_s, _FALL * self.allowed_s)
+        else:
+            self.allowed_s = min(self._target_s, self.allowed_s + _RISE * self._target_s)
 
     def expected_s(self, waiting: int, most: int, running_for_s: float | None, running: int) -> float:
         """Until the answer to one more request: the call under way, those before it, its own.
@@ -61,6 +65,32 @@ class Admission:
             return ahead_s
         return ahead_s + max(0.0, self.cost.expected_s(running) - running_for_s)
 
-    def refuses(self, waiting: int, most: int, running_for_s: float | None, running: int) -> bool:
-        """Whether one more would be answered too late. One may always wait: else the model would idle between calls."""
-        return waiting > 0 and self.expected_s(waiting, most, running_for_s, running) > self._target_s
+    def refuses(
+        self,
+        now_ns: int,
+        waiting: int,
+        most_rows: int,
+        running_for_s: float | None,
+        running: int,
+        called_ns: int,
+    ) -> bool:
+        """Whether one more is refused. ``most_rows`` share a call, the last one ended at ``called_ns``.
+
+        Else as for :meth:`expected_s`.
+
+        For the target's sake nobody is refused while none waits: else the model would idle between calls.
+        """
+        most = max(1, int(most_rows / self._rows))
+        refused = waiting >= self.queue.room or (
+            self.allowed_s is not None
+            and waiting > 0
+            and self.expected_s(waiting, most, running_for_s, running) > self.allowed_s
+        )
+        self.queue.asked(
+            now_ns,
+            refused=refused,
+            waiting=waiting,
+            idle_ns=0 if waiting or running else now_ns - called_ns,
+            busy=lambda: self.cost.enough(most),
+        )
+        return refused

@@ -35,11 +35,6 @@ class BatchDelay:
         self._waiting_since: int | None = None
         """How many waited when the present wait began."""
 
-    @property
-    def learns(self) -> bool:
-        """Whether :meth:`answered` has anything to learn."""
-        return self._target_s is not None and self._max_delay_s > 0
-
     def answered(self, slowest_s: float) -> None:
         """A batch was answered; its slowest request took ``slowest_s`` from arrival to answer."""
         if self._target_s is None:

@@ -89,8 +89,7 @@ class Predictor:
         self._worker = Worker(self._execution, loop)
         self.placement = Placement(elsewhere=execution.model.companion is not None)
         self._delay = BatchDelay(options.max_batch_delay_s, options.latency_target_s)
-        target_s = options.latency_target_s
-        self._admission = None if target_s is None else Admission(target_s)
+        self._admission = Admission(options.max_queue, options.latency_target_s)
         self._timeout_ns = int(options.timeout_s * 1e9)
         self._queue: deque[Ticket] = deque()
         self._alone: deque[Ticket] = deque()
@@ -126,9 +125,10 @@ class Predictor:
     def admit(self) -> None:
         """Whether one more may be queued; asked before its body is looked at, so that refusing stays cheap.
 
-        Raises ``Overloaded`` with a computed ``retry_after_s`` when the queue is full.
+        Raises ``Overloaded`` with a computed ``retry_after_s`` when there is no room or no time.
         """
-        if self.waiting >= self._options.max_queue or (self._admission is not None and self._too_late()):
+        admission = self._admission
+        if (self.waiting >= admission.queue.room or admission.watching) and self._refuses():
             raise Overloaded(
                 f"{self.waiting} requests wait already",
                 hint="retry after the given time",
@@ -144,7 +144,7 @@ class Predictor:
         if not self._busy and not self._flush_due:
             self._flush_due = True
             self._loop.call_soon(self._flush)
-        elif self._delayed is not None and self.waiting >= self._options.max_batch_size:
+        elif self._delayed is not None and self.waiting >= self._full():
             self._delayed.cancel()
             self._delayed = None
             self._loop.call_soon(self._flush)
@@ -169,13 +169,19 @@ class Predictor:
                 flown += now_ns - ticket.request.received_ns
         return Load(in_flight + waiting, waiting, flown, waited + self._gone_ns)
 
-    def _too_late(self) -> bool:
-        """Whether a request that joined the queue now would miss the latency target."""
-        assert self._admission is not None
+    def _refuses(self) -> bool:
+        if not self._busy and self.waiting >= self._full() and not self.placement.on_loop:
+            # Thousands may have arrived at once: reading and refusing them must not keep the model idle.
+            self._flush()
+        now_ns = perf_counter_ns()
         running = len(self._running)
-        running_for_s = (perf_counter_ns() - self._began_ns) / 1e9 if running else None
-        most = self._options.max_batch_size if self._model.together else 1
-        return self._admission.refuses(self.waiting, most, running_for_s, running)
+        running_for_s = (now_ns - self._began_ns) / 1e9 if running else None
+        most_rows = self._options.max_batch_size if self._model.together else 1
+        return self._admission.refuses(now_ns, self.waiting, most_rows, running_for_s, running, self._last_call_ns)
+
+    def _full(self) -> int:
+        """So many make a batch for which no more can be waited."""
+        return min(self._options.max_batch_size, self._admission.queue.room)
 
     def retry_after_s(self) -> int:
         """Whole seconds until the present queue is worked off, 1 to 60."""
@@ -204,9 +210,7 @@ class Predictor:
             return
         now_ns = perf_counter_ns()
         if self._queue and not self._alone:
-            wait_s = self._delay.wait_s(
-                self.waiting, self._options.max_batch_size, (now_ns - self._queue[0].queued_ns) / 1e9
-            )
+            wait_s = self._delay.wait_s(self.waiting, self._full(), (now_ns - self._queue[0].queued_ns) / 1e9)
             if wait_s > 0:
                 self._flush_due = True
                 self._delayed = self._loop.call_later(wait_s, self._flush)
@@ -280,8 +284,10 @@ class Predictor:
             self._alone.extend(batch)
         else:
             phases = self._account(batch, outcome, spent_ns)
-            if self._delay.learns:
-                self._delay.answered((perf_counter_ns() - batch[0].request.received_ns) / 1e9)
+            if self._options.latency_target_s is not None:
+                slowest_s = (perf_counter_ns() - batch[0].request.received_ns) / 1e9
+                self._delay.answered(slowest_s)
+                self._admission.answered(slowest_s)
             self._answer(batch, outcome.answers, outcome, phases)
         if (self._queue or self._alone) and not self._flush_due:
             self._flush_due = True
@@ -306,8 +312,8 @@ class Predictor:
         if outcome.measurements is not None:
             telemetry.custom.record(outcome.measurements)
         call_s = (before_ns - started_ns) / 1e9
-        if self._admission is not None:
-            self._admission.cost.observe(len(batch), call_s)
+        if self._admission.watching or not self.placement.on_loop:  # calls on the loop are short, and nobody waits
+            self._admission.called(len(batch), outcome.rows, call_s)
         per_request_s = call_s / len(batch)
         self._request_s += 0.1 * (per_request_s - self._request_s)
         return Phases(decoded, queued, encoded)

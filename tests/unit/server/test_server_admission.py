@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headway.server.admission import Admission, CallCost
+from headway.server.admission import Admission
+from headway.server.call_cost import CallCost
 from tests.unit.server.bench import Bench
 from tests.unit.server.test_server_batching import Gated
 
@@ -44,13 +45,13 @@ def test_calls_of_one_size_are_taken_to_cost_by_the_request() -> None:
 
 @given(waiting=st.integers(1, 500), most=st.integers(1, 64), target=st.floats(0.001, 2.0))
 def test_more_waiting_never_means_sooner(waiting: int, most: int, target: float) -> None:
-    admission = Admission(target)
+    admission = Admission(1000, target)
     for size in (1, 5, 60):
         admission.cost.observe(size, 0.002 + 0.001 * size)
     now = admission.expected_s(waiting, most, None, 0)
     assert admission.expected_s(waiting + 1, most, None, 0) >= now - 1e-9
     assert admission.expected_s(waiting, most, 0.0, 5) >= now
-    assert not admission.refuses(0, most, None, 0)
+    assert not admission.refuses(0, 0, most, None, 0, 0)
 
 
 def test_a_request_that_would_be_late_is_refused_at_once_and_the_others_are_not() -> None:
@@ -58,7 +59,6 @@ def test_a_request_that_would_be_late_is_refused_at_once_and_the_others_are_not(
         model = Gated()
         bench = Bench(model, max_batch_size=2, latency_target_s=1.0)
         admission = bench.app.predictor._admission
-        assert admission is not None
         for size in (1, 2) * 10:
             admission.cost.observe(size, 0.4)
         _, first = bench.send([[0.0]])
@@ -79,7 +79,6 @@ def test_a_target_below_one_call_still_lets_the_model_work() -> None:
     async def main() -> None:
         bench = Bench(lambda x: x[:, 0], latency_target_s=0.001)
         admission = bench.app.predictor._admission
-        assert admission is not None
         admission.cost.observe(1, 10.0)
         assert await bench.predict([[7.0]]) == [7.0]
 
@@ -90,7 +89,6 @@ def test_without_a_target_only_the_length_of_the_queue_counts() -> None:
     async def main() -> None:
         model: Any = Gated()
         bench = Bench(model, max_queue=3)
-        assert bench.app.predictor._admission is None
         first = bench.send([[0.0]])[1]
         await asyncio.to_thread(model.began.acquire)
         rest = [bench.send([[1.0]])[1] for _ in range(4)]
