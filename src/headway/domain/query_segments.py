@@ -61,6 +61,12 @@ CALL_FIELDS: Final = (
 """The payload of a ``CALL`` block is a MessagePack array of these.
 
 The same as rows, for a third of the bytes and of the time; a lone request is cheaper as a row."""
+FEEDBACK_FIELDS: Final = (
+    "request_id",
+    "metric",
+    "value",
+    "at_ns",  # wall clock, as the caller said, else when it came
+)
 ID_BYTES: Final = 36
 """Longer request ids are cut in the row and stand whole in a ``LONG_ID`` object right after its block."""
 
@@ -82,6 +88,9 @@ class Kind(IntEnum):
     """``{}``: the segment is complete."""
     CALL = 7
     """Requests of one route that one call of ``predict`` answered: :data:`CALL_FIELDS`."""
+    FEEDBACK = 8
+    """``{"first": N, "items": [[...], ...]}``: feedback on requests, :data:`FEEDBACK_FIELDS` each; ``first`` counts the
+    stream's feedback from 0. It takes no sequence numbers: what is not written is not acknowledged."""
 
 
 class Flag(IntFlag):

@@ -22,6 +22,7 @@ from headway.server.codecs.seldon import SeldonCodec
 from headway.server.config import ServerConfig
 from headway.server.descriptions import Descriptions
 from headway.server.execution import Execution, Ticket
+from headway.server.feedback import FeedbackDesk
 from headway.server.health import Health
 from headway.server.http import PROMETHEUS, Request, Response, error_response
 from headway.server.json_text import MAX_VALUES
@@ -85,6 +86,7 @@ class Application:
             self.telemetry.counters += [
                 ("headway_query_log_records_total", "Records written.", lambda: [((), segments.written)]),
                 ("headway_query_log_dropped_total", "Records that could not be.", lambda: [((), segments.dropped)]),
+                ("headway_feedback_total", "Feedback that was taken.", lambda: [((), query_log.feedback_taken)]),
             ]
             if payloads is not None:
                 self.telemetry.counters += [
@@ -96,6 +98,7 @@ class Application:
             self.telemetry.counters.append(
                 ("headway_shadow_requests_total", "Copies for a shadow version.", lambda: _shadow_samples(shadow))
             )
+        self.feedback = FeedbackDesk(query_log, config.options.max_body_bytes)
         self._descriptions = Descriptions(config, execution, lambda: (path.decode() for path in self._routes))
         self._routes = self._make_routes(config)
 
@@ -116,6 +119,7 @@ class Application:
             "/invocations": (b"POST", mlflow),
             "/api/v1.0/predictions": (b"POST", seldon),
             "/api/v0.1/predictions": (b"POST", seldon),
+            "/feedback": (b"POST", self.feedback.take),
             "/api/v1.0/feedback": (b"POST", about.feedback),
             "/api/v0.1/feedback": (b"POST", about.feedback),
             "/health": (b"GET", health.ready),

@@ -21,6 +21,21 @@ _ERRORS = (
     ("504", "No answer in time."),
 )
 
+_FEEDBACK: dict[str, Any] = {
+    "type": "object",
+    "required": ["request_id"],
+    "oneOf": [{"required": ["reward"]}, {"required": ["outcome"]}],
+    "additionalProperties": False,
+    "properties": {
+        "request_id": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "reward": {"type": "number"},
+        "outcome": {"type": ["boolean", "number", "string"]},
+        "prediction": {"type": "string"},
+        "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+        "at": {"type": ["number", "string"]},
+    },
+}
+
 
 def _ref(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
@@ -122,6 +137,15 @@ def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
             "required": ["error", "code"],
             "properties": {name: {"type": "string"} for name in ("error", "code", "where", "hint")},
         },
+        "Feedback": _FEEDBACK,
+        "FeedbackRequest": {
+            "anyOf": [_ref("Feedback"), {"type": "array", "minItems": 1, "maxItems": 10_000, "items": _ref("Feedback")}]
+        },
+        "FeedbackTaken": {
+            "type": "object",
+            "required": ["recorded"],
+            "properties": {"recorded": {"type": "integer", "minimum": 1}},
+        },
         "Error": {
             "type": "object",
             "required": ["error"],
@@ -160,6 +184,7 @@ def document(config: ServerConfig, kind: InputKind, signature: Signature) -> dic
                 "Open Inference Protocol v2", "InferRequest", "InferResponse", "InferError"
             ),
             "/api/v1.0/predictions": post("Seldon v1", "SeldonMessage", "SeldonMessage"),
+            "/feedback": post("What became of predictions", "FeedbackRequest", "FeedbackTaken"),
             "/health/live": get("The process is alive"),
             "/health/ready": get("New requests are welcome"),
             "/health/status": get("The model's own health_status"),

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headway.domain.feedback import Feedback
 from headway.domain.query_segments import (
     ARM_SHIFT,
     ARMS,
@@ -110,6 +111,7 @@ class QueryLogWriter:
             most_age_ns=int(segment_age_s * 1e9),
         )
         self._clients: dict[bytes, int] = {}
+        self.feedback_taken = 0
         self._cold = int(Flag.COLD_START)
         # Used again and again, because a new one's memory is cold.
         self._lone = bytearray(BLOCK.size + ROW.size)
@@ -188,6 +190,15 @@ class QueryLogWriter:
             self._call(requests, routes[0], responses, statuses, outcome, phases, flags)
         if self.payloads is not None:
             self._sample(self.payloads, tickets, responses)
+
+    def feedback(self, feedback: Sequence[Feedback]) -> bool:
+        """Write feedback, all or nothing; False: it could not be written."""
+        items = [(one.request_id, one.metric, one.value, one.at_ns) for one in feedback]
+        block = {"first": self.feedback_taken, "items": items}
+        if not self.segments.kept(Kind.FEEDBACK, block, perf_counter_ns()):
+            return False
+        self.feedback_taken += len(feedback)
+        return True
 
     def _rows(
         self,

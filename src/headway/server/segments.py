@@ -65,8 +65,8 @@ class Segments:
         self._number = 0
         self._fd = -1
         self._size = 0
-        self._rows = 0
-        """In the open segment."""
+        self._held = False
+        """Whether the open segment holds anything that is to be kept."""
         self._opened_ns = 0
         self._flusher = _Flusher()
 
@@ -79,7 +79,7 @@ class Segments:
         self.next_seq = first + count
         if (self._fd >= 0 or self._mended(first, now_ns)) and self._append(kind, count, block, first, now_ns):
             self.written += count
-            self._rows += count
+            self._held = True
             if self._size >= self._most_bytes:
                 self._rotate(now_ns)
             return True
@@ -91,6 +91,16 @@ class Segments:
         """Write a JSON object, if writing works at present."""
         return self._fd >= 0 and self._append(kind, 1, _noted(value), self.next_seq, now_ns)
 
+    def kept(self, kind: Kind, value: dict[str, Any], now_ns: int) -> bool:
+        """Write a JSON object that somebody waits to hear of; False: nothing of it is in the log."""
+        ready = self._fd >= 0 or self._mended(self.next_seq, now_ns)
+        if not ready or not self._append(kind, 1, _noted(value), self.next_seq, now_ns):
+            return False
+        self._held = True
+        if self._size >= self._most_bytes:
+            self._rotate(now_ns)
+        return True
+
     def open(self, now_ns: int) -> None:
         """Begin the first segment, and to flush."""
         self._begin(self.next_seq, now_ns)
@@ -99,7 +109,7 @@ class Segments:
     def look(self, now_ns: int) -> None:
         """Once a second: mend what failed, flush, close a segment that is old."""
         if self._fd >= 0 or self._mended(self.next_seq, now_ns):
-            if self._rows and now_ns - self._opened_ns >= self._most_age_ns:
+            if self._held and now_ns - self._opened_ns >= self._most_age_ns:
                 self._rotate(now_ns)
             self._flusher.flush(self._fd)
 
@@ -162,7 +172,7 @@ class Segments:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._fd = os.open(draft, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._size = self._rows = 0
+            self._size, self._held = 0, False
             head = {**self._head, "segment": self._number, "clients": ["", *self.names]}
             if not self._append(Kind.HEAD, 1, _noted(head), first, now_ns):
                 raise OSError(errno.ENOSPC, self._reason)
