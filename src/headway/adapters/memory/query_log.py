@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import operator
+import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
+from headway.domain.arms import DRAWN, ArmFigures, ArmQuery, ArmTable, Moments
 from headway.domain.errors import StorageFailed
+from headway.domain.feedback import Feedback
 from headway.domain.query_log import (
     QUANTILES,
     CompactionReport,
@@ -22,6 +27,7 @@ from headway.domain.query_log import (
     WindowQuery,
     WindowTable,
 )
+from headway.domain.sketch import LatencySketch
 
 _HOLDS: Final[Mapping[Operator, Callable[[Any, Any], bool]]] = {
     Operator.EQ: operator.eq,
@@ -43,6 +49,7 @@ class MemoryQueryLog:
         self._reported: dict[str, Losses] = {}
         self._new = 0
         self._closed = False
+        self._feedback: dict[str, list[Feedback]] = {}
         self.add(records)
 
     def add(self, records: Iterable[QueryRecord]) -> None:
@@ -78,6 +85,23 @@ class MemoryQueryLog:
         if query.limit <= 0:
             return []
         return found[-query.limit :] if query.newest else found[: query.limit]
+
+    def say(self, model: str, feedback: Iterable[Feedback]) -> None:
+        """Feedback that comes now, in this order."""
+        self._feedback.setdefault(model, []).extend(feedback)
+
+    async def arms(self, query: ArmQuery) -> ArmTable:
+        """See :class:`headway.ports.arm_log.ArmLog`. Feedback counts as having come at the time that it says."""
+        self._check_open()
+        inside = [r for r in self._records if r.model == query.model and query.since_ns <= r.ts_ns < query.until_ns]
+        by_id = {record.request_id: record for record in inside}
+        last: dict[tuple[str, str], Feedback] = {}
+        for one in sorted(self._feedback.get(query.model, ()), key=lambda one: one.at_ns):
+            if one.at_ns >= query.since_ns:
+                last[one.request_id, one.metric] = one
+        arms = {version: _figures(version, inside, by_id, last.values()) for version in query.versions}
+        unmatched = sum(one.request_id not in by_id for one in last.values())
+        return ArmTable(query=query, arms=arms, feedback=len(last), unmatched=unmatched)
 
     async def losses(self, model: str) -> Losses:
         return self._lost.get(model, Losses())
@@ -137,6 +161,38 @@ def _window(query: WindowQuery, number: int, group: tuple[str, ...], records: Se
         p95_ns=p95,
         p99_ns=p99,
     )
+
+
+def _figures(
+    version: str, records: Sequence[QueryRecord], by_id: Mapping[str, QueryRecord], feedback: Iterable[Feedback]
+) -> ArmFigures:
+    own = [r for r in records if _drawn(r) and r.version == version]
+    timed = [r.total_ns for r in own if not r.cold_start and (r.status < 400 or r.status in (500, 504))]
+    values: dict[str, list[float]] = {}
+    for one in feedback:
+        record = by_id.get(one.request_id)
+        if record is not None and _drawn(record) and record.version == version:
+            values.setdefault(one.metric, []).append(one.value)
+    return ArmFigures(
+        version=version,
+        requests=len(own),
+        errors=sum(r.status >= 500 or r.status == 429 for r in own),
+        first_ns=min((r.ts_ns for r in own), default=None),
+        buckets=Counter(LatencySketch.bucket(max(ns, 1)) for ns in timed),
+        seconds=replace(_moments([ns / 1e9 for ns in timed]), binary=False),
+        feedback={metric: _moments(of) for metric, of in values.items()},
+    )
+
+
+def _drawn(record: QueryRecord) -> bool:
+    return record.arm in DRAWN and record.route != ""
+
+
+def _moments(values: Sequence[float]) -> Moments:
+    if not values:
+        return Moments(0, 0.0, 0.0)
+    variance = statistics.variance(values) if len(values) > 1 else 0.0
+    return Moments(len(values), statistics.fmean(values), variance, all(value in (0, 1) for value in values))
 
 
 def quantile(values: Sequence[int], q: float) -> float | None:

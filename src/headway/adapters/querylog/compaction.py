@@ -26,6 +26,7 @@ from zlib import crc32
 
 from headway.adapters.querylog.columns import Columns
 from headway.adapters.querylog.directory import Stopped, locked, sync_folder
+from headway.adapters.querylog.feedback_rows import add_feedback, feedback_beside
 from headway.adapters.querylog.housekeeping import clean_scratch, expire, merge_hours, remove_replaced
 from headway.adapters.querylog.losses import account_of
 from headway.adapters.querylog.manifest import HOUR_NS, Account, hour_of, segment_source
@@ -79,6 +80,7 @@ class Compaction:
         self._segments = segments_root
         self._gateway = gateway_root
         self._store = store
+        self._feedback = feedback_beside(store)
 
     async def run(self, now_ns: int, retention: Retention) -> CompactionReport:
         """One round; waits while another one is under way. Repeating it is harmless, whatever was interrupted.
@@ -109,6 +111,7 @@ class Compaction:
         with suppress(Stopped), locked(self._segments.parent / "compaction.lock", stop), store.place.alone(stop):
             with work.step("cleaning up"):
                 clean_scratch(store.place.scratch, now_ns)
+                clean_scratch(self._feedback.place.scratch, now_ns)
             self._expire(now_ns, retention, work)
             models = [name for name in _names(self._segments) if MODEL_NAME.fullmatch(name)]
             for model in models:
@@ -122,20 +125,28 @@ class Compaction:
                     [now_ns, *(start for model in models for start in live_starts(self._segments / model))]
                 )
                 work.records += take_lines(self._gateway, store, models, horizon_ns, now_ns)
-            for model in sorted({stored.model for stored in store.place.files(None)}):
-                folder = self._segments / model
-                with work.step(f"merging parts of {model}"):
-                    here = frozenset(path.name for path in _segments(folder))
-                    merge_hours(store, model, min([now_ns, *live_starts(folder)]), here, now_ns)
-                with work.step("removing merged parts"):
-                    remove_replaced(store, model, now_ns)
+            self._merge(store, now_ns, work)
+            self._merge(self._feedback, now_ns, work)
             self._expire(now_ns, retention, work)
+
+    def _merge(self, store: PartStore, now_ns: int, work: _Round) -> None:
+        models: list[str] = []
+        with work.step("listing parts"):
+            models = sorted({stored.model for stored in store.place.files(None)})
+        for model in models:
+            folder = self._segments / model
+            with work.step(f"merging parts of {model}"):
+                here = frozenset(path.name for path in _segments(folder))
+                merge_hours(store, model, min([now_ns, *live_starts(folder)]), here, now_ns)
+            with work.step("removing merged parts"):
+                remove_replaced(store, model, now_ns)
 
     def _expire(self, now_ns: int, retention: Retention, work: _Round) -> None:
         with work.step("expiry"):
-            files, size = expire(self._store.place, now_ns, retention)
-            work.expired_files += files
-            work.expired_bytes += size
+            for store in (self._store, self._feedback):
+                files, size = expire(store.place, now_ns, retention)
+                work.expired_files += files
+                work.expired_bytes += size
 
     # -- segments ----------------------------------------------------------------------------------
 
@@ -151,6 +162,7 @@ class Compaction:
             os.rename(path, path.with_name(path.name + DAMAGED))
             log.error("the segment %s of the query log cannot be read; it is put aside", path)
         else:
+            add_feedback(self._feedback, model, segment_source(path.name), reader.feedback, now_ns)
             self._put(model, path, account_of(reader), columns, now_ns)
             path.unlink()
         sync_folder(path.parent)

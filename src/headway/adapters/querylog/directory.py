@@ -71,6 +71,10 @@ class Place(Protocol):
         """Harmless when it is gone."""
         ...
 
+    def beside(self, name: str) -> Place:
+        """A place of its own within this one; ``name`` is no model's."""
+        ...
+
     @contextmanager
     def alone(self, stop: Callable[[], bool]) -> Iterator[None]:
         """Nobody else of those who can be kept out by a lock writes meanwhile."""
@@ -192,6 +196,9 @@ class Directory:
         with suppress(OSError):  # not empty, mostly
             path.parent.rmdir()
             path.parent.parent.rmdir()
+
+    def beside(self, name: str) -> Place:
+        return Directory(self.root / name)
 
     @contextmanager
     def alone(self, stop: Callable[[], bool]) -> Iterator[None]:

@@ -22,8 +22,10 @@ from typing import Any, Final, TypeVar
 import duckdb
 import numpy as np
 
+from headway.adapters.querylog.arms import arm_table
 from headway.adapters.querylog.columns import Columns, from_records
 from headway.adapters.querylog.compaction import Compaction
+from headway.adapters.querylog.feedback_rows import feedback_beside
 from headway.adapters.querylog.gateway_lines import Claims
 from headway.adapters.querylog.losses import losses_of
 from headway.adapters.querylog.manifest import NO_MODEL
@@ -45,6 +47,7 @@ from headway.adapters.querylog.questions import (
 )
 from headway.adapters.querylog.store import Part, PartStore, in_thread
 from headway.adapters.querylog.tail import MAX_ROWS, Tail, View
+from headway.domain.arms import ArmQuery, ArmTable
 from headway.domain.errors import StorageFailed
 from headway.domain.names import MODEL_NAME
 from headway.domain.query_log import (
@@ -66,6 +69,7 @@ EXACT_WINDOW: Final = 1_000_000
 """The same for the records of one window, on average."""
 MOST_AT_ONCE: Final = 4
 """Questions that are worked on; others wait for their turn."""
+_EVER_NS: Final = 2**62
 _TRIES: Final = 5
 _PART: Final = ""
 """Stands for all parts as a source of records."""
@@ -81,6 +85,7 @@ class DuckdbQueryLog:
         self, root: Path, store: PartStore, *, max_live_rows: int = MAX_ROWS, exact_records: int = EXACT_RECORDS
     ) -> None:
         self._store = store
+        self._feedback = feedback_beside(store)
         self._tail = Tail(root / "segments", root / "gateway", max_rows=max_live_rows)
         self._compaction = Compaction(root / "segments", root / "gateway", store)
         self._exact_records = exact_records
@@ -127,6 +132,18 @@ class DuckdbQueryLog:
         async with self._turns:
             return await self._ask(query.model, since_ns, query.until_ns, lambda source: _records(query, source))
 
+    async def arms(self, query: ArmQuery) -> ArmTable:
+        """See :class:`headway.ports.arm_log.ArmLog`."""
+
+        def ask(source: _Source) -> ArmTable:
+            rows = [row for rows in source.view.feedback for row in rows]
+            paths = [part.path for part in source.feedback]
+            pieces = source.pieces()  # first: it settles what files leave out
+            return arm_table(query, source.cursor, pieces, source.files, rows, paths)
+
+        async with self._turns:
+            return await self._ask(query.model, query.since_ns, query.until_ns, ask, with_feedback=True)
+
     async def losses(self, model: str) -> Losses:
         """See the port."""
         return await self._losses(model, await in_thread(lambda: self._tail.view(model, 0, 0)))
@@ -148,20 +165,31 @@ class DuckdbQueryLog:
         if database is not None:
             database.close()
 
-    async def _ask(self, model: str, since_ns: int, until_ns: int, question: Callable[[_Source], T]) -> T:
-        """The answer of ``question`` on all that there is of a model and a time."""
+    async def _ask(
+        self,
+        model: str,
+        since_ns: int,
+        until_ns: int,
+        question: Callable[[_Source], T],
+        *,
+        with_feedback: bool = False,
+    ) -> T:
+        """The answer of ``question`` on all that there is of a model and a time, and on feedback since then."""
         for _ in range(_TRIES):
             view = await in_thread(lambda: self._tail.view(model, since_ns, until_ns))
             parts = await self._store.parts(model, since_ns, until_ns, live=view.names) if _is_model(model) else []
+            feedback: list[Part] = []
+            if with_feedback and _is_model(model):
+                feedback = await self._feedback.parts(model, since_ns, _EVER_NS, live=view.names)
             if self._database is None:
                 raise StorageFailed("the query log is closed")
-            source = _Source(view, parts, since_ns, until_ns, self._database.cursor())
+            source = _Source(view, parts, feedback, since_ns, until_ns, self._database.cursor())
             try:
                 return await _interruptible(source.cursor, lambda source=source: question(source))  # type: ignore[misc]
             except FileNotFoundError as error:
                 gone: Exception = error
             except duckdb.IOException as error:
-                if all(part.path.exists() for part in parts):
+                if all(part.path.exists() for part in (*parts, *feedback)):
                     raise StorageFailed(f"the query log could not be read: {error}") from error
                 gone = error
             except duckdb.Error as error:
@@ -188,9 +216,16 @@ class _Source:
     """What a question is asked of. Used in one thread."""
 
     def __init__(
-        self, view: View, parts: Sequence[Part], since_ns: int, until_ns: int, cursor: duckdb.DuckDBPyConnection
+        self,
+        view: View,
+        parts: Sequence[Part],
+        feedback: Sequence[Part],
+        since_ns: int,
+        until_ns: int,
+        cursor: duckdb.DuckDBPyConnection,
     ) -> None:
         self.view = view
+        self.feedback = feedback
         self.cursor = cursor
         near = [part for part in parts if part.first_ns < until_ns and part.last_ns >= since_ns]
         inside = [part for part in near if since_ns <= part.first_ns and part.last_ns < until_ns]

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from headway.adapters.querylog.directory import Stored, folder, parse_path
+from headway.adapters.querylog.directory import Place, Stored, folder, parse_path
 from headway.domain.errors import InvalidInput, MissingExtra
 
 try:
@@ -146,6 +146,10 @@ class ObjectStorage:
         with self._asking(), suppress(NotFoundError, FileNotFoundError):
             obstore.delete(self._store, stored.path)
         self._cached(stored.path, stored.tag).unlink(missing_ok=True)
+
+    def beside(self, name: str) -> Place:
+        url = f"{self._url.rstrip('/')}/{name}"
+        return ObjectStorage(url, self._cache / name, cache_bytes=self._cache_bytes)
 
     @contextmanager
     def alone(self, stop: Callable[[], bool]) -> Iterator[None]:

@@ -47,7 +47,6 @@ TYPES: Final[Mapping[str, str]] = {
     "client": "VARCHAR",
     "arm": "VARCHAR",
 }
-COLUMNS: Final = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in TYPES.items())
 TAIL_BYTES: Final = 128 * 1024
 """Holds the note of most files."""
 
@@ -97,12 +96,15 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def write(connection: duckdb.DuckDBPyConnection, select: str, note: Note, path: Path) -> None:
-    """Write the rows of ``select`` (any order, with the columns of ``TYPES``) with ``note`` to ``path``, durably.
+def write(
+    connection: duckdb.DuckDBPyConnection, select: str, note: Note, path: Path, types: Mapping[str, str] = TYPES
+) -> None:
+    """Write the rows of ``select`` (any order, with the columns of ``types``) with ``note`` to ``path``, durably.
 
     Raises ``duckdb.Error`` or ``OSError``.
     """
-    query = f"SELECT {COLUMNS} FROM ({select}) ORDER BY ts_ns, stream, seq"  # noqa: S608
+    columns = ", ".join(f'CAST("{name}" AS {kind}) AS "{name}"' for name, kind in types.items())
+    query = f"SELECT {columns} FROM ({select}) ORDER BY ts_ns, stream, seq"  # noqa: S608
     metadata = f"KV_METADATA {{headway: {quoted(note.text())}}}"
     connection.execute(f"COPY ({query}) TO {quoted(str(path))} ({_OPTIONS}, {metadata})")
     with path.open("r+b") as file:

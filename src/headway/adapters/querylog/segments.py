@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from headway.adapters.querylog.calls import Call, call_of, rows_of
 from headway.adapters.querylog.columns import EMPTY, NONE_NS, Columns, Names, concatenate
+from headway.adapters.querylog.feedback_rows import FeedbackRow, rows_in
 from headway.domain.query_log import Losses
 from headway.domain.query_segments import (
     ARM_SHIFT,
@@ -110,6 +111,8 @@ class SegmentReader:
         """Bytes that need not be read again."""
         self.late_ids: dict[int, str] = {}
         """Sequence number to request id, of records that an earlier :meth:`read` returned with the id cut."""
+        self.feedback: list[FeedbackRow] = []
+        """What every :meth:`read` has found; whoever takes some away has it for himself."""
         self._headed = False
         self._routes: list[str] = [""]
         self._formats: list[str] = [""]
@@ -159,7 +162,7 @@ class SegmentReader:
                         payload = view[place + BLOCK.size : end]
                         place = end
                         if kind not in (Kind.ROWS, Kind.CALL):
-                            self._object(kind, payload, first, blocks)
+                            self._object(kind, payload, first, wall_ns, blocks)
                         elif self._headed and self._records(kind, payload, count, first, blocks):
                             blocks.counts.append(count)
                             blocks.firsts.append(first)
@@ -196,10 +199,12 @@ class SegmentReader:
         blocks.payloads.append(call)
         return True
 
-    def _object(self, kind: int, payload: memoryview, first: int, blocks: _Blocks) -> None:
+    def _object(self, kind: int, payload: memoryview, first: int, wall_ns: int, blocks: _Blocks) -> None:
         try:
             if kind == Kind.HEAD:
                 self._head(json.loads(bytes(payload)))
+            elif kind == Kind.FEEDBACK:
+                self.feedback += rows_in(bytes(payload), self.stream, wall_ns)
             elif kind == Kind.NAMES:
                 self._clients.extend(map(str, json.loads(bytes(payload))["clients"]))
             elif kind == Kind.LONG_ID:

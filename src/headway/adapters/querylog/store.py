@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +53,6 @@ from headway.domain.errors import StorageFailed
 log = logging.getLogger("headway.querylog")
 
 _MOST_NOTES: Final = 50_000
-_COLUMN_LIST: Final = ", ".join(f'"{name}"' for name in TYPES)
 T = TypeVar("T")
 
 
@@ -80,8 +79,10 @@ class Accounts:
 class PartStore:
     """Parts in a :class:`Place`. May be used from several tasks and threads."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, types: Mapping[str, str] = TYPES) -> None:
+        """``types``: columns of every file; among them ``ts_ns``, ``stream`` and ``seq``."""
         self._place = place
+        self._types = types
         self._lock = threading.Lock()
         self._notes: dict[tuple[str, str], Note | None] = {}
         self._sound: dict[tuple[str, str], bool] = {}
@@ -100,6 +101,10 @@ class PartStore:
         from headway.adapters.querylog.object_storage import ObjectStorage  # of an extra, and not light
 
         return cls(ObjectStorage(url, cache, cache_bytes=cache_bytes))
+
+    def beside(self, name: str, types: Mapping[str, str]) -> PartStore:
+        """Parts of something else, in a place called ``name`` within this one's."""
+        return PartStore(self._place.beside(name), types)
 
     # -- questions ---------------------------------------------------------------------------------
 
@@ -166,7 +171,8 @@ class PartStore:
             select = f"SELECT * FROM {files_sql([self._place.local(chosen.file)])} WHERE {keep or 'true'}"  # noqa: S608
             draft = self.draft()
             with duck(self._place.scratch) as connection:
-                write(connection, select, Note(rows=0, first_ns=0, last_ns=0, made_ns=0, holds=()), draft)
+                empty = Note(rows=0, first_ns=0, last_ns=0, made_ns=0, holds=())
+                write(connection, select, empty, draft, self._types)
             os.replace(draft, view)
         return view
 
@@ -318,7 +324,7 @@ class PartStore:
     ) -> bool:
         draft = self.draft()
         try:
-            write(connection, select, note, draft)
+            write(connection, select, note, draft, self._types)
             return self._place.put(draft, model, hour, name, new=new)
         finally:
             draft.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Final
 
 from headway.adapters.querylog.chunks import Chunk, Chunks
 from headway.adapters.querylog.columns import Columns
+from headway.adapters.querylog.feedback_rows import FeedbackRow
 from headway.adapters.querylog.gateway_lines import Claim
 from headway.adapters.querylog.gateway_tail import GatewayTail
 from headway.adapters.querylog.losses import account_of, grown, losses_of
@@ -35,6 +36,7 @@ class _Segment:
     def __init__(self, path: Path) -> None:
         self.reader = SegmentReader(path)
         self.chunks = Chunks()
+        self.feedback: list[tuple[FeedbackRow, ...]] = []
         self.let_go = False
         self.first_ns = self.last_ns = 0
 
@@ -66,6 +68,8 @@ class View:
     """Of all segments that are there."""
     lines_missing: int
     """Of the gateway's."""
+    feedback: tuple[tuple[FeedbackRow, ...], ...] = ()
+    """All of it, whatever its time."""
 
     def pieces(self) -> Iterator[tuple[str, Columns]]:
         """Records and their source. Raises ``FileNotFoundError`` when a segment has become parts meanwhile."""
@@ -130,6 +134,7 @@ class Tail:
                 ),
                 accounts=tuple(model.accounts[key] for key in here if key in model.accounts),
                 lines_missing=self._gateway.missing,
+                feedback=tuple(rows for segment in model.segments.values() for rows in segment.feedback),
             )
 
     # -- segments ----------------------------------------------------------------------------------
@@ -180,6 +185,9 @@ class Tail:
             segment.chunks.add_long_ids(reader.late_ids)
             reader.late_ids.clear()
         segment.chunks.add(added)
+        if reader.feedback:
+            segment.feedback.append(tuple(reader.feedback))
+            reader.feedback = []
         model.accounts[reader.stream, reader.number] = account_of(reader)
         if segment.chunks.rows:
             segment.first_ns, segment.last_ns = segment.chunks.first_ns, segment.chunks.last_ns
