@@ -70,7 +70,7 @@ def load_model(config_file: Path) -> tuple[ServerConfig, Execution]:
     """Config and loaded model, as ``python -m headway.server`` has them before it listens."""
     config = read_config(config_file)
     execution = Execution(load(config, []))
-    freeze()
+    freeze(execution.model)
     return config, execution
 
 

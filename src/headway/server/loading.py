@@ -62,7 +62,9 @@ def _load_without_code(bundle: Path, stage: Callable[[str], None]) -> LoadedMode
         )
     stage("load")
     subject, kind = guard(lambda: load_artifact(path), bundle, f"loading {path.name}")
-    return LoadedModel(subject, bundle, name=path.name, kind=kind)
+    model = LoadedModel(subject, bundle, name=path.name, kind=kind)
+    model.has_code = path.name == "MLmodel"
+    return model
 
 
 def guard(call: Callable[[], T], bundle: Path, doing: str) -> T:

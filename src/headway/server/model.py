@@ -88,6 +88,8 @@ class LoadedModel:
         self.tags: Callable[[], Any] | None = _optional(subject, "tags")
         self.health_status: Callable[[], Any] | None = _optional(subject, "health_status")
         self.companion: Companion | None = None
+        self.has_code = True
+        """False: the bundle is a model file alone."""
 
     def load(self) -> None:
         """Call the user's ``load``, if there is one."""

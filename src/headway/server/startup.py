@@ -82,15 +82,18 @@ def make_ready(config: ServerConfig, execution: Execution, stages: list[str]) ->
     if sample is not None:
         stages.append("sample")
         predict_sample(execution, Path(config.bundle_path), sample)
-    freeze()
+    freeze(execution.model)
 
 
-def freeze() -> None:
+def freeze(model: LoadedModel) -> None:
     """What is loaded stays: the collector need not walk it again and again (its pauses are most of a p99).
 
-    Before a fork it also keeps the collector from writing into pages that all workers share.
+    Before a fork it also keeps the collector from writing into pages that all workers share. What the user's code has
+    left behind is collected first. Imports and the reading of one file leave next to nothing (scikit-learn: 16 of
+    95,000 objects), and to look among them is a fifteenth of a start.
     """
-    gc.collect()
+    if model.has_code:
+        gc.collect()
     gc.freeze()
 
 

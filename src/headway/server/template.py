@@ -86,7 +86,7 @@ def boot_template(config_file: Path) -> int:
             log_file.stop()  # from here on no thread may be alive here
         model.rest()
         loop_factory()  # what every replica imports is imported once
-        freeze()
+        freeze(model)
         found = _obstacle(before)
         if found is not None:
             log.warning("replicas cannot be forked from this process: %s", found)

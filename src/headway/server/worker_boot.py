@@ -59,7 +59,7 @@ def serve_loaded(
     if log_file is not None:
         log_file.stop()  # from here on no thread may be alive here
     model.rest()
-    freeze()
+    freeze(model)
     loop_factory()  # what every worker imports is imported once
     found = obstacle({*before, opened.fileno()})
     if found is None:

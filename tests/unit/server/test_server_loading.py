@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 
 from headway.domain.errors import HeadwayError, LoadFailed, OutOfMemory
 from headway.server.loading import load_model
 from headway.server.model import InputKind, LoadedModel
-from headway.server.startup import collecting_rarely
+from headway.server.startup import collecting_rarely, freeze
 
 
 @pytest.fixture
@@ -242,3 +244,20 @@ def test_the_collector_rests_while_the_model_is_loaded_and_then_works_as_before(
         model = load_model(bundle, None, stage=lambda stage: None)
         assert model.predict(None, None) > 10 * usual[0]
     assert gc.get_threshold() == usual
+
+
+@pytest.mark.parametrize("has_code", [True, False])
+def test_what_code_left_behind_is_collected_before_it_is_kept_for_ever(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, has_code: bool
+) -> None:
+    """A model file by itself leaves nothing, and to look for it takes time."""
+    if has_code:
+        (bundle / "model.py").write_text("def predict(X):\n    return X\n")
+    else:
+        joblib.dump(DummyClassifier().fit([[0.0], [1.0]], [0, 1]), bundle / "model.joblib")
+    model = load_model(bundle, None, stage=lambda stage: None)
+    done: list[str] = []
+    monkeypatch.setattr(gc, "collect", lambda: done.append("collected"))
+    monkeypatch.setattr(gc, "freeze", lambda: done.append("frozen"))
+    freeze(model)
+    assert done == (["collected", "frozen"] if has_code else ["frozen"])
