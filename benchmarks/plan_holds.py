@@ -67,7 +67,7 @@ def headway(home: Installation, *arguments: str) -> tuple[int, Any]:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--replicas", type=int, default=1, help="the plan is held against the load of so many")
-    options.add_argument("--most", type=int, default=2)
+    options.add_argument("--most", type=int, default=1, help="replicas that the plan may start")
     options.add_argument("--duration", default="30s")
     options.add_argument("--promise", default="p95<200ms")
     options.add_argument("--run", default="8s")

@@ -188,8 +188,9 @@ def _question(
             raise InvalidInput(str(error), where="--node-cores", hint=f"a replica needs {needs}") from None
     like: Load = Rate(rate or 1.0) if rate is not None else Users(users or 1, think_s)
     needed = like if rate is not None or users is not None else None
-    # One number of replicas is left to try the prediction at.
-    measured = tuple(range(1, max(2, max_replicas)))
+    # One number of replicas is left to try the prediction at; two are too few to leave one out: what a second replica
+    # adds is told by no point at one.
+    measured = tuple(range(1, max_replicas if max_replicas > 2 else max_replicas + 1))
     return Question(
         promise=promise,
         most_failed=most_failed,

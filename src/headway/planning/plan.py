@@ -129,7 +129,7 @@ def conclude(
         users = isinstance(question.like, Users)
         share = question.cpu_share if ceiling is not None else None
         written = policy(useful, limit_s, question.promise.what, most, share, users)
-        bound = queue_bound(useful[0], limit_s)
+        bound = queue_bound(useful[0], limit_s, question.promise.quantile, question.most_failed)
     notes = tuple(_notes(question, search, model, measured, need, tried, knees))
     return Conclusion(model.name, errors, tuple(measured), tuple(knees), need, paid, written, bound, notes)
 

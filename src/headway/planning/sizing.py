@@ -72,12 +72,18 @@ def policy(
     }
 
 
-def queue_bound(each: Capacity, limit_s: float) -> int:
-    """Requests that may wait at one replica: those that wait longer than promised are better refused at once.
+def queue_bound(each: Capacity, limit_s: float, quantile: float | None, most_failed: float) -> int:
+    """Requests that may wait at one replica: what would wait for far too long is better refused at once.
 
-    By Little's law ``rate * limit`` are in flight when all of them take as long as is promised.
+    By Little's law ``rate * limit`` are in flight when all of them take as long as is promised. A promise about a
+    quantile lets some take longer, and they may not be refused instead, or refusals break the promise about errors. The
+    tail of a wait is exponential (Kingman 1970): of the share ``1 - quantile`` that exceeds the limit, as much again
+    exceeds twice the limit, so ``most_failed`` exceed ``ln(most_failed) / ln(1 - quantile)`` times it. With p95 and
+    0.1 % that is 2.3 times.
     """
-    return max(1, math.ceil(each.rate_per_s / each.replicas * limit_s))
+    late = math.exp(-1) if quantile is None else 1 - quantile
+    times = max(1.0, math.log(max(most_failed, 1e-6)) / math.log(late))
+    return max(1, math.ceil(each.rate_per_s / each.replicas * limit_s * times))
 
 
 def _tidy(value: float) -> float:
