@@ -127,11 +127,11 @@ def _panels(report: LoadReport, groups: list[Group]) -> list[Panel]:
     waiting = Curve("in flight", _mean(groups, lambda one: one.in_flight), 6, "steps")
     people = Curve("users", _mean(groups, lambda one: one.users), 5, "steps")
     if closed:
-        found.append(_counted("users", [people, waiting]))
+        found.append(counted_panel("users", [people, waiting]))
     else:
-        found.append(_counted("requests in flight", [waiting]))
+        found.append(counted_panel("requests in flight", [waiting]))
     found.append(
-        _counted(
+        counted_panel(
             "replicas",
             [
                 Curve("wished", _mean(groups, lambda one: one.wished), 7, "dashed"),
@@ -140,7 +140,7 @@ def _panels(report: LoadReport, groups: list[Group]) -> list[Panel]:
         )
     )
     found.append(
-        _panel("processor", "cores", [Curve("cores used", _mean(groups, lambda one: one.cpu_cores), 3, "area")])
+        panel_of("processor", "cores", [Curve("cores used", _mean(groups, lambda one: one.cpu_cores), 3, "area")])
     )
     return [one for one in found if any(value is not None for curve in one.curves for value in curve.values)]
 
@@ -163,7 +163,7 @@ def _latency(report: LoadReport, groups: list[Group]) -> Panel:
         Curve("p95", tuple(None if value is None else value * factor for value in p95), 2),
         Curve("median", tuple(None if value is None else value * factor for value in p50), 1),
     ]
-    return _panel("response time", unit, curves, None if shown is None else shown * factor)
+    return panel_of("response time", unit, curves, None if shown is None else shown * factor)
 
 
 def _rates(groups: list[Group], closed: bool) -> Panel:
@@ -171,18 +171,19 @@ def _rates(groups: list[Group], closed: bool) -> Panel:
     offered = Curve("offered", _mean(groups, lambda one: one.offered_per_s), 7, "dashed")
     errors = _highest(groups, lambda one: one.figures.errors / max(one.end_s - one.begin_s, 1e-9))
     failing = [Curve("errors", errors, -1, "area")] if any(errors) else []
-    return _panel("requests", "/s", [*([] if closed else [offered]), answered, *failing])
+    return panel_of("requests", "/s", [*([] if closed else [offered]), answered, *failing])
 
 
-def _panel(title: str, unit: str, curves: list[Curve], bound: float | None = None) -> Panel:
+def panel_of(title: str, unit: str, curves: list[Curve], bound: float | None = None) -> Panel:
+    """Curves over an axis that is as high as they are, and as their bound."""
     greatest = max((value for curve in curves for value in curve.values if value is not None), default=0.0)
     ticks = value_ticks(max(greatest, bound or 0.0), most=4)
     return Panel(title, unit, tuple(curves), tuple(ticks), bound)
 
 
-def _counted(title: str, curves: list[Curve]) -> Panel:
+def counted_panel(title: str, curves: list[Curve]) -> Panel:
     """Of whole things, so there are no halves on the axis."""
-    panel = _panel(title, "", curves)
+    panel = panel_of(title, "", curves)
     most = max(1, math.ceil(max((value for curve in curves for value in curve.values if value is not None), default=0)))
     return panel if most > MOST_STEPS else replace(panel, ticks=tuple(Tick(n, str(n)) for n in range(most + 1)))
 
