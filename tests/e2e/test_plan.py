@@ -1,4 +1,4 @@
-"""``headway plan --write-policy`` on a real installation: triggers, bounds and the queue bound are in force."""
+"""What follows from measuring, on a real installation: a plan's policy in force, and a policy replayed from the log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from headway.cli.plan import digest_of
 from headway.client import Client
 from headway.ports.load_generator import LoadRequest
 from tests.installation import Installation
+from tests.waiting import wait_until
 
 CODE = "def predict(X: list):\n    return [0] * len(X)\n"
 POLICY = {"minReplicas": 1, "maxReplicas": 2, "triggers": [{"type": "rps", "target": 45.6, "window": "15s"}]}
@@ -31,7 +32,7 @@ PLAN: dict[str, Any] = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def planned(shared: Installation) -> Installation:
     """A model with a plan, as if it had been measured."""
     folder = shared.scratch / "models" / "planned"
@@ -59,3 +60,24 @@ def test_the_policy_and_the_queue_bound_are_in_force_and_the_plan_still_holds(pl
     planned.ok("plan", "planned", "--show", "--write-policy")
     with Client(home=planned.home) as client:
         assert len(client.versions("planned")) == 2, "what is so already is left alone"
+
+
+def test_a_policy_is_replayed_from_the_query_log(planned: Installation) -> None:
+    with Client(home=planned.home) as client:
+        for _ in range(30):
+            client.predict("planned", b"[[1]]")
+
+    def logged() -> bool:
+        with Client(home=planned.home) as client:
+            return len(list(client.records("planned", since="5m"))) >= 30
+
+    wait_until(logged)
+    (planned.scratch / "lean.yaml").write_text("minReplicas: 1\nmaxReplicas: 2\ntriggers: [{type: rps, target: 9}]\n")
+    asked = ("simulate", "planned", "--since", "5m", "--policy", str(planned.scratch / "lean.yaml"), "-o", "json")
+    told = planned.ok(*asked).json()
+    assert told["requests"] >= 30
+    assert [one["name"] for one in told["policies"]] == ["now", "lean"]
+    assert 0 < told["replica"]["work_s"] < 10
+    assert told["replica"]["start_s"] > 0, "as the events tell"
+    assert any("query log's" in note for note in told["notes"])
+    assert all(one["figures"]["count"] == told["requests"] for one in told["policies"])

@@ -1,0 +1,117 @@
+"""``headway simulate``: what it reads, refuses, tells and draws; the replaying itself is tests/unit/control."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from headway.cli import simulate_source
+from headway.cli.simulate_html import render
+from headway.domain.errors import InvalidInput
+from tests.unit.cli.installation import Installation
+
+MINUTES = "period,count\n" + "".join(f"2026-05-01 12:{m:02}:00,{600 if m in (3, 4) else 60}\n" for m in range(10))
+GIVEN = ("--service", "40ms", "--start-up", "2s")
+LEAN = "minReplicas: 1\nmaxReplicas: 2\ntriggers:\n  - {type: rps, target: 20}\n"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    path = tmp_path / "minutes.csv"
+    path.write_text(MINUTES)
+    return path
+
+
+def test_policies_are_compared_side_by_side(here: Installation, trace: Path, tmp_path: Path) -> None:
+    (tmp_path / "lean.yaml").write_text(LEAN)
+    page = tmp_path / "sim.html"
+    shown = here.ok(
+        "simulate", "iris", "--traffic", str(trace), *GIVEN, "--policy", str(tmp_path / "lean.yaml"), "--sla",
+        "p95<2s", "--price", "0.05", "--report", str(page),
+    )  # fmt: skip
+    assert "iris: 1,680 requests, 2026-05-01 12:00:00Z to 2026-05-01 12:10:00Z" in shown
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.startswith(("now  ", "lean  "))}
+    assert "1-1, 1.00" in rows["now"]
+    assert "kept" in rows["lean"]
+    assert "is the cheapest that keeps p95<2s" in shown
+    document = json.loads(page.with_suffix(".json").read_text())
+    assert [one["name"] for one in document["policies"]] == ["now", "lean"]
+    drawn = page.read_text()
+    assert "http" not in drawn.split("<script")[0]
+    assert drawn.count("<path") >= 5
+
+
+def test_what_is_told_as_json_is_the_document(here: Installation, trace: Path) -> None:
+    told = json.loads(here.ok("simulate", "iris", "--traffic", str(trace), *GIVEN, "-o", "json"))
+    assert (told["format"], told["requests"], told["best"]) == (1, 1680, None)
+    assert told["replica"]["work_s"] == 0.04
+    (now,) = told["policies"]
+    assert now["figures"]["count"] == 1680
+    assert len(now["windows"]) == len({one["begin_at"] for one in now["windows"]})
+
+
+def test_when_nothing_keeps_what_is_promised_the_exit_code_says_so(here: Installation, trace: Path) -> None:
+    code, stdout, stderr = here.run("simulate", "iris", "--traffic", str(trace), *GIVEN, "--sla", "p95<1ms")
+    assert code == 1
+    assert "broken" in stdout
+    assert "no policy keeps p95<1ms" in stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        ([], "--since"),
+        (["--traffic", "missing.csv"], "--traffic"),
+        (["--traffic", "TRACE"], "--service"),
+        (["--traffic", "TRACE", "--service", "plan"], "--service"),
+        (["--traffic", "TRACE", "--service", "soon"], "--service"),
+        (["--traffic", "TRACE", "--service", "40ms"], "--start-up"),
+        (["--traffic", "TRACE", *GIVEN, "--times", "0"], "--times"),
+        (["--traffic", "TRACE", *GIVEN, "--since", "2027-01-01"], "--since"),
+        (["--traffic", "TRACE", *GIVEN, "--policy", "missing.yaml"], "--policy"),
+        (["--traffic", "TRACE", *GIVEN, "--report", "sim.pdf"], "--report"),
+        (["--traffic", "TRACE", *GIVEN, "--sla", "fast"], "--sla"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(here: Installation, trace: Path, args: list[str], where: str) -> None:
+    given = [str(trace) if arg == "TRACE" else arg for arg in args]
+    assert here.refused("simulate", "iris", *given)[0] == where
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it is empty"),
+        ("2026-05-01,many\n2026-05-02,3\nx,y\n", "'x,y'"),
+        ("2026-05-01,3\nlater,3\n", "'later' is not a time"),
+        ("2026-05-01,3\n2026-05-01,3\n", "do not rise"),
+        ("2026-05-01,-3\n", "is not a period and a count"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_told_where(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=told):
+        simulate_source.of_file(path, None, None, 1.0, 1)
+
+
+def test_a_trace_may_be_packed_cut_and_made_larger(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv.gz"
+    path.write_bytes(gzip.compress(MINUTES.encode()))
+    whole = simulate_source.of_file(path, None, None, 1.0, 1)
+    assert len(whole.at) == 1680
+    assert (whole.at[1:] >= whole.at[:-1]).all()
+    part = simulate_source.of_file(path, "2026-05-01T12:03", "2026-05-01T12:05", 2.5, 1)
+    assert len(part.at) == 3000
+    assert (part.begin_at, part.until - part.begin_at) == (whole.begin_at + 180, 120.0)
+
+
+def test_names_are_text_on_the_page(here: Installation, trace: Path) -> None:
+    told = json.loads(here.ok("simulate", "iris", "--traffic", str(trace), *GIVEN, "-o", "json"))
+    told["policies"][0]["name"] = told["notes"][0] = "<script>alert(1)</script>"
+    page = render(told)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)" in page
