@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from headway.control.simulation import Candidate, Simulated, Traffic
 
 PANEL = "Traffic and replicas"
-MOST_POLICIES: Final = 7
+MOST_POLICIES: Final = 6
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
 
 
@@ -36,6 +36,16 @@ def simulate(
             metavar="FILE", help="A policy to try beside the one in force, as for autoscale -f.", dir_okay=False
         ),
     ] = None,
+    least: Annotated[
+        int | None, typer.Option("--min", metavar="COUNT", min=0, max=1000, help="As now, but for fewest replicas.")
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--max", metavar="COUNT", min=1, max=1000, help="As now, but for most.")
+    ] = None,
+    cpu: Annotated[str | None, typer.Option(metavar="PERCENT", help="As now, but for this target, or off.")] = None,
+    concurrency: Annotated[str | None, typer.Option(metavar="COUNT", help="The same.")] = None,
+    rps: Annotated[str | None, typer.Option(metavar="COUNT", help="The same.")] = None,
+    latency: Annotated[str | None, typer.Option(metavar="PROMISE", help="The same: 'p95<900ms'.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Requests from then on; default: 1d ago.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Until then; default: now.")] = None,
     traffic: Annotated[
@@ -72,6 +82,7 @@ def simulate(
     changed. Exit code 1 when something is promised and no policy keeps it.
     """
     from headway.cli import load_run, simulate_setting, simulate_source
+    from headway.cli.scaling_edit import Flags
     from headway.client import Client
     from headway.control.simulation_report import Asked, document
     from headway.domain import promises
@@ -85,9 +96,10 @@ def simulate(
         load_run.check_place(report)
     if len(policy or ()) > MOST_POLICIES:
         raise InvalidInput(f"{len(policy or ())} policies", where="--policy", hint=f"{MOST_POLICIES} at most at a time")
+    changed = Flags(least, most, cpu, None, concurrency, rps, latency)
     asked = simulate_setting.Options(since, until, traffic, times, service, start_up, max_queue, replicas, seed)
     with Client() as client:
-        tried = list(simulate_source.candidates(client, name, policy or ()))
+        tried = list(simulate_source.candidates(client, name, policy or (), changed))
         setting = simulate_setting.read(client, name, asked)
     began = time.monotonic()
     runs = _carry_out(name, tried, setting.traffic)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from headway.cli.load_source import length, read
+from headway.cli.scaling_edit import Flags, edited
 from headway.control.simulation import Candidate
 from headway.domain.errors import InvalidInput
 from headway.domain.scaling_document import read_scaling
@@ -178,11 +179,13 @@ def measured_start_s(client: Client, name: str, version: str) -> float | None:
     return statistics.median(took) if took else None
 
 
-def candidates(client: Client, name: str, files: Sequence[Path]) -> Iterator[Candidate]:
-    """The policy in force, or the fixed number of replicas, and those of the files."""
+def candidates(client: Client, name: str, files: Sequence[Path], changed: Flags) -> Iterator[Candidate]:
+    """The policy in force, or the fixed number of replicas; with what ``changed`` says, if anything; the files'."""
     view = client.scaling(name)
     yield Candidate("now", view.scaling or {"minReplicas": view.replicas, "maxReplicas": None, "triggers": []})
-    taken = {"now"}
+    if changed.any():
+        yield Candidate("changed", edited(name, view.scaling, changed))
+    taken = {"now", "changed"}
     for file in files:
         try:
             text = read(file, MOST_POLICY, "--policy").decode()

@@ -44,6 +44,17 @@ def test_policies_are_compared_side_by_side(here: Installation, trace: Path, tmp
     assert drawn.count("<path") >= 5
 
 
+def test_the_policy_in_force_is_tried_with_changes(here: Installation, trace: Path) -> None:
+    here.ok("autoscale", "iris", "--max", "3", "--rps", "9")
+    asked = ("simulate", "iris", "--traffic", str(trace), *GIVEN, "--max", "2", "--rps", "7", "-o", "json")
+    now, changed = json.loads(here.ok(*asked))["policies"]
+    assert (now["name"], now["scaling"]["maxReplicas"]) == ("now", 3)
+    assert (changed["name"], changed["scaling"]["maxReplicas"]) == ("changed", 2)
+    assert changed["scaling"]["triggers"][0]["target"] == 7
+    assert changed["replicas"]["most"] == 2
+    assert here.policy["maxReplicas"] == 3, "nothing is changed"
+
+
 def test_what_is_told_as_json_is_the_document(here: Installation, trace: Path) -> None:
     told = json.loads(here.ok("simulate", "iris", "--traffic", str(trace), *GIVEN, "-o", "json"))
     assert (told["format"], told["requests"], told["best"]) == (1, 1680, None)
