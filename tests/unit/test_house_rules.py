@@ -213,6 +213,7 @@ CLIENT = {
     "rollback": "(name)",
     "scale": "(name, n)",
     "schema": "()",
+    "set_queue_bound": "(name, most, *, wait, timeout_s, progress)",
     "set_traffic": "(name, weights)",
     "shutdown": "()",
     "spec": "(name)",

@@ -76,8 +76,9 @@ def simulate(
     ] = None,
     output: OutputOption = Format.TEXT,
 ) -> int:
-    """Replay recorded traffic under the policy in force and under others, and compare what each would have done.
+    """Replay recorded traffic under several scaling policies.
 
+    The policy in force is compared with others by what each would have done.
     The decisions are made by the function that scales production, the replicas are simulated. Nothing is started or
     changed. Exit code 1 when something is promised and no policy keeps it.
     """
