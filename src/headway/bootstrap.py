@@ -22,7 +22,7 @@ from headway.adapters.local import allow_many_files, stop_strays
 from headway.adapters.local.job_server import end_job_servers, quiesce_job_servers
 from headway.adapters.querylog.table_writer import DuckdbTableWriter
 from headway.api.app import create_app
-from headway.api.schemas import InfoView
+from headway.api.schemas import InfoView, RelayView
 from headway.api.server import bind, create_server
 from headway.bootstrap_parts import plan_service, query_log_dir
 from headway.bootstrap_plane import ControlPlane, Safeguards, gateway_of
@@ -122,6 +122,22 @@ def _info(plane: ControlPlane, started_at: float) -> InfoView:
         models=len(plane.book.all()),
         replicas=len(serving(plane.runtime.observe())),
         require_token=plane.require_token,
+        relay=_relay(plane),
+    )
+
+
+def _relay(plane: ControlPlane) -> RelayView | None:
+    if plane.relay is None:
+        return None
+    status = plane.relay.status
+    lag_s = 0.0 if status.oldest_at is None else max(0.0, plane.clock.now() - status.oldest_at)
+    return RelayView(
+        exchange=plane.settings.events_exchange,
+        connected=status.connected,
+        relayed=status.relayed,
+        waiting=status.waiting,
+        lag_s=round(lag_s, 3),
+        problem=status.problem,
     )
 
 

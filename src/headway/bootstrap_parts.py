@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headway.adapters.querylog import DuckdbQueryLog, PartStore
+from headway.adapters.rabbitmq import RabbitmqEventPublisher
 from headway.adapters.signals import PostgresqlSource, PrometheusSource, RabbitmqSource, RedisSource
-from headway.adapters.sql import SqlDatabase, SqlPlanStore
+from headway.adapters.sql import SqlDatabase, SqlEventLog, SqlPlanStore, SqlRelayStore
 from headway.control.book import DeploymentBook
+from headway.control.event_relay import EventRelay
 from headway.control.plans import PlanService
 from headway.ports.clock import Clock
 from headway.ports.metric_source import MetricSource
@@ -41,3 +43,11 @@ def metric_sources(env: Mapping[str, str]) -> dict[str, MetricSource]:
 def plan_service(database: SqlDatabase, book: DeploymentBook, clock: Clock) -> PlanService:
     """Capacity plans of the deployments in ``book``."""
     return PlanService(SqlPlanStore(database), book.get, clock)
+
+
+def event_relay(settings: Settings, database: SqlDatabase, events: SqlEventLog, clock: Clock) -> EventRelay | None:
+    """Who tells a broker of events; None: nobody does. Raises ``MissingExtra``."""
+    if settings.events_broker is None:
+        return None
+    publisher = RabbitmqEventPublisher(settings.events_broker, settings.events_exchange, settings.events_queue)
+    return EventRelay(events, SqlRelayStore(database), publisher, clock)

@@ -15,7 +15,7 @@ from headway.adapters.local.scaling_functions import LocalScalingFunctions
 from headway.adapters.querylog.payloads import FilePayloadLog
 from headway.adapters.sql import SqlDatabase, SqlDecisionLog, SqlDeploymentStore, SqlEventLog, SqlTokenStore
 from headway.bootstrap_jobs import JobsPart
-from headway.bootstrap_parts import metric_sources, query_log_dir, query_log_of
+from headway.bootstrap_parts import event_relay, metric_sources, query_log_dir, query_log_of
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
 from headway.control.decisions import DecisionService
@@ -70,6 +70,7 @@ class ControlPlane:
         self.clock = SystemClock()
         self.database = SqlDatabase(home / "headway.db")
         self.events = SqlEventLog(self.database)
+        self.relay = event_relay(settings, self.database, self.events, self.clock)
         self.decisions = SqlDecisionLog(self.database)
         self.bundles = LocalBundleStore(home / "bundles")
         self.book = DeploymentBook(SqlDeploymentStore(self.database))
@@ -159,6 +160,8 @@ class ControlPlane:
         await self.book.load()
         await self.tokens.load()
         self._refuse_open_listeners()
+        if self.relay is not None:
+            await self.relay.start()
         await self.events.append([NewEvent(self.clock.now(), EventType.CONTROL_STARTED, data={"pid": os.getpid()})])
         await self.runtime.start()
         await self.jobs.open()
@@ -194,6 +197,7 @@ class ControlPlane:
             self.keeper.stop,  # when nobody writes any more, so that the last records are seen
             self.query_log.close,
             lambda: self.events.append([stopped]),
+            self._stop_relay,
             self.database.close,
         ]
         for step in steps:
@@ -215,7 +219,12 @@ class ControlPlane:
         await self.jobs.close()
         await self.keeper.stop()
         await self.query_log.close()
+        await self._stop_relay()
         await self.database.close()
+
+    async def _stop_relay(self) -> None:
+        if self.relay is not None:
+            await self.relay.stop()
 
     def _deployed(self, model: str) -> bool:
         return self.book.find(model) is not None

@@ -54,9 +54,15 @@ def _check_jobs_database(text: str) -> None:
         raise ValueError("jobs are stored in PostgreSQL or in the home; write postgresql://USER:PASSWORD@HOST/DATABASE")
 
 
-def _check_jobs_broker(text: str) -> None:
+def _check_broker(text: str) -> None:
     if not text.startswith(("amqp://", "amqps://")) or not urlsplit(text).hostname:
-        raise ValueError("the broker of jobs is RabbitMQ; write amqp://USER:PASSWORD@HOST/VHOST")
+        raise ValueError("the broker is RabbitMQ; write amqp://USER:PASSWORD@HOST/VHOST")
+
+
+def _check_broker_name(text: str) -> None:
+    # AMQP 0-9-1: a short string; names that begin with amq. are the broker's own.
+    if not text or len(text.encode()) > 255 or text.startswith("amq."):
+        raise ValueError(f"{text[:80]!r} is no name; 1 to 255 bytes that do not begin with amq.")
 
 
 def _check_jobs_files(path: Path) -> Path:
@@ -112,7 +118,7 @@ class Settings(BaseSettings):
     jobs_database: Annotated[str, _checked(_check_jobs_database)] | None = Field(
         default=None, repr=False, description="Where jobs are stored: postgresql://…; default: a file in the home."
     )
-    jobs_broker: Annotated[str, _checked(_check_jobs_broker)] | None = Field(
+    jobs_broker: Annotated[str, _checked(_check_broker)] | None = Field(
         default=None, repr=False, description="RabbitMQ that tells job servers of work: amqp://…; default: none."
     )
     jobs_max_workers: int | None = Field(
@@ -120,6 +126,15 @@ class Settings(BaseSettings):
     )
     jobs_files: Annotated[Path, AfterValidator(_check_jobs_files)] | None = Field(
         default=None, description="Folder for large inputs and results of jobs; default: in the home."
+    )
+    events_broker: Annotated[str, _checked(_check_broker)] | None = Field(
+        default=None, repr=False, description="RabbitMQ that is told of every event: amqp://…; default: none."
+    )
+    events_exchange: Annotated[str, _checked(_check_broker_name)] = Field(
+        default="headway.events", description="Topic exchange that events are published to."
+    )
+    events_queue: Annotated[str, _checked(_check_broker_name)] | None = Field(
+        default=None, description="Queue that is made for all events, so that none is lost before somebody listens."
     )
 
     @property

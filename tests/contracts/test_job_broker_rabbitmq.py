@@ -12,6 +12,7 @@ import pytest
 from headway.adapters.rabbitmq import RabbitmqJobBroker
 from tests.contracts.job_broker_contract import Hand, JobBrokerContract
 from tests.services.fixtures import PASSWORD, RabbitmqService
+from tests.services.rabbitmq import management
 from tests.services.relay import Relay
 from tests.waiting import PortPicker
 
@@ -43,8 +44,7 @@ class RabbitmqHand:
                 (await client.delete(f"/api/queues/{self.vhost}/{quote(queue['name'])}")).raise_for_status()
 
     def management(self) -> httpx.AsyncClient:
-        url = f"http://127.0.0.1:{self._service.http_port}"
-        return httpx.AsyncClient(auth=("headway", PASSWORD), base_url=url, trust_env=False, timeout=30)
+        return management(self._service)
 
     async def clean(self) -> None:
         for made in self._made:

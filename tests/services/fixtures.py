@@ -202,7 +202,7 @@ def rabbitmq_service(require_service: Require, free_port: PortPicker) -> Iterato
         return answer.status_code == 200
 
     try:
-        service.run([binary], answers, env=env)
+        service.run([binary], answers, env=env, timeout_s=240)  # a busy machine takes its time
         yield service
     finally:
         service.remove()

@@ -19,6 +19,12 @@ def http(service: RabbitmqService, vhost: str = "") -> str:
     return f"http://headway:{PASSWORD}@127.0.0.1:{service.http_port}/{vhost}"
 
 
+def management(service: RabbitmqService) -> httpx.AsyncClient:
+    """A client of the management API."""
+    url = f"http://127.0.0.1:{service.http_port}"
+    return httpx.AsyncClient(auth=("headway", PASSWORD), base_url=url, trust_env=False, timeout=30)
+
+
 async def fill(service: RabbitmqService, queue: str, number: int) -> None:
     """The queue holds exactly that many messages, confirmed by the broker."""
     connection = await aio_pika.connect(amqp(service))
@@ -34,10 +40,10 @@ async def fill(service: RabbitmqService, queue: str, number: int) -> None:
 
 async def until_told(service: RabbitmqService, queue: str, *, vhost: str = "%2F", **expected: int) -> None:
     """Wait until the management says so; it collects what it says now and then."""
-    async with httpx.AsyncClient(auth=("headway", PASSWORD), trust_env=False, timeout=30) as client:
+    async with management(service) as client:
 
         async def told() -> bool:
-            answer = await client.get(f"http://127.0.0.1:{service.http_port}/api/queues/{vhost}/{queue}")
+            answer = await client.get(f"/api/queues/{vhost}/{queue}")
             return answer.status_code == 200 and all(answer.json().get(key) == expected[key] for key in expected)
 
         fact: Callable[[], bool | Awaitable[bool]] = told

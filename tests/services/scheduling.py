@@ -11,15 +11,16 @@ import re
 from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 _SERVICE = re.compile(
-    r"^tests/(?:(?:contracts/test_(?:metric_source|job_broker)|integration/sources/test|integration/jobs/test_job_servers)_(?P<source>\w+?)(?:_source)?"
-    r"|(?:contracts|integration/jobs)/test_jobs_(?P<store>postgresql|rabbitmq)(?:_\w+)?)\.py::"
+    r"^tests/(?:(?:contracts/test_(?:metric_source|job_broker|event_publisher)|integration/sources/test|integration/jobs/test_job_servers)_(?P<source>\w+?)(?:_source)?"
+    r"|(?:contracts|integration/jobs)/test_jobs_(?P<store>postgresql|rabbitmq)(?:_\w+)?"
+    r"|e2e/test_events_(?P<relay>rabbitmq))\.py::"
 )
 
 
 def service_of(nodeid: str) -> str | None:
     """``redis`` for a test that needs Redis."""
     found = _SERVICE.match(nodeid)
-    return (found["source"] or found["store"]) if found else None
+    return (found["source"] or found["store"] or found["relay"]) if found else None
 
 
 class ServiceScheduling(LoadGroupScheduling):  # type: ignore[misc]

@@ -320,6 +320,19 @@ class TokenCreated(TokenView):
     """The secret, shown this once."""
 
 
+class RelayView(View):
+    """How events get to the broker."""
+
+    exchange: str
+    connected: bool
+    relayed: int
+    """Cursor of the last event that the broker has confirmed."""
+    waiting: int
+    lag_s: float
+    """Age of the oldest event that waits; 0 when none does."""
+    problem: str | None
+
+
 class InfoView(View):
     """``GET /v1/info``: the installation at a glance."""
 
@@ -336,3 +349,5 @@ class InfoView(View):
     models: int
     replicas: int
     require_token: bool
+    relay: RelayView | None = None
+    """None: events are told to no broker."""

@@ -221,4 +221,7 @@ def info(output: OutputOption = Format.TEXT) -> None:
     say(f"  control   {escape(found.control_url)}")
     say(f"  gateway   {escape(found.gateway_url)}  {gateway}, HAProxy {escape(found.gateway_version)}")
     say(f"  serving   {count_text(found.models, 'model')}, {count_text(found.replicas, 'replica')}")
+    if (relay := found.relay) is not None:
+        told = f"{relay.waiting:,} wait since {relay.lag_s:.0f} s" if relay.waiting else f"all up to {relay.relayed}"
+        say(f"  events    to {escape(relay.exchange)}: {'; '.join(filter(None, (told, escape(relay.problem or ''))))}")
     say(f"  tokens    {'required' if found.require_token else 'not required on loopback'} to predict")

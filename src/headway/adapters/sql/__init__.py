@@ -10,6 +10,7 @@ from headway.adapters.sql.deployment_store import SqlDeploymentStore
 from headway.adapters.sql.event_log import SqlEventLog
 from headway.adapters.sql.jobs import SqlJobs
 from headway.adapters.sql.plan_store import SqlPlanStore
+from headway.adapters.sql.relay_store import SqlRelayStore
 from headway.adapters.sql.token_store import SqlTokenStore
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "SqlEventLog",
     "SqlJobs",
     "SqlPlanStore",
+    "SqlRelayStore",
     "SqlTokenStore",
 ]

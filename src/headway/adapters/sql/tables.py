@@ -115,3 +115,12 @@ plans: Final = sa.Table(
     sqlite_autoincrement=True,
 )
 """Capacity plans. Not tied to a deployment: of each name the newest ones stay."""
+
+relays: Final = sa.Table(
+    "relays",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("log_id", sa.String(32), nullable=False),
+    sa.Column("cursor", sa.BigInteger(), nullable=False),
+)
+"""Up to which event each relay has told what happened; ``log_id`` is a part of what its messages are named."""
