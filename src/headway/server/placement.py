@@ -2,7 +2,9 @@
 
 A hand-over to a thread costs some tens of microseconds, as much as a small model's whole answer; a slow
 call on the loop keeps health checks and refusals waiting. So it is measured: calls start on the thread and
-move to the loop when they have proved fast; the bounds for going and for coming back lie apart, so
+move to the loop when they have proved fast, hundreds of times: a call that has begun on the loop cannot be taken
+from it, so a model whose time depends on its input should have shown that before, and a thread costs so many
+calls some milliseconds altogether. The bounds for going and for coming back lie apart, so
 that a model between them does not swing. Calls far above the bound send the model back for long: they show that the
 time depends on the input. One alone, if not a long one, may be the machine's doing (another process had the
 processor), so it takes a second one soon after.
@@ -21,9 +23,8 @@ LONG_SPIKE_S: Final = 0.100
 """Counts alone: nobody's health check should wait so long again."""
 SPIKE_CALLS: Final = 500
 """Two spikes within as many calls count."""
-PROOF_CALLS: Final = 5
-"""Calls on the thread before the first move to the loop."""
-PROOF_AFTER_SPIKE: Final = 500
+PROOF_CALLS: Final = 500
+"""Calls on the thread before it moves to the loop, at first and after spikes."""
 _WEIGHT: Final = 0.2
 
 
@@ -48,7 +49,7 @@ class Placement:
         self._mean_s = duration_s if self._seen == 1 else self._mean_s + _WEIGHT * (duration_s - self._mean_s)
         if duration_s >= SPIKE_S:
             self.on_loop = False
-            self._proof_left = PROOF_CALLS if self._seen <= PROOF_CALLS else PROOF_AFTER_SPIKE
+            self._proof_left = PROOF_CALLS
         elif self._proof_left:
             self._proof_left -= 1
         if self.on_loop:
