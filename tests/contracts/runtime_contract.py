@@ -13,7 +13,7 @@ from headway.domain.errors import HeadwayError, ReplicaNotFound
 from headway.domain.lifecycle import REPLICA_TRANSITIONS, ReplicaPhase
 from headway.domain.replicas import ReplicaSpec, ReplicaStatus, ReplicaTransition, serving
 from headway.ports.runtime import Runtime
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 ONE, TWO = "iris-v1-bcdfg", "iris-v1-hjklm"
 _P = ReplicaPhase
@@ -64,7 +64,7 @@ class ControlPlane:
     async def __aexit__(self, *_: object) -> None:
         await self.runtime.stop(stop_replicas=not self._detach)
         assert self._collecting is not None
-        await asyncio.wait_for(self._collecting, 10)  # transitions() ends after stop
+        await asyncio.wait_for(self._collecting, PATIENCE_S)  # transitions() ends after stop
 
     async def _collect(self) -> None:
         async for transition in self.runtime.transitions():
@@ -395,5 +395,5 @@ class RuntimeContract:
             assert got.startswith(b"one\n")
             await control.runtime.apply([])
             await control.until(None)
-            await asyncio.wait_for(following, 10)
+            await asyncio.wait_for(following, PATIENCE_S)
             assert "one\ntwo\n" in await text_of(control.runtime, ONE)

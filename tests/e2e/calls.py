@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.waiting import PATIENCE_S
+
 ROW = "[[5.1, 3.5, 1.4, 0.2]]"
 
 
@@ -44,7 +46,7 @@ class Caller:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_S)
         self._used_at = 0.0
 
     def __call__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 
 import psutil
@@ -15,7 +16,7 @@ MODELS = 50
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_fifty_models(running: Installation) -> None:
     folder = running.scratch / "many"
     folder.mkdir()
@@ -24,25 +25,30 @@ def test_fifty_models(running: Installation) -> None:
     for name in names:
         running.ok("deploy", str(folder), "--name", name, "--no-wait")
     wait_until(
-        lambda: all(m["state"] == "ready" for m in running.ok("list", "-o", "json").json()), 240, what="all ready"
+        lambda: all(m["state"] == "ready" for m in running.ok("list", "-o", "json").json()), 900, what="all ready"
     )
     call = Caller(running.data_url)
     for name in names:
         assert call(f"/models/{name}/predict", "[[1]]").status == 200
     call.close()
 
-    started = time.monotonic()
-    assert len(running.ok("list", "-o", "json").json()) == MODELS
-    took = time.monotonic() - started
-    print(f"list of {MODELS} models: {took:.2f} s")
-
     control = psutil.Process(running.ok("info", "-o", "json").json()["pid"])
-    time.sleep(5)
-    before, since = control.cpu_times(), time.monotonic()
-    time.sleep(20)
-    after, span = control.cpu_times(), time.monotonic() - since
-    share = (after.user + after.system - before.user - before.system) / span
+
+    def spent_s() -> float:
+        """Processor time of the control plane and of all commands so far: no neighbour makes it longer."""
+        times, commands = control.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return times.user + times.system + commands.ru_utime + commands.ru_stime
+
+    before_s = spent_s()
+    assert len(running.ok("list", "-o", "json").json()) == MODELS
+    took_s = spent_s() - before_s
+    print(f"list of {MODELS} models: {took_s:.2f} s of a processor")
+
+    time.sleep(2)
+    before_s, since = spent_s(), time.monotonic()
+    time.sleep(10)
+    share = (spent_s() - before_s) / (time.monotonic() - since)
     print(f"idle control plane: {100 * share:.2f} % of a core")
     # The promises are 1 s and 2 %; a shared machine gets room, a runaway loop does not.
-    assert took < 3
+    assert took_s < 3
     assert share < 0.06

@@ -29,12 +29,13 @@ def split(shared: Installation) -> Iterator[Installation]:
     shared.ok("delete", "split", "--yes")
 
 
-def within_3_sigma(seen: Counter[str], weights: dict[str, int]) -> None:
+def within_5_sigma(seen: Counter[str], weights: dict[str, int]) -> None:
+    """Of binomial shares: a wrong alarm in a million runs, where 3 would be one in every hundred."""
     total = seen.total()
     for version, weight in weights.items():
         share = weight / 100
         sigma = math.sqrt(total * share * (1 - share))
-        assert abs(seen[version] - total * share) <= max(3 * sigma, 0), (seen, weights)
+        assert abs(seen[version] - total * share) <= 5 * sigma, (seen, weights)
     assert set(seen) <= {v for v, w in weights.items() if w}
 
 
@@ -51,12 +52,9 @@ def within_3_sigma(seen: Counter[str], weights: dict[str, int]) -> None:
 def test_shares_are_what_was_asked_for(split: Installation, weights: dict[str, int], count: int) -> None:
     split.ok("traffic", "split", *(f"{v}={w}" for v, w in weights.items()))
     wait_until(
-        lambda: (
-            {a["version"]: a["weight"] for a in split.ok("status", "split", "-o", "json").json()["live"]} == weights
-        ),
-        20,
+        lambda: {a["version"]: a["weight"] for a in split.ok("status", "split", "-o", "json").json()["live"]} == weights
     )
-    within_3_sigma(shares(split.data_url, "/models/split/predict", count), weights)
+    within_5_sigma(shares(split.data_url, "/models/split/predict", count), weights)
     for version in weights:
         assert shares(split.data_url, f"/models/split/versions/{version}/predict", 50) == {version: 50}
 
@@ -112,12 +110,11 @@ def test_a_shadow_gets_copies_and_its_answers_are_thrown_away(shared: Installati
         lambda: (
             {v["name"]: v["state"] for v in shared.ok("versions", "shadowed", "-o", "json").json()}
             == {"v1": "live", "v2": "live"}
-        ),
-        20,
+        )
     )
     assert shares(shared.data_url, "/models/shadowed/predict", 50) == {"v1": 50}
     shadow = Path(f"{trace}-2")
-    wait_until(lambda: shadow.exists() and shadow.read_text().count("\n") >= 50, 10, what="50 copies")
+    wait_until(lambda: shadow.exists() and shadow.read_text().count("\n") >= 50, what="50 copies")
     shared.ok("delete", "shadowed", "--yes")
 
 
@@ -125,9 +122,7 @@ def test_a_replica_that_dies_costs_no_request(shared: Installation, write_model:
     code = "import time\ndef predict(X):\n    time.sleep(0.01)\n    return [[1] for _ in X]\n"
     shared.ok("deploy", str(write_model("mortal", code)))
     shared.ok("scale", "mortal", "2")
-    status = wait_until(
-        lambda: (s := shared.ok("status", "mortal", "-o", "json").json())["ready_replicas"] == 2 and s, 20
-    )
+    status = wait_until(lambda: (s := shared.ok("status", "mortal", "-o", "json").json())["ready_replicas"] == 2 and s)
     victim = status["replica_list"][0]["pid"]
     call = Caller(shared.data_url)
     for number in range(200):

@@ -13,6 +13,7 @@ import pytest
 
 from headway.api.server import ControlServer, create_server
 from tests.unit.api.world import World, make_world
+from tests.waiting import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -33,12 +34,12 @@ class Served:
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Do ``work`` on the server's loop, where everything of the world lives."""
-        return asyncio.run_coroutine_threadsafe(work(), self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work(), self.loop).result(PATIENCE_S)
 
     def stop(self) -> None:
         """Stop it and wait until it has stopped."""
         self.loop.call_soon_threadsafe(self.server.stop)
-        self.thread.join(20)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive(), "the server did not stop"
 
 
@@ -60,7 +61,7 @@ def served(scratch: object) -> Iterator[Served]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="control API")
     thread.start()
-    assert up.wait(20)
+    assert up.wait(PATIENCE_S)
     yield ready[0]
     if thread.is_alive():
         ready[0].stop()

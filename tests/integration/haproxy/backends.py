@@ -17,18 +17,18 @@ from headway.ports.gateway import Gateway
 from tests.waiting import eventually
 
 
-async def until(fact: Callable[[], Awaitable[bool]], timeout_s: float = 10.0, *, what: str = "") -> None:
-    """Wait for a fact that takes asking; fails the test after ``timeout_s``."""
-    await eventually(fact, timeout_s, what=what)  # type: ignore[arg-type]
+async def until(fact: Callable[[], Awaitable[bool]], *, what: str = "") -> None:
+    """Wait for a fact that takes asking."""
+    await eventually(fact, what=what)  # type: ignore[arg-type]
 
 
-async def until_drained(gateway: Gateway, replica: str, timeout_s: float = 5.0) -> None:
+async def until_drained(gateway: Gateway, replica: str) -> None:
     """Wait until ``gateway`` says that nothing can reach ``replica`` any more."""
 
     async def drained() -> bool:
         return await gateway.drained([replica]) == {replica}
 
-    await until(drained, timeout_s, what=f"{replica} is drained")
+    await until(drained, what=f"{replica} is drained")
 
 
 class Replica:

@@ -79,7 +79,7 @@ async def replicas(home: Path) -> AsyncIterator[tuple[Replica, Replica]]:
 async def iris(gateway: HaproxyGateway, replicas: tuple[Replica, Replica]) -> tuple[Replica, Replica]:
     """Model iris: v1 with one small replica, v2 with another, v3 with none; token ``app``, and ``narrow`` for wine."""
     a, b = replicas
-    small = version("v1", a, timeout_s=0.3, max_concurrency=1, max_body_bytes=1000)
+    small = version("v1", a, timeout_s=2.0, max_concurrency=1, max_body_bytes=1000)
     tokens = (
         GatewayToken("app", digest("hw_app"), None, None),
         GatewayToken("narrow", digest("hw_narrow"), ("wine",), None),

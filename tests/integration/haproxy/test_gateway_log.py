@@ -121,8 +121,8 @@ async def test_a_full_queue_a_long_wait_and_a_slow_replica(
     assert [line["server"].partition(".")[0] for line in lines] == ["<NOSRV>", "<NOSRV>", "b", "<NOSRV>"]
     assert [line["version"] for line in lines] == ["v1", "v1", "v2", "v1"]
     assert [line["client"] for line in lines] == ["", "app", "", ""]
-    assert 300 <= lines[1]["total_ms"] < 3000
-    assert 2100 <= lines[2]["total_ms"] < 5000
+    assert 2000 <= lines[1]["total_ms"] < 20_000
+    assert 2100 <= lines[2]["total_ms"] < 20_000
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ async def test_a_body_that_comes_too_slowly(home: Path, port: int, haproxy: str,
     places.run_dir.mkdir()
     async with Replica(home / "a") as a, Connection(port) as connection, Connection(port) as other:
         routes = table(model("iris", {"v1": 100}, version("v1", a)))
-        listen = Listen("127.0.0.1", port, places.internal_socket, places.stats_socket, request_timeout_s=0.2)
+        listen = Listen("127.0.0.1", port, places.internal_socket, places.stats_socket, request_timeout_s=1.0)
         for name, text in render(routes, listen).files().items():
             (places.folder / name).write_text(text, newline="")
         process = await spawn(haproxy, places, "127.0.0.1", port)

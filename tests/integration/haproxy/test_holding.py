@@ -56,7 +56,7 @@ async def test_all_are_answered_by_the_first_replica_as_soon_as_it_is_there(
         took = time.monotonic() - begun
     assert [answer.status for answer in answers] == [200] * 20
     assert sorted(int(seen["body"]) for seen in a.seen) == list(range(20)), "each was sent once"
-    assert took < 0.5, "a few milliseconds, on a machine that has nothing else to do"
+    assert took < 10, "a few milliseconds where nothing else runs, and half of what they may wait anywhere"
     [head] = [seen for seen in a.seen if "x-headway-held-ms" in seen["headers"]]
     assert head["body"] == b"0"
     assert head["path"] == "/predict"
@@ -77,7 +77,7 @@ async def test_each_waits_as_long_as_it_may(gateway: HaproxyGateway, log: Log, p
     for answer, took in answers:
         assert (answer.status, answer.code, answer.headers["retry-after"]) == (503, "not_ready", "1")
         assert "no replica of iris v1 was ready within" in answer.json()["error"]["message"]
-        assert 0.55 <= took < 1.5
+        assert 0.55 <= took < 15
     lines = await log.wait_for(3)
     assert {line["request_id"] for line in lines} == {answer.headers["x-request-id"] for answer, _ in answers}
     assert {(line["status"], line["ends"][:2], line["version"]) for line in lines} == {(503, "LR", "v1")}

@@ -65,7 +65,7 @@ async def test_a_successor_with_other_wishes_takes_over_under_load(
             await successor.apply(table(model("iris", {"v1": 100}, version("v1", a, b))))
             await eventually(lambda: load.replicas["b"] > 10 or load.failures)
             await successor.apply(table(model("iris", {"v1": 100}, version("v1", a))))
-            await until_drained(successor, "b", 5)
+            await until_drained(successor, "b")
         await load.some(30)
         await successor.stop(stop_gateway=False)
     assert load.failures == []

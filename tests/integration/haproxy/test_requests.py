@@ -18,7 +18,7 @@ from headway.adapters.haproxy.places import Places
 from headway.adapters.haproxy.process import end_orphans, spawn
 from tests.integration.haproxy.backends import Connection, Replica, call, until
 from tests.integration.haproxy.conftest import model, table, version
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 LIMIT = 200_000
@@ -238,7 +238,7 @@ async def test_a_body_that_comes_too_slowly_is_a_408(home: Path, port: int, hapr
     places.run_dir.mkdir()
     async with Replica(home / "a") as a, Connection(port) as connection:
         routes = table(model("iris", {"v1": 100}, version("v1", a)))
-        listen = Listen("127.0.0.1", port, places.internal_socket, places.stats_socket, request_timeout_s=0.2)
+        listen = Listen("127.0.0.1", port, places.internal_socket, places.stats_socket, request_timeout_s=1.0)
         for name, text in render(routes, listen).files().items():
             (places.folder / name).write_text(text, newline="")
         process = await spawn(haproxy, places, "127.0.0.1", port)
@@ -257,7 +257,7 @@ async def test_a_large_body_is_refused_without_being_taken_in(iris: dict[str, Re
     """The client sends all it can before it reads, as most do; the answer reaches it all the same."""
 
     def post(path: str) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
             connection.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n".encode())
             with contextlib.suppress(OSError):
                 connection.sendall(b"x" * 20_000_000)

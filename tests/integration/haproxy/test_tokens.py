@@ -130,12 +130,12 @@ async def test_a_token_expires_by_itself(gateway: HaproxyGateway, routes: Routin
     tokens = (token("old", expires_at=now - 1), token("soon", expires_at=now + 2), token("later", expires_at=now + 600))
     await gateway.apply(replace(routes, tokens=tokens))
     assert refused(await ask(port, "hw_old"))
-    assert (await ask(port, "hw_soon")).status == 200
+    assert (await ask(port, "hw_soon")).status == 200 or time.time() >= now + 2, "unless the machine took that long"
 
     async def expired() -> bool:
         return (await ask(port, "hw_soon")).status == 401
 
-    await until(expired, timeout_s=5)
+    await until(expired)
     assert time.time() >= now + 2
     assert (await ask(port, "hw_later")).status == 200
 

@@ -14,13 +14,16 @@ from headway.domain.replicas import Probe, Probes, ReplicaSpec, ReplicaStatus
 from tests.integration.local.stub_server import stub_python
 from tests.waiting import wait_until
 
+PATIENT_S = 20.0
+"""How long a probe waits for an answer where a busy machine must not make a replica look hung."""
 
-def probes(period_s: float = 0.05, *, startup_s: float = 10.0) -> Probes:
-    """Quick ones: the verdict of two failures in a row."""
+
+def probes(period_s: float = 0.05, *, startup_s: float = 60.0, hung_after_s: float = PATIENT_S) -> Probes:
+    """Asked often: the verdict of two failures in a row, each of them no answer for ``hung_after_s``."""
     return Probes(
         startup=Probe("/health/ready", period_s=startup_s / 4, failure_threshold=4),
-        readiness=Probe("/health/ready", period_s=period_s, failure_threshold=2),
-        liveness=Probe("/health/live", period_s=period_s, timeout_s=0.5, failure_threshold=2),
+        readiness=Probe("/health/ready", period_s=period_s, timeout_s=hung_after_s, failure_threshold=2),
+        liveness=Probe("/health/live", period_s=period_s, timeout_s=hung_after_s, failure_threshold=2),
     )
 
 

@@ -13,7 +13,7 @@ from headway.adapters.local.memory_limit import MIB
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import Probe, Probes, ReplicaSpec, ReplicaStatus
 from tests.contracts.runtime_contract import ControlPlane
-from tests.integration.local.hand import LocalHand
+from tests.integration.local.hand import PATIENT_S, LocalHand
 from tests.job_wire_server import ServedJobs
 from tests.waiting import eventually
 
@@ -52,8 +52,8 @@ def served(scratch: Path) -> Iterator[ServedJobs]:
 
 
 def worker_spec(hand: LocalHand) -> ReplicaSpec:
-    probe = Probe("/health/ready", period_s=0.05, timeout_s=1.0, failure_threshold=600)
-    probes = Probes(probe, probe, Probe("/health/live", period_s=5.0, failure_threshold=3))
+    probe = Probe("/health/ready", period_s=0.05, timeout_s=PATIENT_S, failure_threshold=2400)
+    probes = Probes(probe, probe, Probe("/health/live", period_s=5.0, timeout_s=PATIENT_S, failure_threshold=3))
     return hand.spec(
         ONE, {"model.py": MODEL}, python=sys.executable, probes=probes, memory_bytes=256 * MIB, role="work", warm=True
     )

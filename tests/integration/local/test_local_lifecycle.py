@@ -99,7 +99,7 @@ async def test_a_replica_that_stops_answering_is_killed_and_replaced(hand: Local
     flag = hand.folder / "hung"
     files["model.py"] = files["model.py"].replace("HUNG", repr(str(flag)))
     async with ControlPlane(hand.runtime()) as control:
-        await control.apply_ready(hand.spec(ONE, files))
+        await control.apply_ready(hand.spec(ONE, files, probes=probes(hung_after_s=0.5)))
         flag.touch()
         await control.until(_P.STARTING, restarts=1)
         flag.unlink()
@@ -116,7 +116,7 @@ async def test_a_replica_that_stops_answering_is_killed_and_replaced(hand: Local
 
 async def test_a_stopped_process_is_killed_and_replaced_though_it_has_no_stack_to_show(hand: LocalHand) -> None:
     async with ControlPlane(hand.runtime()) as control:
-        await control.apply_ready(hand.spec(ONE))
+        await control.apply_ready(hand.spec(ONE, probes=probes(hung_after_s=0.5)))
         status = control.status()
         assert status is not None
         assert status.pid is not None
@@ -247,12 +247,12 @@ async def test_a_stop_that_goes_wrong_still_ends_the_replica(hand: LocalHand, mo
 async def test_startup_that_takes_too_long_names_the_line(hand: LocalHand) -> None:
     slow = {"model.py": "import time\ndef wait():\n    time.sleep(600)\n\ndef load():\n    wait()\n"}
     async with ControlPlane(hand.runtime()) as control:
-        await control.runtime.apply([hand.spec(ONE, slow, probes=probes(startup_s=0.6))])
+        await control.runtime.apply([hand.spec(ONE, slow, probes=probes(startup_s=3.0))])
         await eventually(lambda: _P.BACKOFF in control.phases())
     ended = next(t.status for t in control.seen if t.status.phase is _P.BACKOFF)
     assert ended.reason == "StartTimeout"
     assert ended.failure is not None
-    assert ended.failure.message == "did not become ready within 0.6 s; it hangs in model.py:3 wait"
+    assert ended.failure.message == "did not become ready within 3 s; it hangs in model.py:3 wait"
 
 
 async def test_sockets_are_gone_with_their_replicas_and_stay_over_restarts(hand: LocalHand) -> None:

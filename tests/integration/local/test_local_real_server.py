@@ -15,8 +15,8 @@ from headway.adapters.local.memory_limit import MIB
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import Failure, Probe, Probes, ReplicaSpec, ReplicaStatus
 from tests.contracts.runtime_contract import ControlPlane, check_chain, text_of
-from tests.integration.local.hand import LocalHand
-from tests.waiting import eventually
+from tests.integration.local.hand import PATIENT_S, LocalHand
+from tests.waiting import PATIENCE_S, eventually
 
 ONE = "iris-v1-bcdfg"
 _P = ReplicaPhase
@@ -39,7 +39,7 @@ class Broken:
     where: str | None = None
     hint: str = ""
     memory_mib: int | None = None
-    startup_s: float = 60.0
+    startup_s: float = 120.0
 
 
 EAT_SLOWLY = "import time\nx = []\nwhile True:\n    x.append(bytearray(8 * 2**20))\n    time.sleep(0.005)"
@@ -61,9 +61,9 @@ BROKEN = {
     "hangs in load": Broken(
         model("import time\ntime.sleep(600)"),
         "start_timeout",
-        "within 3 s; it hangs in model.py:4 load",
+        "within 6 s; it hangs in model.py:4 load",
         "model.py:4",
-        startup_s=3.0,
+        startup_s=6.0,
     ),
     "eats memory slowly": Broken(model(EAT_SLOWLY), "out_of_memory", "limit 256 MiB", hint="memory", memory_mib=256),
     "eats memory at once": Broken(
@@ -91,13 +91,18 @@ def hand(scratch: Path) -> LocalHand:
 
 
 def real_spec(
-    hand: LocalHand, source: str, *, startup_s: float = 60.0, memory_mib: int | None = None, liveness_s: float = 10.0
+    hand: LocalHand,
+    source: str,
+    *,
+    startup_s: float = 120.0,
+    memory_mib: int | None = None,
+    hung_after_s: float = PATIENT_S,
 ) -> ReplicaSpec:
     """A replica on the real server, with the probes that the spec's defaults would give, but for their pace."""
     probes = Probes(
         startup=Probe("/health/ready", period_s=startup_s / 6, timeout_s=1.0, failure_threshold=6),
-        readiness=Probe("/health/ready", period_s=0.1, timeout_s=1.0, failure_threshold=2),
-        liveness=Probe("/health/live", period_s=liveness_s, timeout_s=0.5, failure_threshold=2),
+        readiness=Probe("/health/ready", period_s=0.1, timeout_s=PATIENT_S, failure_threshold=2),
+        liveness=Probe("/health/live", period_s=0.3, timeout_s=hung_after_s, failure_threshold=2),
     )
     memory = memory_mib * MIB if memory_mib is not None else None
     return hand.spec(ONE, {"model.py": source}, python=sys.executable, probes=probes, memory_bytes=memory)
@@ -118,7 +123,7 @@ async def predict(address: str, rows: object) -> tuple[int, object]:
     reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
     head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     writer.write(head.encode() + b"connection: close\r\n\r\n" + body)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE_S)
     writer.close()
     await writer.wait_closed()
     status, _, content = answer.partition(b"\r\n\r\n")
@@ -177,7 +182,7 @@ async def test_a_model_that_hangs_after_it_was_ready_is_killed_and_replaced(hand
         "        return X\n"
     )
     async with ControlPlane(hand.runtime()) as control:
-        await control.runtime.apply([real_spec(hand, hang, liveness_s=0.3)])
+        await control.runtime.apply([real_spec(hand, hang, hung_after_s=0.5)])
         await eventually(lambda: _P.READY in control.phases())
         status = control.status()
         assert status is not None
@@ -213,7 +218,7 @@ async def test_a_log_is_followed_over_rotations_by_the_server(hand: LocalHand) -
         await eventually(lambda: _P.READY in control.phases())
         await control.runtime.apply([])
         await control.until(None)
-        await asyncio.wait_for(following, 20)
+        await asyncio.wait_for(following, PATIENCE_S)
     assert (hand.home / "replicas" / ONE / "log.1").exists()
     numbers = [int(line[5:11]) for line in got.decode().splitlines() if line.startswith("line ")]
     assert numbers == list(range(30000))

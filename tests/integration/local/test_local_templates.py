@@ -21,7 +21,7 @@ from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import Probe, Probes, ReplicaSpec, ReplicaStatus
 from headway.server.template_wire import key_of
 from tests.contracts.runtime_contract import ControlPlane, check_chain, text_of
-from tests.integration.local.hand import LocalHand
+from tests.integration.local.hand import PATIENT_S, LocalHand
 from tests.waiting import eventually
 
 ONE, TWO, THREE = "iris-v1-bcdfg", "iris-v1-hjklm", "iris-v1-npqrs"
@@ -65,14 +65,14 @@ def hand(scratch: Path) -> LocalHand:
 
 
 def warm_spec(
-    hand: LocalHand, replica_id: str = ONE, model: str | None = None, *, startup_s: float = 60.0, **changes: Any
+    hand: LocalHand, replica_id: str = ONE, model: str | None = None, *, startup_s: float = 120.0, **changes: Any
 ) -> ReplicaSpec:
     """A replica of the one version, on the real server."""
     files = {"model.py": model or source(), "sample.json": "{}"}
     probes = Probes(
         startup=Probe("/health/ready", period_s=startup_s / 6, timeout_s=1.0, failure_threshold=6),
-        readiness=Probe("/health/ready", period_s=0.1, timeout_s=1.0, failure_threshold=2),
-        liveness=Probe("/health/live", period_s=5.0, timeout_s=1.0, failure_threshold=2),
+        readiness=Probe("/health/ready", period_s=0.1, timeout_s=PATIENT_S, failure_threshold=2),
+        liveness=Probe("/health/live", period_s=5.0, timeout_s=PATIENT_S, failure_threshold=2),
     )
     spec = hand.spec(replica_id, python=sys.executable, probes=probes, env={"NOTES": str(hand.folder / "notes")})
     return replace(spec, bundle_path=str(hand.bundle("shared", files)), warm=True, **changes)
@@ -194,7 +194,7 @@ async def test_crashes_of_forked_replicas_are_told_as_those_of_others(hand: Loca
     [
         ("raise ValueError('no weights')", "load_failed", "ValueError: no weights"),
         ("os._exit(5)", "load_failed", "exited with code 5 while starting"),
-        ("import time; time.sleep(600)", "start_timeout", "within 1.5 s; it hangs in model.py:14 load"),
+        ("import time; time.sleep(600)", "start_timeout", "within 5 s; it hangs in model.py:14 load"),
         ("x = b'x' * (300 * 2**20); import time; time.sleep(600)", "out_of_memory", "limit 128 MiB"),
     ],
     ids=["raises", "exits", "hangs", "eats memory"],
@@ -202,7 +202,7 @@ async def test_crashes_of_forked_replicas_are_told_as_those_of_others(hand: Loca
 async def test_a_load_that_fails_is_told_as_without_a_template(
     hand: LocalHand, load: str, code: str, message: str
 ) -> None:
-    startup_s = 1.5 if code == "start_timeout" else 60.0
+    startup_s = 5.0 if code == "start_timeout" else 120.0
     memory = 128 * 2**20 if code == "out_of_memory" else None
     spec = warm_spec(hand, model=source(load), startup_s=startup_s, memory_bytes=memory)
     async with ControlPlane(hand.runtime()) as control:

@@ -15,7 +15,7 @@ from headway.adapters.local.memory_limit import MIB
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import Probe, Probes, ReplicaSpec
 from tests.contracts.runtime_contract import ControlPlane, check_chain
-from tests.integration.local.hand import LocalHand
+from tests.integration.local.hand import PATIENT_S, LocalHand
 from tests.waiting import eventually
 
 ONE = "iris-v1-bcdfg"
@@ -52,9 +52,9 @@ def hand(scratch: Path) -> LocalHand:
 
 def crew_spec(hand: LocalHand, source: str, *, workers: int = 3, memory_mib: int | None = None) -> ReplicaSpec:
     probes = Probes(
-        startup=Probe("/health/ready", period_s=10.0, timeout_s=1.0, failure_threshold=6),
-        readiness=Probe("/health/ready", period_s=0.1, timeout_s=1.0, failure_threshold=2),
-        liveness=Probe("/health/live", period_s=1.0, timeout_s=0.5, failure_threshold=2),
+        startup=Probe("/health/ready", period_s=20.0, timeout_s=1.0, failure_threshold=6),
+        readiness=Probe("/health/ready", period_s=0.1, timeout_s=PATIENT_S, failure_threshold=2),
+        liveness=Probe("/health/live", period_s=1.0, timeout_s=PATIENT_S, failure_threshold=2),
     )
     return hand.spec(
         ONE,

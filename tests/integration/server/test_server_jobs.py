@@ -12,7 +12,7 @@ from typing import Any
 from tests.integration.server.replica import Replica
 from tests.job_wire_server import ServedJobs, StoredJob
 from tests.segment_walk import rows
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 MODEL = """\
 import ctypes, os, time
@@ -60,7 +60,7 @@ def worker(
 
 def ends(replica: Replica) -> int:
     """Its exit code, once it has ended by itself."""
-    return replica.process.wait(30)
+    return replica.process.wait(PATIENCE_S)
 
 
 def begun(job: StoredJob, mark: Path) -> None:
@@ -100,9 +100,10 @@ def test_jobs_of_all_kinds_end_as_they_should_and_are_in_the_query_log(scratch: 
 def test_a_job_that_takes_its_worker_along_loses_its_lease_and_nothing_else(scratch: Path) -> None:
     for do, code in (("segfault", -signal.SIGSEGV), ("exit", 7)):
         (scratch / do).mkdir()
-        with worker(scratch / do, lease_s=0.6) as (served, replica):
+        with worker(scratch / do) as (served, replica):
             before = served.add({"do": "well"})
             served.until("succeeded", before)
+            served.server.honoured_s = 0.5
             poison = served.add({"do": do})
             assert ends(replica) == code
             assert poison.told == []
