@@ -14,9 +14,9 @@ from tests.installation import Installation
 from tests.waiting import wait_until
 
 SLOW = "import time\n\n\ndef predict(X):\n    time.sleep(0.1)\n    return X\n"
-CONCURRENCY = {"type": "concurrency", "target": 2, "window": "3s", "panicWindow": "0s"}
+CONCURRENCY = {"type": "concurrency", "target": 1, "window": "3s", "panicWindow": "0s"}
 BEHAVIOR = {"scaleDown": {"stabilizationWindowSeconds": 3}}
-TIMEOUT_S = 60.0
+TIMEOUT_S = 100.0
 
 
 def spec(**scaling: Any) -> str:

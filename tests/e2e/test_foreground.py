@@ -63,7 +63,7 @@ def test_it_tells_where_it_is_and_ctrl_c_stops_everything(installation: Installa
         call.close()
 
         screen.press(b"\x03")
-        wait_until(lambda: screen.shows("stopping"), 10, what="that it stops")
+        wait_until(lambda: screen.shows("stopping"), what="that it stops")
         screen.press(b"\x03")  # impatience changes nothing
         wait_until(lambda: screen.shows("Headway is down"), what="the end")
         assert screen.process.wait(30) == 0

@@ -82,9 +82,7 @@ def test_from_nothing_to_workers_and_back_with_every_result(
     assert {job["state"] for job in jobs} == {"succeeded"}
     assert [job["attempts"] for job in jobs] == [1] * 40
     assert headway.ok("job", "result", "j-burst", ids[7]).json() == {"predictions": [[0.014]]}
-    wait_until(
-        lambda: not headway.processes("j-burst-v1") or not workers(headway, "j-burst"), 20, what="no worker left"
-    )
+    wait_until(lambda: not headway.processes("j-burst-v1") or not workers(headway, "j-burst"), what="no worker left")
     told = headway.ok("explain", "j-burst", "--workers", "--history", "--changed", "-o", "json").json()
     assert (told[0]["current"], told[0]["desired"], told[-1]["desired"]) == (0, 2, 0)
     assert headway.ok("predict", "j-burst", "-d", "[[0]]").json() == {"predictions": [[0.0]]}, "requests as ever"

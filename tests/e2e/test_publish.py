@@ -79,9 +79,7 @@ def test_init_makes_a_folder_that_deploys(running: Installation) -> None:
 def test_scale_and_logs(running: Installation, write_model: WriteModel) -> None:
     running.ok("deploy", str(write_model("chatty", "print('loaded', flush=True)\n" + DOUBLE)))
     running.ok("scale", "chatty", "3")
-    status = wait_until(
-        lambda: (s := running.ok("status", "chatty", "-o", "json").json())["ready_replicas"] == 3 and s, 20
-    )
+    status = wait_until(lambda: (s := running.ok("status", "chatty", "-o", "json").json())["ready_replicas"] == 3 and s)
     assert len({r["pid"] for r in status["replica_list"]}) == 3
     call = Caller(running.data_url)
     seen = {call("/models/chatty/predict", "[[1]]").headers["x-headway-replica"] for _ in range(60)}

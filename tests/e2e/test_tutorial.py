@@ -38,7 +38,7 @@ def comparable(text: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.needs_network
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_tutorial_works_as_printed(
     installation: Installation, require_service: Callable[[str, object], None], scratch: Path
 ) -> None:
@@ -65,7 +65,7 @@ def test_the_tutorial_works_as_printed(
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=180,
+                timeout=600,
                 check=False,
             )
             what = f"{block}: {command}\n{done.stdout}\n{done.stderr}"

@@ -54,7 +54,7 @@ class RabbitmqService(ServiceProcess):
 def _redis_answers(port: int) -> bool:
     if not listens(port):
         return False
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.sendall(b"PING\r\n")
         return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
 
@@ -98,7 +98,7 @@ def postgresql_service(require_service: Require, free_port: PortPicker) -> Itera
             [*map(str, initdb), "--no-locale", f"--pwfile={secret}"],
             check=True,
             capture_output=True,
-            timeout=90,
+            timeout=180,
             user=user,
             cwd=service.folder,
         )
@@ -108,7 +108,7 @@ def postgresql_service(require_service: Require, free_port: PortPicker) -> Itera
         options = [part for setting in (*fast, *here) for part in ("-c", setting)]
         service.run(
             [binaries / "postgres", "-D", data, "-p", str(port), *options],
-            lambda: listens(port) and subprocess.run(ask, capture_output=True, timeout=30).returncode == 0,
+            lambda: listens(port) and subprocess.run(ask, capture_output=True, timeout=60).returncode == 0,
             user=user,
         )
         yield service
@@ -126,7 +126,7 @@ def prometheus_service(require_service: Require, free_port: PortPicker) -> Itera
     config.write_text("scrape_configs: []\n")
 
     def answers() -> bool:
-        return listens(port) and httpx.get(f"{service.address}/-/ready", trust_env=False).status_code == 200
+        return listens(port) and httpx.get(f"{service.address}/-/ready", trust_env=False, timeout=30).status_code == 200
 
     try:
         service.run(
@@ -195,7 +195,7 @@ def rabbitmq_service(require_service: Require, free_port: PortPicker) -> Iterato
                 f"http://127.0.0.1:{service.http_port}/api/health/checks/virtual-hosts",
                 auth=("headway", PASSWORD),
                 trust_env=False,
-                timeout=5,
+                timeout=30,
             )
         except httpx.HTTPError:
             return False

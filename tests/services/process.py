@@ -54,7 +54,7 @@ class ServiceProcess:
         *,
         env: Mapping[str, str] | None = None,
         user: str | None = None,
-        timeout_s: float = 90.0,
+        timeout_s: float = 180.0,
     ) -> None:
         """Start it and wait until it answers; :meth:`restart` does the same again."""
         self._restart = lambda: self.run(command, ready, env=env, user=user, timeout_s=timeout_s)
