@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if layer(item.path) == "e2e":
             item.add_marker(pytest.mark.e2e)
-        if (reruns := reruns_of(layer(item.path), os.environ)) and not config.getoption("usepdb"):
+        if (reruns := reruns_of(item.nodeid, os.environ)) and not config.getoption("usepdb"):
             item.add_marker(pytest.mark.flaky(reruns=reruns))
 
 

@@ -81,7 +81,7 @@ class LoadGeneratorContract:
         await stage.until_over(running, 2)
         for _ in range(2):
             stage.generator.stop()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await running
         assert len(load.samples) == 0
 
@@ -103,8 +103,11 @@ class OpenLoopContract(LoadGeneratorContract):
         stage.answers(hangs=True)
         load = stage.load(rate(50, 1.0, arrivals=Arrivals.CONSTANT))
         running = asyncio.create_task(stage.generator.run(load))
-        await stage.until_over(running, 1.2)
-        assert stage.generator.state().in_flight == 50
-        assert stage.generator.state().oldest_s > 1
+        for _ in range(60):
+            await stage.until_over(running, 1.2)
+            if stage.generator.state().in_flight == 50 and stage.generator.state().oldest_s > 1:
+                break
+        else:
+            pytest.fail(f"not all of them are under way: {stage.generator.state()}")
         stage.generator.stop()
         await running
