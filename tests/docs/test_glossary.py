@@ -35,6 +35,8 @@ def prose(text: str) -> str:
 @pytest.mark.parametrize(("rival", "ours"), RIVALS.items())
 def test_no_rival_of_a_chosen_word_is_used(rival: str, ours: str) -> None:
     for page in pages():
+        if "kubernetes" in page.name and rival == "pod":
+            continue  # there a replica is a pod, and Kubernetes' own rules for pods are told
         told = prose(page.read_text(encoding="utf-8"))
         assert not re.search(rf"\b{rival}s?\b", told, re.IGNORECASE), f"{page.name} says {rival}; here it is {ours}"
 

@@ -14,6 +14,7 @@ from headway.cli import (
     events,
     explain,
     jobs,
+    kube,
     lifecycle,
     loadtest,
     models,
@@ -55,6 +56,7 @@ for room in (
     traffic,
     autoscale,
     explain,
+    kube,
     tokens,
     reference,
 ):

@@ -10,7 +10,7 @@ from typing import Any
 from headway.client.pack import DOCUMENT_NAMES, Bundle, scan
 from headway.domain.errors import InvalidBundle, InvalidName, InvalidSpec
 from headway.domain.names import MODEL_NAME, check_model_name
-from headway.domain.spec import Metadata, ModelDeployment, default_document
+from headway.domain.spec import ModelDeployment, default_document
 from headway.domain.spec_document import MAX_BYTES, parse_document
 
 ARTIFACTS = (".joblib", ".pkl", ".onnx")
@@ -53,13 +53,14 @@ def from_folder(folder: Path, name: str | None = None) -> Deployable:
 
 def from_document(path: Path, name: str | None = None) -> Deployable:
     """The deployable of a document; its ``spec.model.path`` counts from the folder it lies in."""
-    document = parse_document(_text(path), str(path))
+    document = parse_document(text_of(path), str(path))
     if name is not None:
-        document = document.model_copy(update={"metadata": Metadata(name=name)})
+        document = document.model_copy(update={"metadata": document.metadata.model_copy(update={"name": name})})
     return _checked(Deployable(document, scan(path.parent / document.spec.model.path, document=path)))
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a document. ``InvalidSpec`` when it cannot be read, is too large or no text."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -13,7 +13,7 @@ from typing import Any
 
 from headway.control import counts
 from headway.domain.deployments import Deployment, Version
-from headway.domain.errors import Conflict, InvalidTraffic, ModelNotFound
+from headway.domain.errors import Conflict, InvalidTraffic, ModelNotFound, Unsupported
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState, VersionState
 from headway.domain.names import version_name, version_number
@@ -51,11 +51,17 @@ class Wish:
     @property
     def replicas(self) -> int | None:
         """A fixed number, or what the first version starts with; None: the document does not say."""
-        return counts.first_count(self.scaling) if self.scaling is not None else None
+        return self.scaling.first_count if self.scaling is not None else None
 
 
 def wish_of(doc: ModelDeployment) -> Wish:
-    """The deployment-level part of ``doc``."""
+    """The deployment-level part of ``doc``. ``Unsupported`` for what there is on clusters only."""
+    if doc.metadata.namespace is not None:
+        raise Unsupported(
+            "namespaces are there on Kubernetes only",
+            where="metadata.namespace",
+            hint="leave it out, and name it on the command line: headway kube render --namespace ...",
+        )
     spec = doc.spec
     sticky = None
     if spec.sticky is not None:

@@ -20,11 +20,6 @@ from headway.domain.scaling_rules import NO_MEMORY
 from headway.domain.scaling_spec import Scaling
 
 
-def first_count(scaling: Scaling) -> int:
-    """Replicas of the very first version: it has to come up once, to show that it can."""
-    return max(1, scaling.min_replicas) if scaling.elastic else scaling.min_replicas
-
-
 def with_scaling(deployment: Deployment, scaling: Scaling) -> Deployment:
     """``deployment`` under ``scaling``: counts it has stay where the new bounds allow them."""
     if not scaling.elastic:
@@ -33,12 +28,12 @@ def with_scaling(deployment: Deployment, scaling: Scaling) -> Deployment:
     live = {arm.version for arm in deployment.live}
     counts = {}
     for name in {*deployment.counts, *_running(deployment)}:
-        least = scaling.min_replicas if name in live else first_count(scaling)
+        least = scaling.min_replicas if name in live else scaling.first_count
         counts[name] = min(max(deployment.wished(name), least), most)
     document: dict[str, Any] = scaling.model_dump(mode="json", by_alias=True)
     if document == deployment.scaling:
         document = deployment.extra["scaling"]  # the very same: readers know it by its identity
-    return deployment.with_scaling(document, counts, first_count(scaling))
+    return deployment.with_scaling(document, counts, scaling.first_count)
 
 
 def fixed(deployment: Deployment) -> Deployment:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from headway.domain.lifecycle import ReplicaPhase
 
@@ -32,6 +32,19 @@ class Probes:
     startup: Probe
     readiness: Probe
     liveness: Probe
+
+
+THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def thread_variables(cpu_millicores: int | None, workers: int) -> dict[str, str]:
+    """What sizes the thread pools of numerical libraries; nothing where no processor share is stated.
+
+    Each worker has pools of its own: together they are to fill the replica's share, not to fight for it.
+    """
+    if cpu_millicores is None:
+        return {}
+    return dict.fromkeys(THREAD_VARIABLES, str(max(1, -(-cpu_millicores // (1000 * workers)))))
 
 
 Role = Literal["serve", "work"]

@@ -227,3 +227,8 @@ class Scaling(Part):
     def elastic(self) -> bool:
         """Whether triggers move the number of replicas."""
         return bool(self.triggers)
+
+    @property
+    def first_count(self) -> int:
+        """Replicas of the very first version: it has to come up once, to show that it can."""
+        return max(1, self.min_replicas) if self.elastic else self.min_replicas

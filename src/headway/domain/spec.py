@@ -3,7 +3,7 @@
 Field names follow Kubernetes. What is unknown, or not supported by this release, is refused by name, never
 ignored. The *version-level* part (model, env, resources, server, query log, metrics, probes, grace period) is
 everything that touches a replica and goes into the version's digest; the *deployment-level* part (scaling, traffic,
-sticky, shadow, jobs) can change without a new version.
+sticky, shadow, jobs, kubernetes) can change without a new version.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from headway.domain import replicas
 from headway.domain.job_spec import Jobs
+from headway.domain.kubernetes_spec import Kubernetes, Namespace
 from headway.domain.quantities import byte_count, millicores, seconds, share
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
 from headway.domain.scaling_rules import check_scaling
@@ -49,6 +50,7 @@ MOST_PAYLOAD = 1024**2
 
 class Metadata(Part):
     name: ModelName = Field(description="The model's name: its place in URLs.")
+    namespace: Namespace | None = Field(default=None, description="On a cluster; a laptop has none and refuses it.")
 
 
 class Model(Part):
@@ -281,6 +283,7 @@ class Spec(VersionSpec):
     sticky: Sticky | None = None
     shadow: Shadow | None = None
     jobs: Jobs = Jobs()
+    kubernetes: Kubernetes = Kubernetes()
 
 
 class ModelDeployment(Part):

@@ -1,11 +1,13 @@
 """``python -m headway.server CONFIG.json``: see :mod:`headway.server.boot`.
 
 What follows the config on the command lines of workers and of their parent is between those processes
-(:mod:`headway.server.worker_start`); ``--template`` makes it a template (:mod:`headway.server.template`).
+(:mod:`headway.server.worker_start`); ``--template`` makes it a template (:mod:`headway.server.template`). Without
+arguments, in a container, the environment tells all (:mod:`headway.server.container`).
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -23,6 +25,10 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     match arguments:
+        case [] if "HEADWAY_SERVER_CONFIG" in os.environ:
+            from headway.server.container import boot_container
+
+            return boot_container()
         case [config]:
             from headway.server.boot import boot
 

@@ -17,7 +17,7 @@ import msgspec
 import headway
 from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.domain.errors import InvalidSpec
-from headway.domain.replicas import ReplicaSpec, worker_name
+from headway.domain.replicas import ReplicaSpec, thread_variables, worker_name
 from headway.server.config import MetricsCompat, PayloadOptions, ServerConfig, options_from, write_config
 
 HOME_VARIABLE = "HEADWAY_HOME"
@@ -27,7 +27,6 @@ INHERITED = frozenset(
     | {"HEADWAY_RSCRIPT", "R_LIBS", "R_LIBS_SITE", "R_LIBS_USER"}
 )
 """Taken from the control plane's environment; names starting with ``LC_`` too."""
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +110,7 @@ class Launcher:
         """The whole environment of the replica's process."""
         env = {n: v for n, v in self.inherited.items() if n in INHERITED or n.startswith("LC_")}
         env["PYTHONUNBUFFERED"] = "1"  # what a model prints is in its log at once
-        if spec.cpu_millicores is not None:
-            # Each worker has pools of its own: together they are to fill the replica's share, not to fight for it.
-            threads = str(max(1, -(-spec.cpu_millicores // (1000 * spec.workers))))
-            env.update(dict.fromkeys(THREAD_VARIABLES, threads))
+        env.update(thread_variables(spec.cpu_millicores, spec.workers))
         env.update(spec.env)
         path = [str(self.library), *filter(None, [env.get("PYTHONPATH")])]
         env["PYTHONPATH"] = os.pathsep.join(path)

@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from headway.adapters.local import backoff
-from headway.adapters.local.launch import INHERITED, THREAD_VARIABLES, Launcher
+from headway.adapters.local.launch import INHERITED, Launcher
 from headway.adapters.local.memory_limit import prefer_as_victim
 from headway.adapters.local.process import Exit
 from headway.domain import quantities
 from headway.domain.errors import SignalLost
+from headway.domain.replicas import THREAD_VARIABLES
 from headway.domain.scaling_spec import PythonTrigger
 from headway.ports.clock import Clock
 

@@ -1,0 +1,82 @@
+"""``headway kube``: what a deployment is on Kubernetes, printed without a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from headway.cli.output import Format, OutputOption, emit_json, is_json
+
+app = typer.Typer(help="Run models on Kubernetes.", no_args_is_help=True)
+PANEL = "Kubernetes"
+Documents = Annotated[
+    list[Path],
+    typer.Option(
+        "-f",
+        "--file",
+        metavar="FILE",
+        help="A ModelDeployment or ScalingPolicy; repeatable. Several of one model are its versions, in order.",
+    ),
+]
+InNamespace = Annotated[
+    str | None,
+    typer.Option("-n", "--namespace", metavar="NAMESPACE", help="Default: as the document says, else default."),
+]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add ``headway kube`` and its commands."""
+    parent.add_typer(app, name="kube", rich_help_panel=PANEL)
+
+
+@app.command()
+def render(file: Documents, namespace: InNamespace = None, output: OutputOption = Format.TEXT) -> None:
+    """Print every object that documents come to, as YAML for kubectl apply -f -.
+
+    Needs no cluster. What only a cluster knows is left out: owner references, and replicas that a loop has set since.
+    """
+    from headway.client.documents import text_of
+    from headway.cluster.refusals import admitted
+    from headway.cluster.render import render_documents
+    from headway.domain.spec_document import read_as
+
+    documents = [read_as(admitted, text_of(path), str(path)) for path in file]
+    emit_objects(render_documents(documents, namespace))
+
+
+@app.command()
+def crds(output: OutputOption = Format.TEXT) -> None:
+    """Print the custom resources that a cluster needs to know ModelDeployment and ScalingPolicy."""
+    from headway.cluster.crds import crds as definitions
+
+    emit_objects(definitions())
+
+
+def emit_objects(objects: Sequence[dict[str, Any]]) -> None:
+    """Objects on standard output: a stream of YAML documents, or a JSON list."""
+    if is_json():
+        emit_json(objects)
+        return
+    sys.stdout.write(yaml_stream(objects))
+    sys.stdout.flush()
+
+
+def yaml_stream(objects: Sequence[dict[str, Any]]) -> str:
+    """The same as text: one document per object, every field written out where it stands."""
+    documents = [
+        yaml.dump(one, Dumper=_Plain, sort_keys=False, default_flow_style=False, allow_unicode=True, width=4096)
+        for one in objects
+    ]
+    return "---\n".join(documents)
+
+
+class _Plain(yaml.SafeDumper):
+    """Without anchors, which people have to look up and some readers refuse."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True

@@ -1,0 +1,59 @@
+"""What the operator writes into the status of its custom resources."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from headway.domain.spec_part import Part
+
+
+class Condition(Part):
+    """As in Kubernetes' API conventions."""
+
+    type: str = Field(max_length=316)
+    status: Literal["True", "False", "Unknown"]
+    reason: str = Field(min_length=1, max_length=1024)
+    message: str = Field(default="", max_length=32_768)
+    observed_generation: int | None = Field(default=None, ge=0)
+    last_transition_time: str = Field(description="RFC 3339.")
+
+
+class VersionStatus(Part):
+    """One version of the model."""
+
+    name: str
+    digest: str
+    image: str
+    weight: int = Field(default=0, ge=0, le=100, description="Its share of the traffic now, in percent.")
+    replicas: int = Field(default=0, ge=0)
+    ready_replicas: int = Field(default=0, ge=0)
+
+
+class ClaimedVersion(Part):
+    """The version that was named last, before its objects were written."""
+
+    name: str
+    digest: str
+
+
+class ModelStatus(Part):
+    """Status of a ``ModelDeployment``."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    replicas: int = Field(default=0, ge=0, description="Of all versions that run.")
+    ready_replicas: int = Field(default=0, ge=0)
+    selector: str = Field(default="", description="Of the pods, for the scale subresource.")
+    traffic: str = Field(default="", description="The split that the routes have now, for people.")
+    versions: list[VersionStatus] = Field(default=[], max_length=1000)
+    claimed: ClaimedVersion | None = None
+    conditions: list[Condition] = Field(default=[], max_length=16)
+
+
+class PolicyStatus(Part):
+    """Status of a ``ScalingPolicy``."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    replicas: int = Field(default=0, ge=0, description="Of the target.")
+    conditions: list[Condition] = Field(default=[], max_length=16)

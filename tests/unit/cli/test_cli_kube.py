@@ -1,0 +1,61 @@
+"""``headway kube``: objects on standard output, refusals with their line, nothing of a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headway.cli.app import run
+from headway.domain.errors import InvalidInput, Unsupported
+
+SPEC = """apiVersion: headway.dev/v1alpha1
+kind: ModelDeployment
+metadata: {name: iris}
+spec:
+  kubernetes: {image: "iris:1"}
+"""
+
+
+def test_objects_are_printed_as_yaml_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "headway.yaml"
+    file.write_text(SPEC)
+    assert run(["kube", "render", "-f", str(file), "-n", "models"]) == 0
+    text = capsys.readouterr().out
+    assert "&id" not in text
+    assert run(["kube", "render", "-f", str(file), "-n", "models", "-o", "json"]) == 0
+    objects = json.loads(capsys.readouterr().out)
+    assert list(yaml.safe_load_all(text)) == objects
+    assert {one["metadata"]["namespace"] for one in objects} == {"models"}
+
+
+def test_several_documents_of_a_model_are_its_versions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "one.yaml", tmp_path / "two.yaml"]
+    files[0].write_text(SPEC)
+    files[1].write_text(SPEC.replace("iris:1", "iris:2"))
+    assert run(["kube", "render", "-f", str(files[0]), "-f", str(files[1]), "-o", "json"]) == 0
+    objects = json.loads(capsys.readouterr().out)
+    deployments = {one["metadata"]["name"]: one["spec"]["replicas"] for one in objects if one["kind"] == "Deployment"}
+    assert deployments == {"iris-v1": 0, "iris-v2": 1}
+
+
+def test_a_refusal_has_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "headway.yaml"
+    file.write_text(SPEC + "  sticky: {header: x-user}\n")
+    assert run(["kube", "render", "-f", str(file)]) == Unsupported.exit_code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "headway.yaml:6:12: spec.sticky.header" in said.err
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["kube", "render", "-f", str(tmp_path / "none.yaml")]) == InvalidInput.exit_code
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def test_the_definitions_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["kube", "crds"]) == 0
+    kinds = [one["spec"]["names"]["kind"] for one in yaml.safe_load_all(capsys.readouterr().out)]
+    assert kinds == ["ModelDeployment", "ScalingPolicy"]
