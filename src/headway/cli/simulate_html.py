@@ -18,7 +18,7 @@ from headway.cli.load_chart import Curve, LoadChart, Panel, counted_panel, panel
 from headway.cli.load_drawing import WIDTH, drawn, told
 from headway.cli.load_html_parts import STYLE
 from headway.cli.output import count_text
-from headway.cli.times import local
+from headway.cli.times import length, local
 from headway.domain.errors import InvalidInput
 from headway.domain.promises import parse
 
@@ -57,7 +57,7 @@ def render(found: Document) -> str:
         height=f"{height:g}",
         drawn=picture,
         changes="".join(_changes(one) for one in found["policies"]),
-        notes="".join(f"<li>{escape(note)}</li>" for note in found["notes"]),
+        notes="".join(f"<li>{escape(note)}</li>" for note in _notes(found)),
     )
     return page(title=title, style=STYLE + _STYLE, body=content, data=told(chart), script=_script(found["begin_at"]))
 
@@ -140,6 +140,13 @@ def _name(what: str) -> str:
 def _verdict(best: str | None, promised: str) -> str:
     outcome, words = ("broken", f"none keeps {promised}") if best is None else ("kept", f"{best} keeps {promised}")
     return f'<span class="verdict {outcome}">{escape(words)}</span>'
+
+
+def _notes(found: Document) -> Iterator[str]:
+    if found["promises"]:
+        yield f"Beside a promise: in how many of the windows of {length(found['window_s'])} it was not kept."
+    yield "A curve that leaves the picture at its top goes on above it."
+    yield from found["notes"]
 
 
 def _changes(policy: Document) -> str:
