@@ -121,5 +121,9 @@ def decisive(need: Need, search: Search, most_replicas: int) -> tuple[int, Load]
     if need.doubt is None or need.doubt.replicas > most_replicas:
         return None
     replicas, load = need.doubt.replicas, need.doubt.load
-    runs = [len(point.runs) for point in search.points if (point.replicas, point.load) == (replicas, load)]
-    return None if sum(runs) >= MOST_RUNS else (replicas, load)
+    return None if runs_of(search, replicas, load) >= MOST_RUNS else (replicas, load)
+
+
+def runs_of(search: Search, replicas: int, load: Load) -> int:
+    """How often that very load was measured."""
+    return sum(len(point.runs) for point in search.points if (point.replicas, point.load) == (replicas, load))

@@ -12,7 +12,7 @@ from headway.planning.capacity import Capacity, Ceiling, capacity
 from headway.planning.choice import Errors, Model, QueueModel
 from headway.planning.forecast import Expected
 from headway.planning.measured import Load, Point, Run, Users, resized, size
-from headway.planning.need import Finding, Need, least_replicas, replicas_for
+from headway.planning.need import MOST_RUNS, Finding, Need, least_replicas, replicas_for, runs_of
 from headway.planning.saturation import Knee, knee
 from headway.planning.search import Search
 from headway.planning.sizing import Bill, Size, bill, policy, queue_bound
@@ -147,9 +147,11 @@ def _measured_bound(search: Search, carried: Capacity) -> Capacity:
     )  # fmt: skip
 
 
-def _how_to_settle(question: Question, doubt: Expected) -> str:
+def _how_to_settle(question: Question, search: Search, doubt: Expected) -> str:
     if doubt.replicas > question.most_replicas:
         return f"--max-replicas {doubt.replicas} measures it"
+    if runs_of(search, doubt.replicas, doubt.load) < MOST_RUNS:
+        return "that load could not be measured here: the generator was the bottleneck"
     return "it is too close to call with so few runs (--runs, --duration)"
 
 
@@ -166,7 +168,7 @@ def _notes(
     if need is not None and need.replicas is not None and need.replicas > question.most_replicas:
         found.append(f"{need.replicas} replicas are more than were tried: that number is extrapolated")
     if need is not None and need.replicas is not None and need.doubt is not None:
-        found.append(f"{need.doubt.replicas} may be enough: {_how_to_settle(question, need.doubt)}")
+        found.append(f"{need.doubt.replicas} may be enough: {_how_to_settle(question, search, need.doubt)}")
     if tried is None:
         found.append("no prediction was tried")
     elif abs(tried.error) > POORLY:
@@ -211,14 +213,14 @@ def document(
         "knees": [asdict(one) for one in conclusion.knees],
         "capacity": [_finite(asdict(one)) for one in conclusion.carried],
         "curves": _curves(question, conclusion, model),
-        "answer": _answer(question, conclusion),
+        "answer": _answer(question, search, conclusion),
         "policy": conclusion.policy,
         "max_queue": conclusion.queue_bound,
         "notes": list(conclusion.notes),
     }
 
 
-def _answer(question: Question, conclusion: Conclusion) -> dict[str, Any] | None:
+def _answer(question: Question, search: Search, conclusion: Conclusion) -> dict[str, Any] | None:
     """``finding`` says what the other fields mean: see :class:`~headway.planning.need.Finding`."""
     need = conclusion.need
     if question.needed is None or need is None:
@@ -234,7 +236,7 @@ def _answer(question: Question, conclusion: Conclusion) -> dict[str, Any] | None
         found["doubt"] = {
             "replicas": doubt.replicas,
             "expected": _expected(doubt),
-            "settle": _how_to_settle(question, doubt),
+            "settle": _how_to_settle(question, search, doubt),
         }
     if need.finding is Finding.BOUND:
         found["bound"] = {"size": need.most, "rate_per_s": need.most_per_s}
