@@ -102,10 +102,26 @@ def simulate(
     with Client() as client:
         tried = list(simulate_source.candidates(client, name, policy or (), changed))
         setting = simulate_setting.read(client, name, asked)
+    tried, left_out = _replayable(name, tried)
     began = time.monotonic()
     runs = _carry_out(name, tried, setting.traffic)
-    found = document(name, runs, setting.traffic, Asked(promised, price, window_s), setting.notes)
+    found = document(name, runs, setting.traffic, Asked(promised, price, window_s), [*left_out, *setting.notes])
     return _told(found, time.monotonic() - began, report)
+
+
+def _replayable(name: str, tried: list[Candidate]) -> tuple[list[Candidate], list[str]]:
+    """All of them; without the one in force where that cannot be replayed and others can. Then that is told."""
+    from headway.control.simulation import planned
+
+    for one in tried[1:]:
+        planned(name, one)
+    try:
+        planned(name, tried[0])
+    except InvalidInput as error:
+        if len(tried) == 1:
+            raise
+        return tried[1:], [f"the policy in force is left out: {error.message}"]
+    return tried, []
 
 
 def _carry_out(name: str, tried: Sequence[Candidate], traffic: Traffic) -> list[Simulated]:

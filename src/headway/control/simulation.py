@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from headway.control.autoscaler import TICK_S
-from headway.control.scaling_plan import Size, read
+from headway.control.scaling_plan import Plan, Size, read
 from headway.control.scaling_recorder import Taken
 from headway.control.simulated_signals import SimulatedSignals, check_replayable
 from headway.domain.errors import InvalidInput
@@ -82,6 +82,16 @@ class Simulated:
     ended_at: float
 
 
+def planned(model: str, candidate: Candidate) -> Plan:
+    """The policy, ready for use. Raises ``InvalidInput`` when it is none, or a trigger reads what was not recorded."""
+    try:
+        plan = read(candidate.scaling, model)
+    except ValueError as error:
+        raise InvalidInput(str(error), where=candidate.name) from None
+    check_replayable(plan.policy, candidate.name)
+    return plan
+
+
 def simulate(
     model: str,
     candidate: Candidate,
@@ -90,14 +100,10 @@ def simulate(
 ) -> Simulated:
     """Replay ``candidate`` over ``traffic``; ``progress`` is told shares between 0 and 1.
 
-    Raises ``InvalidInput`` when a trigger reads what was not recorded.
+    Raises as :func:`planned`.
     """
-    try:
-        plan = read(candidate.scaling, model)
-    except ValueError as error:
-        raise InvalidInput(str(error), where=candidate.name) from None
+    plan = planned(model, candidate)
     policy = plan.policy
-    check_replayable(policy, candidate.name)
     serving = _with_queue(traffic.serving, candidate.most_waiting)
     count = policy.least if traffic.replicas is None else traffic.replicas
     fleet = Fleet(serving, traffic.arrived_at, count, traffic.begin_at, traffic.seed)
@@ -135,4 +141,4 @@ def _with_queue(serving: Serving, most_waiting: int | None) -> Serving:
     return Serving(serving.work_s, serving.rest_s, serving.servers, most_waiting, serving.timeout_s, serving.start_s)
 
 
-__all__ = ["Candidate", "Course", "Simulated", "Traffic", "simulate"]
+__all__ = ["Candidate", "Course", "Simulated", "Traffic", "planned", "simulate"]

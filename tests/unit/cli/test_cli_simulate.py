@@ -55,6 +55,24 @@ def test_the_policy_in_force_is_tried_with_changes(here: Installation, trace: Pa
     assert here.policy["maxReplicas"] == 3, "nothing is changed"
 
 
+def test_a_policy_in_force_that_cannot_be_replayed_is_left_out_beside_one_that_can(
+    here: Installation, trace: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outside.yaml").write_text(
+        "minReplicas: 1\nmaxReplicas: 3\ntriggers:\n  - {type: rps, target: 9}\n"
+        "  - {type: prometheus, serverAddress: 'http://127.0.0.1:1', query: up, threshold: 3}\n"
+    )
+    (tmp_path / "lean.yaml").write_text(LEAN)
+    here.ok("autoscale", "iris", "-f", str(tmp_path / "outside.yaml"))
+    asked = ("simulate", "iris", "--traffic", str(trace), *GIVEN)
+    assert here.refused(*asked)[0] == "now"
+    told = json.loads(here.ok(*asked, "--policy", str(tmp_path / "lean.yaml"), "-o", "json"))
+    assert [one["name"] for one in told["policies"]] == ["lean"]
+    assert "left out: trigger 'prometheus' cannot be replayed" in told["notes"][0]
+    where, text = here.refused(*asked, "--policy", str(tmp_path / "outside.yaml"))
+    assert (where, "prometheus" in text) == ("outside", True)
+
+
 def test_what_is_told_as_json_is_the_document(here: Installation, trace: Path) -> None:
     told = json.loads(here.ok("simulate", "iris", "--traffic", str(trace), *GIVEN, "-o", "json"))
     assert (told["format"], told["requests"], told["best"]) == (1, 1680, None)
