@@ -18,7 +18,7 @@ from headway.domain.routing_table import Arm, ModelRoute, Sticky
 from tests.integration.haproxy.backends import Connection, Load, Replica, call, until, until_drained
 from tests.integration.haproxy.conftest import model, table, version
 from tests.leaks import processes_of
-from tests.waiting import eventually
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -121,15 +121,15 @@ async def test_a_worker_that_crashes_is_replaced(gateway: HaproxyGateway, port: 
     assert (await call(port, "/models/iris/predict")).status == 200
 
 
-async def test_stopping_ends_everything(
-    gateway: HaproxyGateway, home: Path, scratch: Path, port: int, a: Replica
-) -> None:
+async def test_stopping_ends_everything(home: Path, scratch: Path, port: int, a: Replica) -> None:
+    gateway = HaproxyGateway(home=home, host="127.0.0.1", port=port, keep_alive_s=300.0)
+    await gateway.start()
     await gateway.apply(table(model("iris", {"v1": 100}, version("v1", a))))
     async with Connection(port) as idle:
         await idle.call("/models/iris/predict")
         begin = asyncio.get_running_loop().time()
         await gateway.stop(stop_gateway=True)
-        assert asyncio.get_running_loop().time() - begin < 3, "idle connections are not waited for"
+        assert asyncio.get_running_loop().time() - begin < PATIENCE_S, "idle connections are not waited for"
     assert processes_of(scratch) == []
     assert list((home / "run").iterdir()) == []
     with socket.socket() as probe:

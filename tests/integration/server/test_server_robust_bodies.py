@@ -308,7 +308,9 @@ def test_bodies_that_would_grow_a_hundredfold_are_refused_before_they_do(scratch
         asking.start()
         try:
             for name, (path, body, headers) in AMPLIFIERS.items():
+                spent_s = sum(process.cpu_times()[:2])
                 answer = client.post(path, content=body, headers=headers)
+                assert sum(process.cpu_times()[:2]) - spent_s < 2, f"{name} was looked at in full"
                 assert answer.status_code == 413, name
                 assert "more than" in reason(answer)
         finally:
@@ -317,5 +319,5 @@ def test_bodies_that_would_grow_a_hundredfold_are_refused_before_they_do(scratch
         peak = int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
         assert peak - before < 200 * MIB
         assert process.memory_info().rss - before < 60 * MIB
-        assert max(waits) < 2
+        assert max(waits) < 20
         assert client.post("/predict", json=[[1]]).status_code == 200
