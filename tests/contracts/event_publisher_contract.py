@@ -56,7 +56,7 @@ class EventPublisherContract:
         publisher = hand.publisher()
         await publisher.start()
         await publisher.start()
-        await eventually(lambda: publisher.connected, 20, what="it is connected")
+        await eventually(lambda: publisher.connected, what="it is connected")
         return publisher
 
     async def came(self, hand: Hand, wanted: Sequence[EventMessage]) -> list[tuple[str, str]]:
@@ -66,7 +66,7 @@ class EventPublisherContract:
             return {m.id for m in wanted} <= {id_ for id_, _ in await hand.received()}
 
         there: Callable[[], bool | Awaitable[bool]] = all_there
-        await eventually(there, 20, what="all messages come")
+        await eventually(there, what="all messages come")
         return await hand.received()
 
     async def test_start_and_stop_may_be_repeated(self, hand: Hand) -> None:
@@ -74,7 +74,7 @@ class EventPublisherContract:
         await publisher.stop()
         await self.started(hand)
         await publisher.start()
-        await eventually(lambda: publisher.connected, 20)
+        await eventually(lambda: publisher.connected)
         assert publisher.problem is None
         await publisher.stop()
         await publisher.stop()
@@ -114,9 +114,9 @@ class EventPublisherContract:
         await hand.go_away()
         with pytest.raises(BrokerFailed):
             await publisher.publish(after)
-        await eventually(lambda: publisher.problem, 20, what="the outage is noticed")
+        await eventually(lambda: publisher.problem, what="the outage is noticed")
         await hand.come_back()
-        await eventually(lambda: publisher.connected, 20, what="it is connected again")
+        await eventually(lambda: publisher.connected, what="it is connected again")
         assert publisher.problem is None
         await publisher.publish(after)
         got = [id_ for id_, _ in await self.came(hand, [*before, *after])]

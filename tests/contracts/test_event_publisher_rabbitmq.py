@@ -91,7 +91,7 @@ class TestRabbitmqEventPublisher(EventPublisherContract):
     async def test_who_listens_to_a_part_gets_that_part(self, hand: RabbitmqHand) -> None:
         publisher = hand.publisher(queue=None)
         await publisher.start()
-        await eventually(lambda: publisher.connected, 20)
+        await eventually(lambda: publisher.connected)
         connection = await aio_pika.connect(amqp(hand.service, hand.vhost))
         async with connection:
             channel = await connection.channel()
@@ -125,7 +125,7 @@ class TestRabbitmqEventPublisher(EventPublisherContract):
             return True
 
         told: Callable[[], bool | Awaitable[bool]] = published
-        await eventually(told, 20, what="it is told again")
+        await eventually(told, what="it is told again")
         await self.came(hand, again)
 
     async def test_an_exchange_of_another_kind_is_named_as_the_problem(self, hand: RabbitmqHand) -> None:
@@ -134,6 +134,6 @@ class TestRabbitmqEventPublisher(EventPublisherContract):
             (await client.put(where, json={"type": "fanout", "durable": True})).raise_for_status()
         publisher = hand.publisher(exchange="taken")
         await publisher.start()
-        problem = await eventually(lambda: publisher.problem, 20, what="it says why not")
+        problem = await eventually(lambda: publisher.problem, what="it says why not")
         assert "taken" in str(problem)
         assert PASSWORD not in str(problem)

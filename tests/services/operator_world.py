@@ -130,7 +130,7 @@ async def converged(api: KubernetesApi, *operators: Operator, ready: int | None 
     written = writes(api)
     for operator in operators:
         operator.look_at_all()
-    await eventually(lambda: all(operator.idle for operator in operators), 60)
+    await eventually(lambda: all(operator.idle for operator in operators))
     assert writes(api) == written, api.requests[-10:]
 
 

@@ -291,7 +291,7 @@ async def test_a_crash_before_or_after_any_write_is_mended_by_the_next_operator(
 
 
 async def until_written_or(crash: Crash, api: KubernetesApi, operator: Operator) -> None:
-    await eventually(lambda: crash.reached or (not difference(api) and operator.idle), 60)
+    await eventually(lambda: crash.reached or (not difference(api) and operator.idle))
 
 
 async def test_of_two_operators_one_writes_and_the_other_takes_over(api: KubernetesApi) -> None:

@@ -17,7 +17,7 @@ from headway.cluster.render import render_model
 from headway.cluster.versions import described
 from headway.domain.routing_table import Arm
 from headway.domain.spec import parse
-from tests.waiting import PortPicker, wait_until
+from tests.waiting import PATIENCE_S, PortPicker, wait_until
 
 MODEL = "def predict(X):\n    return [sum(row) for row in X]\n"
 
@@ -51,7 +51,7 @@ def test_it_serves_as_the_deployment_says_and_drains_when_told_to_stop(
     }
     process = subprocess.Popen([sys.executable, "-m", "headway.server"], env={**os.environ, **said}, cwd=scratch)
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=PATIENCE_S) as client:
             wait_until(lambda: _ready(client))
             answer = client.post("/predict", json=[[1, 2]])
             assert answer.json() == {"predictions": [3.0]}

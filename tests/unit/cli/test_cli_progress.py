@@ -71,7 +71,7 @@ def test_in_a_pipe_what_takes_long_says_what_it_waits_for(pipe: io.StringIO, mon
     monkeypatch.setattr(progress, "LINGER_S", 0.0)
     with LiveProgress("deploying") as live:
         live.update(QUICK[2])
-        wait_until(lambda: pipe.getvalue().count("\n") == 1, 10, what="the late line")
+        wait_until(lambda: pipe.getvalue().count("\n") == 1, what="the late line")
         live.update(QUICK[3])
     assert lines(pipe) == [
         ["start", "running", "iris-v1-bcdfg loads the model"],
