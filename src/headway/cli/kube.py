@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from headway.cli.output import Format, OutputOption, emit_json, is_json
 
@@ -68,15 +67,16 @@ def emit_objects(objects: Sequence[dict[str, Any]]) -> None:
 
 def yaml_stream(objects: Sequence[dict[str, Any]]) -> str:
     """The same as text: one document per object, every field written out where it stands."""
+    import yaml
+
+    class Plain(yaml.SafeDumper):
+        """Without anchors, which people have to look up and some readers refuse."""
+
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
     documents = [
-        yaml.dump(one, Dumper=_Plain, sort_keys=False, default_flow_style=False, allow_unicode=True, width=4096)
+        yaml.dump(one, Dumper=Plain, sort_keys=False, default_flow_style=False, allow_unicode=True, width=4096)
         for one in objects
     ]
     return "---\n".join(documents)
-
-
-class _Plain(yaml.SafeDumper):
-    """Without anchors, which people have to look up and some readers refuse."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
