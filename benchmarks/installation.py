@@ -67,7 +67,7 @@ class Installation:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", self.code], env=self.env, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120  # on a machine that is busy with other things
         while time.monotonic() < deadline:
             with contextlib.suppress(HeadwayError):
                 if self.client().info().pid == self.process.pid:

@@ -52,6 +52,7 @@ async def _serve(settings: Settings, safeguards: Safeguards, listener: socket.so
         tokens=plane.tokens,
         gateway=plane.gateway,
         decisions=plane.decision_service,
+        comparisons=plane.comparisons,
         info=lambda: _info(plane, started_at),
         shutdown=stopping.set,
         clock=plane.clock,

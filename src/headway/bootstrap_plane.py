@@ -18,6 +18,7 @@ from headway.bootstrap_jobs import JobsPart
 from headway.bootstrap_parts import event_relay, metric_sources, query_log_dir, query_log_of
 from headway.control.book import DeploymentBook
 from headway.control.builds import EnvironmentBuilds
+from headway.control.comparisons import ComparisonService
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.query_log import QueryLogKeeper, QueryLogService
@@ -27,6 +28,7 @@ from headway.control.replica_specs import replica_suffix
 from headway.control.scaling_service import autoscaler
 from headway.control.service import ControlService
 from headway.control.tokens import TokenService
+from headway.control.trial_judge import TrialJudge
 from headway.domain import tokens as token_rules
 from headway.domain.errors import InsecureListener
 from headway.domain.events import EventType, NewEvent
@@ -150,6 +152,8 @@ class ControlPlane:
         )
         latest, jobs = self.autoscaler.latest, work.workers.latest if work is not None else None
         self.decision_service = DecisionService(self.decisions, latest, self.clock, self._deployed, jobs)
+        self.comparisons = ComparisonService(self.query_log, self.clock, self.book.find)
+        self.trial_judge = TrialJudge(self.book, self.query_log, self.clock)
         self.query_log_service = QueryLogService(self.query_log, self.clock, self._deployed)
         self.payload_service = PayloadService(payloads, self.clock, self._deployed)
 
@@ -175,6 +179,7 @@ class ControlPlane:
         await self.jobs.start_workers()
         await self.reconciler.start()
         await self.autoscaler.start()
+        await self.trial_judge.start()
 
     async def stop(self) -> None:
         """Answer what is in flight, then stop everything: routes, gateway, replicas.
@@ -183,6 +188,7 @@ class ControlPlane:
         """
         stopped = NewEvent(self.clock.now(), EventType.CONTROL_STOPPED, data={"pid": os.getpid()})
         steps: list[Callable[[], Awaitable[object]]] = [
+            self.trial_judge.stop,
             self.autoscaler.stop,
             self.jobs.stop_workers,
             self.reconciler.stop,
@@ -208,6 +214,7 @@ class ControlPlane:
 
     async def abandon(self) -> None:
         """After a failure of our own: let go of gateway and replicas, which serve on, for the next one to adopt."""
+        await self.trial_judge.stop()
         await self.autoscaler.stop()
         await self.jobs.stop_workers()
         await self.reconciler.stop()

@@ -56,6 +56,9 @@ class ArmLogContract:
             assert figures.seconds.mean == pytest.approx(mean)
             spread = sum((ns / 1e9 - mean) ** 2 for ns in timed) / (len(timed) - 1)
             assert figures.seconds.variance == pytest.approx(spread)
+            third = sum((ns / 1e9 - mean) ** 3 for ns in timed) / len(timed)
+            biased = spread * (len(timed) - 1) / len(timed)
+            assert figures.seconds.skewness == pytest.approx(third / biased**1.5, rel=0.05)
         assert (table.query, table.feedback, table.unmatched) == (QUERY, 0, 0)
 
     @pytest.mark.parametrize("arm", [Arm.PINNED, Arm.SHADOW, Arm.DIRECT, Arm.JOB])

@@ -10,14 +10,14 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from headway.api import schemas, schemas_plans, schemas_query_log, schemas_scaling
+from headway.api import schemas, schemas_comparisons, schemas_plans, schemas_query_log, schemas_scaling
 from headway.cli.app import ABORTED, app
 from headway.cli.main import INTERRUPTED
 from headway.domain.errors import tree
 from scripts.check_docs import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
-BODIES = (schemas, schemas_query_log, schemas_scaling, schemas_plans)
+BODIES = (schemas, schemas_query_log, schemas_scaling, schemas_plans, schemas_comparisons)
 ON_EVERY_COMMAND = {"--output", "--help"}
 
 

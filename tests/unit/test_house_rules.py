@@ -22,10 +22,12 @@ from headway.domain.lifecycle import (
     DEPLOYMENT_TRANSITIONS,
     JOB_TRANSITIONS,
     REPLICA_TRANSITIONS,
+    TRIAL_TRANSITIONS,
     VERSION_TRANSITIONS,
     DeploymentState,
     JobState,
     ReplicaPhase,
+    TrialState,
     VersionState,
     check,
 )
@@ -142,6 +144,7 @@ TABLES: list[tuple[Any, type[StrEnum], StrEnum, set[StrEnum]]] = [
     (REPLICA_TRANSITIONS, ReplicaPhase, ReplicaPhase.STARTING, {ReplicaPhase.STOPPED}),
     (DEPLOYMENT_TRANSITIONS, DeploymentState, DeploymentState.DEPLOYING, {DeploymentState.DELETING}),
     (JOB_TRANSITIONS, JobState, JobState.QUEUED, {*ENDED}),
+    (TRIAL_TRANSITIONS, TrialState, TrialState.RUNNING, {*TrialState} - {TrialState.RUNNING, TrialState.HELD}),
 ]
 
 

@@ -19,6 +19,7 @@ from headway.api.hosts import HostCheck
 from headway.api.parts import Parts
 from headway.api.ports import ControlService
 from headway.api.routes import bundles as bundle_routes
+from headway.api.routes import comparisons as comparison_routes
 from headway.api.routes import events, installation, logs, models, rollouts
 from headway.api.routes import payloads as payload_routes
 from headway.api.routes import plans as plan_routes
@@ -26,6 +27,7 @@ from headway.api.routes import query_log as query_log_routes
 from headway.api.routes import scaling as scaling_routes
 from headway.api.routes import tokens as token_routes
 from headway.api.schemas import InfoView
+from headway.control.comparisons import ComparisonService
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.plans import PlanService
@@ -52,6 +54,7 @@ def create_app(
     tokens: TokenService,
     gateway: Gateway,
     decisions: DecisionService,
+    comparisons: ComparisonService,
     query_log: QueryLogService,
     payloads: PayloadService,
     plans: PlanService,
@@ -78,6 +81,7 @@ def create_app(
         tokens=tokens,
         gateway=gateway,
         decisions=decisions,
+        comparisons=comparisons,
         info=info,
         shutdown=shutdown,
         clock=clock,
@@ -106,7 +110,7 @@ def create_app(
     )
     api.router.route_class = JsonRoute
     add_error_answers(api)
-    query_log_resources = (query_log_routes, payload_routes)
+    query_log_resources = (query_log_routes, payload_routes, comparison_routes)
     scaling_resources = (scaling_routes, plan_routes)
     resources = (models, rollouts, *scaling_resources, logs, *query_log_resources, bundle_routes, events, token_routes)
     for resource in resources:

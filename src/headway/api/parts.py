@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from headway.api.ports import ControlService
 from headway.api.schemas import InfoView
+from headway.control.comparisons import ComparisonService
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.plans import PlanService
@@ -39,6 +40,7 @@ class Parts:
     """Set when the listener is about to stop: answers that go on for long end."""
     max_bundle_bytes: int
     decisions: DecisionService
+    comparisons: ComparisonService
     query_log: QueryLogService
     usage: UsageService
     payloads: PayloadService

@@ -10,6 +10,7 @@ from headway.domain.deployments import Deployment
 from headway.domain.replicas import ReplicaStatus
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment
+from headway.domain.trials import TrialRules
 
 
 class Snapshot(Protocol):
@@ -80,7 +81,11 @@ class Views(Protocol):
 class ControlService(Views, Protocol):
     """Views, and commands that are durable when they return."""
 
-    async def deploy(self, spec: ModelDeployment, bundle: str, canary: int | None) -> Accepted: ...
+    async def deploy(
+        self, spec: ModelDeployment, bundle: str, canary: int | None, rules: TrialRules | None = None
+    ) -> Accepted:
+        """``rules``: the canary is on trial."""
+        ...
 
     async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted: ...
 

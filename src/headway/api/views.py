@@ -17,6 +17,7 @@ from headway.api.schemas import (
     ShadowView,
     StickyView,
     TokenView,
+    TrialView,
     Urls,
     VersionView,
 )
@@ -26,6 +27,7 @@ from headway.domain.lifecycle import VersionState
 from headway.domain.replicas import Failure, ReplicaStatus
 from headway.domain.routing_table import Arm
 from headway.domain.tokens import Token
+from headway.domain.trials import Trial
 from headway.domain.version_specs import jobs_of
 
 RUNNING = frozenset({VersionState.STARTING, VersionState.LIVE, VersionState.DRAINING})
@@ -126,6 +128,25 @@ def model_view(snapshot: Snapshot, gateway_url: str) -> ModelView:
         replica_list=[replica_view(r) for r in snapshot.replicas],
         jobs=_jobs(snapshot),
         worker_list=[replica_view(r) for r in snapshot.workers],
+        trial=trial_view(deployment.trial),
+    )
+
+
+def trial_view(trial: Trial | None) -> TrialView | None:
+    """A trial, if there is or was one."""
+    if trial is None:
+        return None
+    return TrialView(
+        base=trial.base,
+        version=trial.version,
+        state=str(trial.state),
+        reason=trial.reason,
+        share=trial.share,
+        steps=list(trial.rules.steps),
+        since=trial.since,
+        began_at=trial.began_at,
+        ended_at=trial.ended_at,
+        rules=trial.document()["rules"],
     )
 
 

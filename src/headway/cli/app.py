@@ -11,6 +11,7 @@ import typer
 
 from headway.cli import (
     autoscale,
+    compare,
     events,
     explain,
     jobs,
@@ -49,6 +50,7 @@ for room in (
     jobs,
     query_log,
     payloads,
+    compare,
     loadtest,
     plan,
     simulate,

@@ -31,7 +31,7 @@ from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
-    from headway.api.schemas import FailureView, JobsView, ModelSummary, ModelView, ReplicaView
+    from headway.api.schemas import FailureView, JobsView, ModelSummary, ModelView, ReplicaView, TrialView
 
 PANEL = "Look and call"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
@@ -99,6 +99,8 @@ def _print_status(view: ModelView) -> None:
     say(f"  traffic   {split_text(view.live)}")
     if view.target != view.live:
         say(f"  wished    {split_text(view.target)}")
+    if view.trial is not None:
+        say(f"  trial     {escape(trial_text(view.trial))}")
     if view.shadow is not None:
         say(f"  shadow    {view.shadow.version} gets a copy of {view.shadow.percent} %")
     if view.sticky is not None:
@@ -122,6 +124,17 @@ def _print_status(view: ModelView) -> None:
     for name, failure in failures + [(r.name, r.failure) for r in (*view.replica_list, *view.worker_list)]:
         if failure is not None:
             _print_failure(name, failure)
+
+
+def trial_text(trial: TrialView) -> str:
+    """``v2 beside v1 at 10 %, running since 2026-…; steps 5, 10, 25, 50, 100 %``."""
+    head = f"{trial.version} beside {trial.base}"
+    if trial.ended_at is not None:
+        return f"{head} {trial.state.replace('_', ' ')} {moment(trial.ended_at)}: {trial.reason}"
+    steps = ", ".join(map(str, trial.steps))
+    since = "its traffic is on the way" if trial.since is None else f"since {moment(trial.since)}"
+    why = f": {trial.reason}" if trial.reason else ""
+    return f"{head} at {trial.share} %, {trial.state}{why}, {since}; steps {steps} %"
 
 
 def _rows(replicas: Sequence[ReplicaView]) -> list[tuple[object, ...]]:

@@ -15,6 +15,7 @@ from headway.cli import scaffold
 from headway.cli.completion import model_names
 from headway.cli.output import Format, OutputOption, emit_json, err, is_json, note, say, table
 from headway.cli.progress import LiveProgress
+from headway.cli.trial import body_of, trial_of
 from headway.domain.errors import Conflict, InvalidInput
 from headway.domain.names import check_model_name
 
@@ -84,6 +85,30 @@ def deploy(
     canary: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Give the new version this share instead of all: 10%.")
     ] = None,
+    auto: Annotated[
+        bool, typer.Option("--auto", help="Raise the canary's share in steps on the evidence; roll back on harm.")
+    ] = False,
+    steps: Annotated[
+        str | None, typer.Option(metavar="PERCENTS", help="Of --auto. Default: 5,10,25,50,100 from the canary's on.")
+    ] = None,
+    step_at_least: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Of --auto: the shortest time of a step. Default: 60s.")
+    ] = None,
+    step_at_most: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Of --auto: how long a step waits for evidence. Default: 1h.")
+    ] = None,
+    then: Annotated[
+        str | None,
+        typer.Option(metavar="END", help="Of --auto, after that: hold (the default), promote or rollback."),
+    ] = None,
+    margins: Annotated[
+        list[str] | None,
+        typer.Option("--margin", metavar="NAME=VALUE", help="Of --auto: latency=10%, errors=0.5%, outcome=0.02."),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="METRIC", help="Of --auto: feedback that each step waits for; repeatable."),
+    ] = None,
     no_wait: NoWait = False,
     timeout: Timeout = DEPLOY_S,
     output: OutputOption = Format.TEXT,
@@ -91,17 +116,31 @@ def deploy(
     """Publish a folder as the next version of a model.
 
     Follows it until the version serves; a version that fails never gets traffic, and the one before serves on. The
-    same content again is unchanged and starts nothing.
+    same content again is unchanged and starts nothing. With --auto it returns when the first step serves; headway
+    status tells how it goes on.
     """
     from headway.client import Client
 
     share = percent(canary) if canary is not None else None
+    asked = trial_of(
+        steps=steps, at_least=step_at_least, at_most=step_at_most, then=then, margins=margins, metrics=metrics
+    )
+    if asked and not auto:
+        raise InvalidInput("the rules of a trial are of no use without --auto", where=next(iter(asked)))
+    if auto and share is None and steps is None:
+        raise InvalidInput("--auto needs the canary's share", where="--canary", hint="--canary 5% --auto")
     if name is not None:
         check_model_name(name, where="--name")
     with Client() as client:
         with LiveProgress(f"deploying {folder}") as progress:
             answer = client.deploy(
-                folder, name=name, canary=share, wait=not no_wait, timeout_s=timeout, progress=progress.update
+                folder,
+                name=name,
+                canary=share,
+                auto=body_of(asked) if auto else None,
+                wait=not no_wait,
+                timeout_s=timeout,
+                progress=progress.update,
             )
         _conclude(client, answer, folder, no_wait)
 

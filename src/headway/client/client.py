@@ -25,8 +25,10 @@ from headway.api.schemas import (
     PromoteBody,
     TokenCreated,
     TokenView,
+    TrialBody,
     VersionView,
 )
+from headway.client.comparisons import ComparisonCalls
 from headway.client.connection import CONTROL, Connection
 from headway.client.discovery import discover
 from headway.client.jobs import JobCalls
@@ -51,7 +53,7 @@ _CHUNK: Final = 256 * 1024
 Told = Callable[[Progress], None]
 
 
-class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls):
+class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls):
     """One Headway, found by ``url``, ``HEADWAY_URL`` or what runs on this machine's home directory.
 
     ``token``: default ``HEADWAY_TOKEN``, else the home's own admin token (shown to this machine only). ``home``:
@@ -118,23 +120,25 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls):
         *,
         name: str | None = None,
         canary: int | None = None,
+        auto: TrialBody | None = None,
         wait: bool = True,
         timeout_s: float = DEPLOY_TIMEOUT_S,
         progress: Told | None = None,
     ) -> DeployAnswer:
         """Publish the folder ``path`` as a version of a model, by its ``headway.yaml`` if it has one.
 
-        ``name`` overrides the document's, or the folder's own; ``canary``: percent of the traffic instead of all.
-        With ``wait`` it returns once the version is live. Raises ``InvalidBundle``, ``InvalidSpec``, ``InvalidName``;
-        while waiting the error of the version's failure (``LoadFailed``, …, with ``details["log_tail"]``),
-        ``StartTimeout``, or ``Conflict`` when somebody else asks for something else. Not waiting any more stops
-        nothing. The same content again is ``unchanged`` and starts nothing.
+        ``name`` overrides the document's, or the folder's own; ``canary``: percent of the traffic instead of all;
+        ``auto``: that is raised in steps on the evidence, and taken back on harm. With ``wait`` it returns once the
+        version is live. Raises ``InvalidBundle``, ``InvalidSpec``, ``InvalidName``; while waiting the error of the
+        version's failure (``LoadFailed``, …, with ``details["log_tail"]``), ``StartTimeout``, or ``Conflict`` when
+        somebody else asks for something else. Not waiting any more stops nothing. The same content again is
+        ``unchanged`` and starts nothing.
         """
         if canary is not None and not 1 <= canary <= 99:
             raise InvalidInput(f"{canary} is not a share for a canary", where="canary", hint="1 to 99 percent")
         from headway.client.documents import from_folder
 
-        return self._deploy(lambda: from_folder(path, name), canary, wait, timeout_s, progress)
+        return self._deploy(lambda: from_folder(path, name), canary, wait, timeout_s, progress, auto)
 
     def apply(
         self,
@@ -325,6 +329,7 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls):
         wait: bool,
         timeout_s: float,
         progress: Told | None,
+        auto: TrialBody | None = None,
     ) -> DeployAnswer:
         from headway.client.pack import readable_size
 
@@ -338,7 +343,7 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls):
         count = f"{len(bundle.files)} file" + ("" if len(bundle.files) == 1 else "s")
         summary = f"{count}, {readable_size(bundle.size)}, {bundle.digest[:12]}"
         tell(Progress("bundle", "done", f"{summary}, stored already" if known else summary))
-        body = DeployBody(bundle=bundle.digest, spec=found.spec(), canary=canary)
+        body = DeployBody(bundle=bundle.digest, spec=found.spec(), canary=canary, auto=auto)
         try:
             return self._roll_out(found.name, body, wait, timeout_s, progress)
         except BundleNotFound:

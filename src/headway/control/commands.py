@@ -11,16 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from headway.control import counts
+from headway.comparing.verdict import Verdict
+from headway.control import counts, trials
+from headway.domain.comparisons import Comparison
 from headway.domain.deployments import Deployment, Version
 from headway.domain.errors import Conflict, InvalidTraffic, ModelNotFound, Unsupported
 from headway.domain.events import EventType, NewEvent
-from headway.domain.lifecycle import DeploymentState, VersionState
+from headway.domain.lifecycle import DeploymentState, TrialState, VersionState
 from headway.domain.names import version_name, version_number
 from headway.domain.routing_table import Arm, Shadow, Sticky
 from headway.domain.scaling_rules import check_scaling
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment, arms, version_digest
+from headway.domain.trials import Trial, TrialRules
 from headway.routing import check_split, with_canary
 
 WAKEABLE = (VersionState.RETIRED, VersionState.FAILED)
@@ -72,12 +75,19 @@ def wish_of(doc: ModelDeployment) -> Wish:
     return Wish(spec.scaling if stated else None, arms(doc), sticky, shadow, spec.jobs.document())
 
 
-def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary: int | None, now: float) -> Outcome:
+def deploy(
+    current: Deployment | None,
+    doc: ModelDeployment,
+    bundle: str,
+    canary: int | None,
+    now: float,
+    rules: TrialRules | None = None,
+) -> Outcome:
     """Make ``bundle`` under ``doc`` a version of the model and ask for its share of the traffic.
 
     The same content again is the same version: already wished, nothing happens; retired or failed, it is
-    woken. Raises ``Conflict`` for a deployment that is being deleted or a canary with nothing beside it,
-    ``InvalidTraffic`` when the document's split leaves the new version out.
+    woken. With ``rules`` the canary is on trial. Raises ``Conflict`` for a deployment that is being deleted or a canary
+    with nothing beside it, ``InvalidTraffic`` when the document's split leaves the new version out.
     """
     name = doc.metadata.name
     level = doc.version_level()
@@ -109,8 +119,30 @@ def deploy(current: Deployment | None, doc: ModelDeployment, bundle: str, canary
     if configured.scaling != deployment.scaling:
         events.append(counts.configured(configured, now))
     outcome = _retarget(configured, target, now, events)
+    if rules is not None and not _on_trial(outcome.deployment, version.name, rules):
+        tried, started = trials.begun(outcome.deployment, version.name, rules, now)
+        outcome = replace(outcome, deployment=tried, events=(*outcome.events, started))
     unchanged = current is not None and not outcome.events
     return replace(outcome, version=version.name, unchanged=unchanged)
+
+
+def _on_trial(deployment: Deployment, version: str, rules: TrialRules) -> bool:
+    trial = deployment.trial
+    return trial is not None and trial.open and trial.version == version and trial.rules == rules
+
+
+def judge(
+    current: Deployment, trial: Trial, verdict: Verdict, comparison: Comparison, now: float
+) -> tuple[Deployment, tuple[NewEvent, ...]]:
+    """What a verdict on ``trial`` makes of the deployment, which must still be on it."""
+    after, event = trials.moved(current.name, trial, verdict, comparison, now)
+    wished = current.target if after.state is TrialState.HELD else _split_of(after)
+    outcome = _retarget(current.with_trial(None), wished, now, [event])
+    return outcome.deployment.with_trial(after), outcome.events
+
+
+def _split_of(trial: Trial) -> tuple[Arm, ...]:
+    return (Arm(trial.base, 100),) if trial.state is TrialState.ROLLED_BACK else trial.split()
 
 
 def set_traffic(current: Deployment, weights: Mapping[str, int], now: float) -> Outcome:
@@ -259,6 +291,9 @@ def _retarget(
     deployment: Deployment, target: tuple[Arm, ...], now: float, before: list[NewEvent] | None = None
 ) -> Outcome:
     events = list(before or ())
+    if target != deployment.target:
+        deployment, ended = trials.stopped(deployment, "the traffic was moved", now)
+        events += ended
     wished = {arm.version for arm in target} | ({deployment.shadow.version} if deployment.shadow else set())
     result = deployment
     for name in sorted(wished, key=version_number):

@@ -18,6 +18,7 @@ from headway.domain.names import check_model_name
 from headway.domain.replicas import ReplicaStatus, serving
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment, version_digest
+from headway.domain.trials import TrialRules
 from headway.domain.version_specs import jobs_of
 from headway.ports.bundle_store import BundleStore
 from headway.ports.clock import Clock
@@ -77,12 +78,14 @@ class ControlService:
         self._clock = clock
         self._jobs = jobs
 
-    async def deploy(self, spec: ModelDeployment, bundle: str, canary: int | None) -> Accepted:
+    async def deploy(
+        self, spec: ModelDeployment, bundle: str, canary: int | None, rules: TrialRules | None = None
+    ) -> Accepted:
         """See :func:`headway.control.commands.deploy`; ``BundleNotFound`` when it was not uploaded."""
         await self._bundles.path(bundle)
         now = self._clock.now()
         name = spec.metadata.name
-        return await self._command(name, lambda current: commands.deploy(current, spec, bundle, canary, now))
+        return await self._command(name, lambda current: commands.deploy(current, spec, bundle, canary, now, rules))
 
     async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted:
         """See :func:`headway.control.commands.set_traffic`."""

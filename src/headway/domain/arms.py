@@ -30,13 +30,15 @@ class ArmQuery:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Of a sample: how many, their mean and their unbiased variance (0 of fewer than two)."""
+    """Of a sample: how many, their mean, their unbiased variance (0 of fewer than two)."""
 
     count: int
     mean: float
     variance: float
     binary: bool = False
     """Every value is 0 or 1."""
+    skewness: float = 0.0
+    """Third central moment in standard deviations; 0 where there is no variance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from headway.domain.lifecycle import (
 )
 from headway.domain.replicas import Failure
 from headway.domain.routing_table import Arm, Shadow, Sticky
+from headway.domain.trials import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,17 @@ class Deployment:
             return self
         rest = {key: value for key, value in self.extra.items() if key != "jobs"}
         return replace(self, extra=rest if jobs is None else {**rest, "jobs": jobs})
+
+    @property
+    def trial(self) -> Trial | None:
+        """The canary that is moved on the evidence, or the last one that was; None: there was none since the deploy."""
+        found: Mapping[str, Any] | None = self.extra.get("trial")
+        return None if found is None else Trial.of(found)
+
+    def with_trial(self, trial: Trial | None) -> Deployment:
+        """With ``trial`` in place of what was said of one."""
+        rest = {key: value for key, value in self.extra.items() if key != "trial"}
+        return replace(self, extra=rest if trial is None else {**rest, "trial": trial.document()})
 
     def version(self, name: str) -> Version:
         """The version of that name, or :class:`VersionNotFound`."""

@@ -83,7 +83,22 @@ class JobState(StrEnum):
     EXPIRED = "expired"
 
 
-_V, _R, _D, _J = VersionState, ReplicaPhase, DeploymentState, JobState
+class TrialState(StrEnum):
+    """Life of a trial, a canary that is moved on the evidence.
+
+    ``running``: it is looked at. ``held``: a step had not enough evidence in its time; it is still looked at.
+    ``promoted``: the newer version has all traffic. ``rolled_back``: the base has it again. ``stopped``: somebody moved
+    the traffic by hand, or the version failed.
+    """
+
+    RUNNING = "running"
+    HELD = "held"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    STOPPED = "stopped"
+
+
+_V, _R, _D, _J, _T = VersionState, ReplicaPhase, DeploymentState, JobState, TrialState
 
 VERSION_TRANSITIONS: Mapping[VersionState, frozenset[VersionState]] = {
     _V.PENDING: frozenset({_V.BUILDING, _V.FAILED, _V.RETIRED}),
@@ -122,7 +137,15 @@ JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     _J.EXPIRED: frozenset(),
 }
 
-S = TypeVar("S", VersionState, ReplicaPhase, DeploymentState, JobState)
+TRIAL_TRANSITIONS: Mapping[TrialState, frozenset[TrialState]] = {
+    _T.RUNNING: frozenset({_T.HELD, _T.PROMOTED, _T.ROLLED_BACK, _T.STOPPED}),
+    _T.HELD: frozenset({_T.RUNNING, _T.PROMOTED, _T.ROLLED_BACK, _T.STOPPED}),
+    _T.PROMOTED: frozenset(),
+    _T.ROLLED_BACK: frozenset(),
+    _T.STOPPED: frozenset(),
+}
+
+S = TypeVar("S", VersionState, ReplicaPhase, DeploymentState, JobState, TrialState)
 
 
 def check(table: Mapping[S, frozenset[S]], old: S, new: S) -> S:

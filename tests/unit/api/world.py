@@ -25,6 +25,7 @@ from headway.adapters.memory.stores import MemoryDeploymentStore, MemoryTokenSto
 from headway.api.app import create_app
 from headway.api.schemas import InfoView
 from headway.control.book import DeploymentBook
+from headway.control.comparisons import ComparisonService
 from headway.control.decisions import DecisionService
 from headway.control.payloads import PayloadService
 from headway.control.plans import PlanService
@@ -167,6 +168,7 @@ class World:
     payloads: PayloadService
     plans: PlanService
     decisions: DecisionService
+    comparisons: ComparisonService
     decision_log: MemoryDecisionLog
     stats: MemoryReplicaStats
     decided: dict[str, dict[str, Any]]
@@ -212,6 +214,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
     payload_log = MemoryPayloadLog()
     payloads = PayloadService(payload_log, clock, lambda name: book.find(name) is not None)
     decision_log, decided = MemoryDecisionLog(), dict[str, dict[str, Any]]()
+    comparisons = ComparisonService(query_log, clock, book.find)
     decisions = DecisionService(decision_log, lambda name: decided, clock, lambda name: book.find(name) is not None)
     plans = PlanService(MemoryPlanStore(), book.get, clock)
     closing = asyncio.Event()
@@ -240,6 +243,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         tokens=tokens,
         gateway=gateway,
         decisions=decisions,
+        comparisons=comparisons,
         info=lambda: info,
         shutdown=lambda: shutdowns.append("asked"),
         clock=clock,
@@ -265,6 +269,7 @@ async def make_world(*, hosts: Collection[str] = ("127.0.0.1",), max_bundle_byte
         closing=closing,
         query_log=query_log,
         questions=questions,
+        comparisons=comparisons,
         payload_log=payload_log,
         payloads=payloads,
         plans=plans,

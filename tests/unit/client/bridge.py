@@ -47,6 +47,7 @@ class Bridge(httpx.BaseTransport):
                 tokens=world.tokens,
                 gateway=MemoryGateway(),
                 decisions=world.decisions,
+                comparisons=world.comparisons,
                 query_log=world.questions,
                 payloads=world.payloads,
                 plans=world.plans,

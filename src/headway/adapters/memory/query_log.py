@@ -192,7 +192,13 @@ def _moments(values: Sequence[float]) -> Moments:
     if not values:
         return Moments(0, 0.0, 0.0)
     variance = statistics.variance(values) if len(values) > 1 else 0.0
-    return Moments(len(values), statistics.fmean(values), variance, all(value in (0, 1) for value in values))
+    mean, count = statistics.fmean(values), len(values)
+    spread = sum((value - mean) ** 2 for value in values) / count
+    skewness = 0.0
+    if count > 2 and spread > 0:
+        third = sum((value - mean) ** 3 for value in values) / count
+        skewness = third / spread**1.5 * (count * (count - 1)) ** 0.5 / (count - 2)
+    return Moments(count, mean, variance, all(value in (0, 1) for value in values), skewness)
 
 
 def quantile(values: Sequence[int], q: float) -> float | None:

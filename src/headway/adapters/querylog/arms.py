@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # ruff: noqa: S608 - values are parameters; everything else stands here
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,8 @@ _BUCKET: Final = f"CAST(ceil(ln(greatest(total_ns, 1)) * {1 / LOG_GAMMA!r}) AS I
 _COLUMNS: Final = "ts_ns, version, status, cold_start, total_ns, request_id, drawn"
 _FIGURES: Final = f"""
 SELECT version, count(*), count(*) FILTER (WHERE {FAILED}), min(ts_ns), count(total_ns) FILTER (WHERE timed),
-  avg(total_ns / 1e9) FILTER (WHERE timed), var_samp(total_ns / 1e9) FILTER (WHERE timed)
+  avg(total_ns / 1e9) FILTER (WHERE timed), var_samp(total_ns / 1e9) FILTER (WHERE timed),
+  skewness(total_ns / 1e9) FILTER (WHERE timed)
 FROM requests WHERE drawn GROUP BY version"""
 _BUCKETS: Final = f"""
 SELECT version, {_BUCKET} AS bucket, count(*) FROM requests WHERE drawn AND timed GROUP BY version, bucket"""
@@ -31,7 +33,7 @@ CREATE TEMP TABLE last_feedback AS
 SELECT request_id, metric, arg_max(value, {'a': at_ns, 'b': ts_ns, 'c': stream, 'd': seq}) AS value
 FROM (FROM_FEEDBACK) GROUP BY request_id, metric"""
 _FEEDBACK: Final = """
-SELECT version, metric, count(*), avg(value), var_samp(value), bool_and(value IN (0, 1))
+SELECT version, metric, count(*), avg(value), var_samp(value), bool_and(value IN (0, 1)), skewness(value)
 FROM last_feedback JOIN (
   SELECT request_id, arg_max(version, ts_ns) AS version, arg_max(drawn, ts_ns) AS drawn
   FROM requests GROUP BY request_id
@@ -58,9 +60,9 @@ def arm_table(
 
     figures: dict[str, dict[str, Any]] = {version: {"version": version} for version in query.versions}
     if requests:
-        for version, count, errors, first_ns, timed, mean, variance in ask(_FIGURES):
+        for version, count, errors, first_ns, timed, mean, variance, skew in ask(_FIGURES):
             if version in figures:
-                seconds = Moments(timed, mean or 0.0, variance or 0.0)
+                seconds = Moments(timed, mean or 0.0, variance or 0.0, skewness=_finite(skew))
                 figures[version] |= {"requests": count, "errors": errors, "first_ns": first_ns, "seconds": seconds}
         buckets: dict[str, dict[int, int]] = {}
         for version, bucket, count in ask(_BUCKETS):
@@ -72,14 +74,18 @@ def arm_table(
         told = unmatched = _last_feedback(query, cursor, feedback, feedback_files)
         values: dict[str, dict[str, Moments]] = {}
         if requests:
-            for version, metric, count, mean, variance, binary in ask(_FEEDBACK):
-                values.setdefault(version, {})[metric] = Moments(count, mean, variance or 0.0, binary)
+            for version, metric, count, mean, variance, binary, skew in ask(_FEEDBACK):
+                values.setdefault(version, {})[metric] = Moments(count, mean, variance or 0.0, binary, _finite(skew))
             unmatched = ask(_UNMATCHED)[0][0]
         cursor.execute("DROP TABLE last_feedback")
         for version in figures.keys() & values.keys():
             figures[version]["feedback"] = values[version]
     arms = {version: ArmFigures(**of) for version, of in figures.items()}
     return ArmTable(query=query, arms=arms, feedback=told, unmatched=unmatched)
+
+
+def _finite(value: float | None) -> float:
+    return 0.0 if value is None or not math.isfinite(value) else value
 
 
 def _requests(

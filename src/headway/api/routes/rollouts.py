@@ -23,12 +23,14 @@ from headway.api.schemas import (
     PromoteBody,
     ScaleBody,
     TrafficBody,
+    TrialBody,
 )
 from headway.api.views import arm_views, urls, urls_with
 from headway.domain.deployments import Deployment
-from headway.domain.errors import InvalidSpec
+from headway.domain.errors import InvalidInput, InvalidSpec
 from headway.domain.names import check_digest, check_version_name
 from headway.domain.spec import ModelDeployment, parse
+from headway.domain.trials import STEPS, TrialRules, rules_of
 
 BUNDLE = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
 SPEC = {"apiVersion": "headway.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "iris"}, "spec": {}}
@@ -69,10 +71,13 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         ],
     ) -> Response:
         """Make an uploaded bundle a version and start its rollout; the version that serves goes on serving until
-        the new one is ready, and for good when it never becomes so.
+        the new one is ready, and for good when it never becomes so. With `auto`, the share of a canary is raised in
+        steps on the evidence, and taken back on harm; see `GET /v1/models/{model}/comparison`.
         """
         spec = _parse_for(model, body)
-        accepted = await service.deploy(spec, body.bundle, body.canary)
+        rules = None if body.auto is None else _rules(body.auto, body.canary)
+        canary = body.canary if rules is None else rules.steps[0]
+        accepted = await service.deploy(spec, body.bundle, canary, rules)
         deployment = accepted.deployment
         url = gateway.status().url
         version = accepted.version
@@ -172,6 +177,21 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         """
         accepted = await service.scale(model, body.replicas)
         return changed(accepted, _elastic_note(accepted.deployment))
+
+
+def _rules(auto: TrialBody, canary: int | None) -> TrialRules:
+    """What the body says, with its steps."""
+    given = auto.model_dump(exclude={"steps"})
+    if auto.steps is not None:
+        if canary is not None and auto.steps[:1] != [canary]:
+            raise InvalidInput(
+                f"the canary gets {canary} %, the first step is {', '.join(map(str, auto.steps[:1])) or 'none'}",
+                where="auto.steps",
+                hint="leave one of the two out",
+            )
+        return rules_of({**given, "steps": auto.steps})
+    first = STEPS[0] if canary is None else canary
+    return rules_of({**given, "steps": [first, *(step for step in STEPS if step > first)]})
 
 
 def _elastic_note(deployment: Deployment) -> str | None:
