@@ -72,16 +72,16 @@ def test_better_in_one_is_better_over_all_only_if_the_others_are_no_worse_than_t
 
 
 def test_margins_decide_what_is_within() -> None:
-    base, version = arm("v1", latencies(20_000)), arm("v2", latencies(20_001, 22.0), errors=20)
-    strict = compare(base, version)
+    base, version = arm("v1", latencies(20_000)), arm("v2", latencies(20_001, 22.0), errors=60)
+    strict = compare(base, version, margins=Margins(errors=0.01))
     errors, latency = strict.measure("errors"), strict.measure("latency")
     assert errors is not None
     assert latency is not None
-    assert (errors.answer, errors.within) == (Answer.WORSE, True)  # 0.1 %, of 0.5 % that are allowed
+    assert (errors.answer, errors.within) == (Answer.WORSE, True)  # 0.3 %, of 1 % that is allowed
     assert (latency.answer, latency.within) == (Answer.WORSE, False)
-    assert compare(base, version, margins=Margins(latency=0.25)).within
-    assert compare(base, version, margins=Margins(latency=0.0, latency_floor_s=0.02)).within
-    assert not compare(base, version, margins=Margins(latency=0.25, errors=0.0005)).within
+    assert compare(base, version, margins=Margins(latency=0.25, errors=0.01)).within
+    assert compare(base, version, margins=Margins(latency=0.0, latency_floor_s=0.02, errors=0.01)).within
+    assert not compare(base, version, margins=Margins(latency=0.25, errors=0.001)).within
 
 
 def test_the_margin_of_feedback_follows_its_spread_unless_it_is_given() -> None:
@@ -126,14 +126,14 @@ def test_the_mean_of_latency_is_shown_and_not_judged() -> None:
 
 
 def test_a_version_that_is_the_same_is_hardly_ever_judged_at_any_look() -> None:
-    """Whole comparisons, all measures together, a look after every fifth request."""
+    """Whole comparisons, all measures together. With a look after every request: ``benchmarks/sequential_test.py``."""
     draw = np.random.default_rng(5)
     wrong = 0
-    for _ in range(25):
+    for _ in range(8):
         ms = draw.lognormal(3, 0.5, (2, 250))
         failed, good = draw.random((2, 250)) < 0.05, draw.random((2, 250)) < 0.6
         said = set()
-        for n in range(5, 251, 5):
+        for n in range(25, 251, 25):
             base, version = (
                 arm(
                     f"v{place + 1}",
@@ -145,4 +145,4 @@ def test_a_version_that_is_the_same_is_hardly_ever_judged_at_any_look() -> None:
             )
             said.add(compare(base, version).answer)
         wrong += said != {Answer.OPEN}
-    assert wrong <= 2
+    assert wrong <= 1
