@@ -24,7 +24,7 @@ from typing import Any
 
 from installation import Installation, write_model
 
-from headway.api.schemas import MarginsBody, TrialBody
+from headway.api.schemas_deploy import MarginsBody, TrialBody
 
 MODEL = '''"""{note}"""
 import random

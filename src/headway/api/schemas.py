@@ -11,7 +11,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from headway.domain import names
 from headway.domain.tokens import Scope
-from headway.domain.trials import AtMost
 
 
 def _named(rule: str) -> WithJsonSchema:
@@ -193,50 +192,6 @@ class ModelSummary(View):
     ready_replicas: int
     created_at: float
     url: str
-
-
-class MarginsBody(Body):
-    """How much worse a version may be and still count as no worse."""
-
-    latency: float = Field(default=0.10, ge=0, le=10)
-    """Share of the base's p50 and p95."""
-    latency_floor_s: float = Field(default=0.001, ge=0, le=3600)
-    """Or so much, if that is more."""
-    errors: float = Field(default=0.005, ge=0, le=1)
-    """Share of requests."""
-    outcome: float | None = Field(default=None, ge=0)
-    """In the metric's own unit; left out: a tenth of the standard deviation of the base's values."""
-
-
-class TrialBody(Body):
-    """Raise the canary's share in steps on the evidence, and take it back on harm."""
-
-    steps: list[Annotated[WholeNumber, Field(ge=1, le=100)]] | None = Field(default=None, max_length=50)
-    """Shares in percent, rising, from the canary's to 100; left out: of 5, 10, 25, 50, 100 those above it."""
-    at_least_s: float = Field(default=60.0, gt=0, le=30 * 86_400)
-    """How long each step takes at least."""
-    at_most_s: float = Field(default=3600.0, gt=0, le=30 * 86_400)
-    """After so long in a step without enough evidence, ``then``."""
-    then: Annotated[str, WithJsonSchema({"type": "string", "enum": list(AtMost)})] = "hold"
-    confidence: float = Field(default=0.95, ge=0.5, lt=1)
-    """That a version which is no worse is not rolled back."""
-    margins: MarginsBody = MarginsBody()
-    metrics: Annotated[list[str], Field(max_length=20)] | None = None
-    """Feedback that each step waits for; left out: whatever feedback comes."""
-
-
-class DeployBody(Body):
-    """Make ``bundle`` (uploaded before) a version under ``spec`` and start its rollout.
-
-    ``spec`` is a ModelDeployment document (JSON); ``canary`` gives the new version that share of the
-    traffic instead of all of it; with ``auto`` that is the first step of a trial.
-    """
-
-    bundle: DigestText
-    spec: dict[str, Any]
-    canary: WholeNumber | None = Field(default=None, ge=1, le=99)
-    auto: TrialBody | None = None
-    """Left out: the canary stays as it is until somebody moves it."""
 
 
 class DeployAnswer(View):

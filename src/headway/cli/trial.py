@@ -10,7 +10,7 @@ from headway.domain.errors import InvalidInput
 from headway.domain.quantities import span_seconds
 
 if TYPE_CHECKING:
-    from headway.api.schemas import TrialBody
+    from headway.api.schemas_deploy import TrialBody
 
 MARGINS: Final = ("latency", "errors", "outcome")
 
@@ -45,7 +45,7 @@ def trial_of(
 
 def body_of(said: dict[str, tuple[str, Any]]) -> TrialBody:
     """As the control API takes it."""
-    from headway.api.schemas import TrialBody
+    from headway.api.schemas_deploy import TrialBody
 
     return TrialBody(**dict(said.values()))
 

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import httpx
@@ -15,7 +15,6 @@ from headway.api.schemas import (
     Change,
     Deleted,
     DeployAnswer,
-    DeployBody,
     DiffAnswer,
     DiffBody,
     EventView,
@@ -25,9 +24,9 @@ from headway.api.schemas import (
     PromoteBody,
     TokenCreated,
     TokenView,
-    TrialBody,
     VersionView,
 )
+from headway.api.schemas_deploy import DeployBody, TrialBody
 from headway.client.comparisons import ComparisonCalls
 from headway.client.connection import CONTROL, Connection
 from headway.client.discovery import discover
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 
 DEPLOY_TIMEOUT_S: Final = 1200.0
 _IN_MEMORY: Final = 16 * 1024 * 1024
-_CHUNK: Final = 256 * 1024
 
 Told = Callable[[Progress], None]
 
@@ -128,11 +126,10 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls)
         """Publish the folder ``path`` as a version of a model, by its ``headway.yaml`` if it has one.
 
         ``name`` overrides the document's, or the folder's own; ``canary``: percent of the traffic instead of all;
-        ``auto``: that is raised in steps on the evidence, and taken back on harm. With ``wait`` it returns once the
-        version is live. Raises ``InvalidBundle``, ``InvalidSpec``, ``InvalidName``; while waiting the error of the
-        version's failure (``LoadFailed``, …, with ``details["log_tail"]``), ``StartTimeout``, or ``Conflict`` when
-        somebody else asks for something else. Not waiting any more stops nothing. The same content again is
-        ``unchanged`` and starts nothing.
+        ``auto``: put on trial. With ``wait`` it returns once the version is live. Raises ``InvalidBundle``,
+        ``InvalidSpec``, ``InvalidName``; while waiting the error of the version's failure (``LoadFailed``, …, with
+        ``details["log_tail"]``), ``StartTimeout``, or ``Conflict`` when somebody else asks for something else. Not
+        waiting any more stops nothing. The same content again is ``unchanged`` and starts nothing.
         """
         if canary is not None and not 1 <= canary <= 99:
             raise InvalidInput(f"{canary} is not a share for a canary", where="canary", hint="1 to 99 percent")
@@ -374,7 +371,7 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls)
         return shifted(view) and answering(view) and (not answer.version or is_live(view, answer.version))
 
     def _upload(self, found: Deployable, tell: Told) -> None:
-        from headway.client.pack import readable_size
+        from headway.client.pack import chunks, readable_size
 
         bundle = found.bundle
         with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as archive:
@@ -383,12 +380,7 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls)
             size = archive.tell()
             archive.seek(0)
             tell(Progress("bundle", "running", f"uploading {readable_size(size)}"))
-            self._connection.upload(f"/v1/bundles/{bundle.digest}", _chunks(archive), size)
-
-
-def _chunks(archive: IO[bytes]) -> Iterator[bytes]:
-    while data := archive.read(_CHUNK):
-        yield data
+            self._connection.upload(f"/v1/bundles/{bundle.digest}", chunks(archive), size)
 
 
 def _model(name: str) -> str:

@@ -276,3 +276,9 @@ def _unreadable(path: str, error: OSError) -> HeadwayError:
 
 def _shown(path: str) -> str:
     return repr(path[:200])
+
+
+def chunks(archive: IO[bytes]) -> Iterator[bytes]:
+    """What is left to read of ``archive``, in pieces for the wire."""
+    while data := archive.read(_CHUNK):
+        yield data

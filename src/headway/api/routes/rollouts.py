@@ -16,15 +16,14 @@ from headway.api.scaling_views import scaling_range
 from headway.api.schemas import (
     Change,
     DeployAnswer,
-    DeployBody,
     DiffAnswer,
     DiffBody,
     DiffLine,
     PromoteBody,
     ScaleBody,
     TrafficBody,
-    TrialBody,
 )
+from headway.api.schemas_deploy import DeployBody, TrialBody
 from headway.api.views import arm_views, urls, urls_with
 from headway.domain.deployments import Deployment
 from headway.domain.errors import InvalidInput, InvalidSpec
