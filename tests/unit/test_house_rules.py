@@ -203,7 +203,7 @@ CLIENT = {
     "close": "()",
     "create_token": "(name, *, scope, models, expires_in_s)",
     "delete": "(name, *, cancel_jobs)",
-    "deploy": "(path, *, name, canary, wait, timeout_s, progress)",
+    "deploy": "(path, *, name, canary, auto, wait, timeout_s, progress)",
     "diff": "(document)",
     "events": "(*, after, model, follow)",
     "get": "(name)",

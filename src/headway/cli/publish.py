@@ -103,7 +103,7 @@ def deploy(
     ] = None,
     margins: Annotated[
         list[str] | None,
-        typer.Option("--margin", metavar="NAME=VALUE", help="Of --auto: latency=10%, errors=0.5%, outcome=0.02."),
+        typer.Option("--margin", metavar="MARGIN", help="Of --auto: latency=10%, errors=0.5%, outcome=0.02."),
     ] = None,
     metrics: Annotated[
         list[str] | None,

@@ -1,9 +1,9 @@
 """Two versions side by side: intervals of both, of the difference, and what they say.
 
-Each figure of each version has a confidence sequence of its own, and two figures differ when theirs lie apart. The
-probability of ever being wrong, ``alpha`` for the whole comparison, is shared out evenly: among measures, among the
-figures of a measure, between the two versions (Bonferroni). So at most ``alpha`` of all comparisons ever say "better"
-or "worse" of a figure whose difference is the other way or none, however often they are looked at.
+The difference of each figure has a confidence sequence, from what is plausible of both versions together: the product
+of what speaks against either. The probability of ever being wrong, ``alpha`` for the whole comparison, is shared out
+evenly among measures and among the figures of a measure (Bonferroni). So at most ``alpha`` of all comparisons ever say
+"better" or "worse" of a figure whose difference is the other way or none, however often they are looked at.
 
 A figure is *worse* when all of the difference's interval is on the bad side of zero, *better* when it is on the good
 side, and *within its margin* when the interval ends before the margin does. A measure is worse when one of its figures
@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
-from headway.comparing.bernoulli import interval
-from headway.comparing.means import mean_half_width
-from headway.comparing.quantiles import quantile, quantile_interval
+from headway.comparing.bernoulli import difference, interval
+from headway.comparing.means import difference_half_width, mean_half_width
+from headway.comparing.quantiles import quantile, quantile_difference, quantile_interval
 from headway.domain.arms import ArmFigures, Moments
 from headway.domain.comparisons import Answer, Comparison, Figure, Interval, Margins, Measure, MeasureKind
 
@@ -69,41 +70,49 @@ def compare(
 
 
 def _latency(base: ArmFigures, version: ArmFigures, alpha: float, margins: Margins) -> Measure:
-    share = alpha / (len(QUANTILES) + 1) / 2
+    share = alpha / (len(QUANTILES) + 1)
     figures = []
     for q in QUANTILES:
-        bounds = [_seconds(quantile_interval(arm.buckets, q, share)) for arm in (base, version)]
+        bounds = [_seconds(*quantile_interval(arm.buckets, q, share)) for arm in (base, version)]
         values = [None if (ns := quantile(arm.buckets, q)) is None else ns / _NS for arm in (base, version)]
-        least = bounds[0][0]  # the base's quantile is no smaller, so neither is the margin
-        margin = max(margins.latency * least, margins.latency_floor_s)
-        figures.append(_figure(f"p{q * 100:.0f}", values, bounds, margin))
+        floor_ns = margins.latency_floor_s * _NS
+        least, most, beyond = quantile_difference(base.buckets, version.buckets, q, share, margins.latency, floor_ns)
+        margin = None if values[0] is None else max(margins.latency * values[0], margins.latency_floor_s)
+        figure = _figure(f"p{q * 100:.0f}", values, bounds, _seconds(least, most), margin)
+        figures.append(replace(figure, within=beyond <= 0))
     means = [arm.seconds for arm in (base, version)]
-    shown = _figure("mean", _means(means), [_mean_bounds(mean, share) for mean in means], None, judged=False)
-    figures.append(shown)
+    shown = [_mean_bounds(mean, share) for mean in means]
+    figures.append(
+        _figure("mean", _means(means), shown, _mean_difference(means[0], means[1], share), None, judged=False)
+    )
     return _measure(MeasureKind.LATENCY, None, (base.seconds.count, version.seconds.count), figures)
 
 
 def _errors(base: ArmFigures, version: ArmFigures, alpha: float, margins: Margins) -> Measure:
-    arms = (base, version)
-    values = [arm.errors / arm.requests if arm.requests else None for arm in arms]
-    bounds = [_probability(arm.errors, arm.requests, alpha / 2) for arm in arms]
-    figure = _figure("rate", values, bounds, margins.errors)
+    counts = [(arm.errors, arm.requests) for arm in (base, version)]
+    values = [errors / requests if requests else None for errors, requests in counts]
+    bounds = [_probability(*count, alpha) for count in counts]
+    figure = _figure("rate", values, bounds, difference(counts[0], counts[1], alpha), margins.errors)
     return _measure(MeasureKind.ERRORS, None, (base.requests, version.requests), [figure])
 
 
 def _outcome(metric: str, base: ArmFigures, version: ArmFigures, alpha: float, margins: Margins) -> Measure:
     samples = [arm.feedback.get(metric, Moments(0, 0.0, 0.0, binary=True)) for arm in (base, version)]
     if all(sample.binary for sample in samples):
-        bounds = [_probability(round(sample.mean * sample.count), sample.count, alpha / 2) for sample in samples]
+        counts = [(round(sample.mean * sample.count), sample.count) for sample in samples]
+        bounds, apart = [_probability(*count, alpha) for count in counts], difference(counts[0], counts[1], alpha)
     else:
-        bounds = [_mean_bounds(sample, alpha / 2) for sample in samples]
+        bounds, apart = (
+            [_mean_bounds(sample, alpha) for sample in samples],
+            _mean_difference(samples[0], samples[1], alpha),
+        )
     margin = margins.outcome
     if margin is None and samples[0].count > 1:
         margin = Margins.OUTCOME_DEVIATIONS * math.sqrt(samples[0].variance)
         if samples[0].binary:
             margin = max(margin, Margins.OUTCOME_FLOOR)
     # More is better, so what may not grow is the opposite of the metric.
-    figure = _figure("mean", _means(samples), bounds, margin, more_is_better=True)
+    figure = _figure("mean", _means(samples), bounds, apart, margin, more_is_better=True)
     return _measure(MeasureKind.OUTCOME, metric, (samples[0].count, samples[1].count), [figure])
 
 
@@ -111,13 +120,13 @@ def _figure(
     name: str,
     values: Sequence[float | None],
     bounds: Sequence[Bounds],
+    apart: Bounds,
     margin: float | None,
     *,
     judged: bool = True,
     more_is_better: bool = False,
 ) -> Figure:
-    (base_low, base_high), (low, high) = bounds
-    least, most = low - base_high, high - base_low
+    least, most = apart
     harm, at_worst = (-most, -least) if more_is_better else (least, most)
     answer = Answer.OPEN
     if judged and harm > 0:
@@ -128,9 +137,9 @@ def _figure(
         name=name,
         judged=judged,
         base=values[0],
-        base_interval=_told(base_low, base_high),
+        base_interval=_told(*bounds[0]),
         version=values[1],
-        version_interval=_told(low, high),
+        version_interval=_told(*bounds[1]),
         difference=_told(least, most),
         margin=margin,
         answer=answer,
@@ -156,12 +165,18 @@ def _mean_bounds(sample: Moments, alpha: float) -> Bounds:
     return sample.mean - half, sample.mean + half
 
 
+def _mean_difference(base: Moments, version: Moments, alpha: float) -> Bounds:
+    counts, variances = (base.count, version.count), (base.variance, version.variance)
+    half = float(difference_half_width(counts, variances, alpha, (base.skewness, version.skewness)))
+    return version.mean - base.mean - half, version.mean - base.mean + half
+
+
 def _means(samples: Sequence[Moments]) -> list[float | None]:
     return [sample.mean if sample.count else None for sample in samples]
 
 
-def _seconds(bounds: Bounds) -> Bounds:
-    return bounds[0] / _NS, bounds[1] / _NS
+def _seconds(low: float, high: float) -> Bounds:
+    return low / _NS, high / _NS
 
 
 def _told(low: float, high: float) -> Interval:

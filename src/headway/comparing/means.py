@@ -35,6 +35,28 @@ def mean_half_width(
     return np.where(n >= np.maximum(FEWEST, PER_SKEWNESS * np.square(skewness)), width, math.inf)
 
 
+def difference_half_width(
+    counts: tuple[ArrayLike, ArrayLike],
+    variances: tuple[ArrayLike, ArrayLike],
+    alpha: float,
+    skewness: tuple[ArrayLike, ArrayLike] = (0.0, 0.0),
+) -> NDArray[np.float64]:
+    """Half the width of the interval around the difference of two means, from what is plausible of both together."""
+    rho2 = _rho2(alpha)
+    penalty: Any = -math.log(alpha)
+    inverse: Any = 0.0
+    known: Any = True
+    for count, variance, skewed in zip(counts, variances, skewness, strict=True):
+        n = np.asarray(count, float)
+        scaled = n * rho2 + 1
+        known = known & (n >= np.maximum(FEWEST, PER_SKEWNESS * np.square(skewed)))
+        penalty = penalty + np.log(scaled) / 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inverse = inverse + np.asarray(variance, float) * 2 * scaled / (n**2 * rho2)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, np.sqrt(penalty * inverse), math.inf)
+
+
 def _rho2(alpha: float) -> float:
     """Of the mixture that is about tightest at :data:`TIGHTEST_AT` (same paper, appendix on tuning)."""
     quiet = -2 * math.log(alpha)

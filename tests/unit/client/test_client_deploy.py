@@ -45,6 +45,7 @@ def test_a_deploy_uploads_the_bundle_sends_what_the_document_states_and_waits_un
             "bundle": digest,
             "spec": {"metadata": {"name": "iris"}, "spec": {"resources": {"memory": "1Gi"}}},
             "canary": None,
+            "auto": None,
         }
     ]
     upload = next(r for r in control.requests if r.method == "PUT")

@@ -10,12 +10,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headway.comparing.bernoulli import interval, plausible_counts
-from headway.comparing.means import FEWEST, mean_half_width
-from headway.comparing.quantiles import quantile, quantile_interval
+from headway.comparing.bernoulli import apart, difference, interval, plausible_counts
+from headway.comparing.means import FEWEST, difference_half_width, mean_half_width
+from headway.comparing.quantiles import quantile, quantile_difference, quantile_interval
 from headway.domain.sketch import LatencySketch
 
 ALPHA = 0.05
@@ -101,6 +101,49 @@ def test_a_mean_is_hardly_ever_outside_at_any_look(kind: str) -> None:
     outside = np.abs(mean - truth) > mean_half_width(n, variance, ALPHA, skewness)
     assert not outside[:, : FEWEST - 1].any()
     assert outside.any(axis=1).mean() <= ALPHA
+
+
+COUNTS = st.integers(0, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
+
+@settings(max_examples=30)
+@given(COUNTS, COUNTS)
+def test_a_difference_is_bounded_by_what_is_plausible_of_both(base: tuple[int, int], version: tuple[int, int]) -> None:
+    least, most = difference(base, version, ALPHA)
+    shares = [k / n if n else 0.5 for k, n in (base, version)]
+    if base[1] and version[1]:
+        assert -1 <= least <= shares[1] - shares[0] <= most <= 1
+    if bool(apart(base, version, ALPHA / 2)):
+        assert least > -0.005 or most < 0.005  # but for the cells that it is looked for in
+    mirrored = difference(version, base, ALPHA)
+    assert mirrored == pytest.approx((-most, -least))
+
+
+def test_a_difference_of_two_is_hardly_ever_outside_at_any_look() -> None:
+    draw = np.random.default_rng(4)
+    n = np.arange(1, LOOKS + 1)
+    for p in (0.01, 0.5):
+        one, two = (np.cumsum(draw.random((RUNS, LOOKS)) < p, axis=1) for _ in range(2))
+        assert apart((one, n), (two, n), ALPHA).any(axis=1).mean() <= ALPHA
+        means, variances = [one / n, two / n], [one / n * (1 - one / n), two / n * (1 - two / n)]
+        half = difference_half_width((n, n), (variances[0], variances[1]), ALPHA)
+        assert (np.abs(means[1] - means[0]) > half).any(axis=1).mean() <= ALPHA
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 10**6))
+def test_a_difference_of_quantiles_is_found_and_no_other(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    ns = np.exp(draw.normal(17, 0.4, (3, 600)))
+    ns[2] *= 2.5
+    base, same, slow = (Counter(np.ceil(np.log(row) / LatencySketch.LOG_GAMMA).astype(int).tolist()) for row in ns)
+    least, most, beyond = quantile_difference(base, slow, 0.5, ALPHA, 0.1, 1e6)
+    truth = math.exp(17)
+    assert 0 < least <= 1.5 * truth <= most
+    assert beyond > 0
+    least, most, beyond = quantile_difference(base, same, 0.5, 0.001, 0.1, 1e6)
+    assert least <= 0 <= most
+    assert quantile_difference(base, same, 0.5, ALPHA, 0.5, 1e6)[2] <= 0
 
 
 def test_an_ordinary_interval_would_not_do() -> None:
