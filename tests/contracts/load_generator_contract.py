@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -50,28 +51,48 @@ class Stage(ABC):
         return Load(target=self.target(), shape=shape, requests=requests, began=self.began.append)
 
 
+async def long_enough(run: Callable[[float], Awaitable[Load]], enough: Callable[[Load], bool]) -> Load:
+    """The first load of ``run``, given seconds, that did ``enough``: on a busy machine a second or two may be short."""
+    for duration_s in (1.5, 6.0, 24.0):
+        load = await run(duration_s)
+        if enough(load):
+            break
+    return load
+
+
 class LoadGeneratorContract:
     @pytest.fixture
     def anyio_backend(self) -> str:
         return "asyncio"
 
     async def test_users_ask_wait_and_ask_again(self, stage: Stage) -> None:
-        load = await stage.run(users(5, 1.5, think_time_s=0.2))
-        assert 3 <= len(load.samples) <= 60
+        load = await long_enough(
+            lambda duration_s: stage.run(users(5, duration_s, think_time_s=0.2)), lambda load: len(load.samples) >= 3
+        )
+        assert 3 <= len(load.samples) <= 40 * load.shape.duration_s
         assert set(load.samples.status) == {200}
         assert all(0 <= sent <= done for sent, done in zip(load.samples.sent_s, load.samples.done_s, strict=True))
         assert len(stage.began) == 1
         assert stage.generator.state().in_flight in (0, None)
 
     async def test_requests_are_sent_in_turn_and_each_is_written_down(self, stage: Stage) -> None:
-        load = await stage.run(users(1, 1.5, think_time_s=0.1), (b"[1]", b"[2]"))
-        sent = stage.bodies()
+        before = 0
+
+        async def run(duration_s: float) -> Load:
+            nonlocal before
+            before = len(stage.bodies())
+            return await stage.run(users(1, duration_s, think_time_s=0.1), (b"[1]", b"[2]"))
+
+        load = await long_enough(run, lambda load: len(load.samples) >= 2)
+        sent = stage.bodies()[before:]
         assert set(sent) == {b"[1]", b"[2]"}
         assert len(load.samples) == len(sent)
 
     async def test_failed_requests_say_why(self, stage: Stage) -> None:
         stage.answers(status=503)
-        load = await stage.run(users(2, 1.0, think_time_s=0.1))
+        load = await long_enough(
+            lambda duration_s: stage.run(users(2, duration_s, think_time_s=0.1)), lambda load: len(load.samples) > 0
+        )
         assert len(load.samples) == load.samples.faults["HTTP 503"] > 0
 
     async def test_stop_ends_it_at_once_whatever_is_under_way(self, stage: Stage) -> None:

@@ -12,7 +12,8 @@ from headway.adapters.loadgen.locust import LocustGenerator
 from headway.domain.errors import InvalidInput
 from headway.domain.load_samples import GIVEN_UP
 from headway.domain.load_shapes import users
-from tests.contracts.load_generator_contract import LoadGeneratorContract
+from headway.ports.load_generator import Load
+from tests.contracts.load_generator_contract import LoadGeneratorContract, long_enough
 from tests.contracts.test_load_generator_http import HttpStage
 from tests.services.scripted_model import ScriptedModel
 
@@ -71,16 +72,29 @@ class TestLocustGenerator(LoadGeneratorContract):
         file = tmp_path / "locustfile.py"
         file.write_text(LOCUSTFILE)
         stage = LocustStage(model, locustfile=file)
-        load = await stage.run(users(6, 3.0))
-        sent = {body.replace(b" ", b"") for body in model.bodies}
-        assert sent == {b"started", b"[[1]]", b"[[2]]", b"[[3]]"}
+        told = {b"started", b"[[1]]", b"[[2]]", b"[[3]]"}
+
+        def sent() -> set[bytes]:
+            return {body.replace(b" ", b"") for body in model.bodies}
+
+        async def run(duration_s: float) -> Load:
+            model.bodies.clear()
+            return await stage.run(users(6, 2 * duration_s))
+
+        load = await long_enough(run, lambda _: sent() == told)
+        assert sent() == told
         assert set(load.samples.faults) == {"CatchResponseError: not what was expected"}
         assert load.samples.faults.total() == list(load.samples.status).count(GIVEN_UP) == model.bodies.count(b"[[2]]")
         assert all(b"Bearer hw_secret" in head for head in model.heads)
 
     async def test_workers_are_processes_whose_requests_make_one_load(self, model: ScriptedModel) -> None:
         stage = LocustStage(model, workers=2)
-        load = await stage.run(users(4, 3.0, think_time_s=0.2))
+
+        async def run(duration_s: float) -> Load:
+            model.bodies.clear()
+            return await stage.run(users(4, 2 * duration_s, think_time_s=0.2))
+
+        load = await long_enough(run, lambda load: len(load.samples) > 10)
         assert len(load.samples) == len(model.bodies) > 10
         assert stage.generator.state().users is not None
 
