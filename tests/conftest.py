@@ -27,6 +27,7 @@ from tests.services.fixtures import (  # noqa: F401 - fixtures
 from tests.waiting import PortPicker
 
 KEPT_VARIABLES = {"HEADWAY_HAPROXY", "HEADWAY_REQUIRE_SERVICES", "HEADWAY_RSCRIPT"}
+LONGEST_FIRST = {name: place for place, name in enumerate(("e2e", "browser", "docs", "integration", "contracts"))}
 TESTS = Path(__file__).parent
 
 # A busy machine is no bug: examples have no deadline of their own, pytest-timeout bounds the whole test.
@@ -40,7 +41,11 @@ def layer(path: Path) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of e2e carry that mark; those that the machine can disturb get a second attempt, but not in a debugger."""
+    """Tests of e2e carry that mark; those that the machine can disturb get a second attempt, but not in a debugger.
+
+    What takes long comes first, in random order as before: so no process waits at the end for another's long test.
+    """
+    items.sort(key=lambda item: LONGEST_FIRST.get(layer(item.path), len(LONGEST_FIRST)))
     for item in items:
         if layer(item.path) == "e2e":
             item.add_marker(pytest.mark.e2e)

@@ -20,12 +20,19 @@ from tests.services.scheduling import ServiceScheduling, service_of
         ("tests/integration/jobs/test_jobs_postgresql_faults.py::test_it", "postgresql"),
         ("tests/contracts/test_jobs_sqlite.py::TestSqliteJobs::test_it", None),
         ("tests/unit/server/test_redis.py::test_it", None),
+        ("tests/integration/cli/test_e2e.py::test_it", None),
     ],
 )
 def test_the_service_of_a_test(nodeid: str, service: str | None) -> None:
     assert service_of(nodeid) == service
     scope = ServiceScheduling._split_scope(object.__new__(ServiceScheduling), nodeid)
     assert scope == (service or nodeid)
+
+
+def test_the_tests_of_an_end_to_end_module_share_its_control_plane() -> None:
+    for name in ("test_it", "test_it[a::b-tests/e2e/c.py::d]"):
+        scope = ServiceScheduling._split_scope(object.__new__(ServiceScheduling), f"tests/e2e/test_jobs.py::{name}")
+        assert scope == "tests/e2e/test_jobs.py"
 
 
 def test_every_module_with_a_service_is_known() -> None:
