@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -47,14 +48,15 @@ class PortPicker:
     """Free loopback TCP ports that two test processes never pick both.
 
     Each xdist worker has a range of its own, below the kernel's ephemeral ports (32768 and up on Linux), so
-    neither another worker nor an outgoing connection takes a port between the choice and its use.
+    neither another worker nor an outgoing connection takes a port between the choice and its use. Where in its range a
+    worker begins depends on its process, so that two test runs on one machine seldom meet.
     """
 
     FIRST, PER_WORKER, WORKERS = 20_000, 500, 24
 
     def __init__(self, worker: int) -> None:
         self._start = self.FIRST + (worker % self.WORKERS) * self.PER_WORKER
-        self._next = 0
+        self._next = os.getpid() * 7 % self.PER_WORKER
 
     def __call__(self) -> int:
         for _ in range(self.PER_WORKER):
