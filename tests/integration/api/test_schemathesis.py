@@ -14,6 +14,7 @@ from schemathesis.core.result import Ok
 
 from tests.integration.api.conftest import Served
 from tests.unit.api.world import ADMIN
+from tests.waiting import PATIENCE_S
 
 RULES_BEYOND_THE_SCHEMA = {
     "POST /v1/models/{model}/deploy",  # what a document may say: GET /v1/schema
@@ -51,7 +52,7 @@ def test_generated_requests(served: Served, mode: GenerationMode) -> None:
                 case.query.pop("follow", None)  # an answer that goes on for ever is none to be judged
             lenient = [positive_data_acceptance] if case.operation.label in RULES_BEYOND_THE_SCHEMA else []
             headers = {**AUTH, "Accept": "application/json"}
-            case.call_and_validate(headers=headers, timeout=10, excluded_checks=lenient)
+            case.call_and_validate(headers=headers, timeout=PATIENCE_S, excluded_checks=lenient)
             tried.add(case.operation.label)
 
         try:

@@ -17,7 +17,7 @@ from schemathesis.checks import negative_data_rejection, positive_data_acceptanc
 from schemathesis.core.result import Ok
 
 from tests.integration.server.replica import Replica
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 ARRAY = """
 import numpy as np
@@ -69,7 +69,7 @@ def try_all(schema: Any, mode: GenerationMode) -> set[str]:
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def attempt(case: schemathesis.Case[Any]) -> None:
-            case.call_and_validate(timeout=10, excluded_checks=BEYOND_THE_SCHEMA)
+            case.call_and_validate(timeout=PATIENCE_S, excluded_checks=BEYOND_THE_SCHEMA)
             tried.add(case.operation.label)
 
         try:
