@@ -107,23 +107,24 @@ def goodput(phase: Phase, seconds: float) -> float:
     return phase.statuses()[200] / (seconds - SETTLING_S)
 
 
-def overload(name: str, port: int, seconds: float) -> list[Bar]:
+def overload(name: str, server: Server, seconds: float) -> list[Bar]:
     request = post("/predict", ROW)
-    generator = Poisson("127.0.0.1", port, lambda number: request)
+    generator = Poisson("127.0.0.1", server.port, lambda number: request)
     generator.warm(64)
     generator.run(100, 2)  # the server learns how long calls take
-    peak, rate = 0.0, 200.0
-    while True:
+    peak, rate, short = 0.0, 200.0, 0
+    while short < 2 and rate < 12_000:  # one step may fall short because the machine was busy with something else
         found = goodput(settled(generator.run(rate, 4)), 4)
         print(f"  {name}: offered {rate:7.0f}/s, answered {found:7.0f}/s", flush=True)
         peak = max(peak, found)
-        if found < 0.8 * rate or rate > 12_000:
-            break
+        short = short + 1 if found < 0.8 * rate else 0
         rate *= 1.5
     bars = []
     before = settled(generator.run(0.8 * peak, seconds))
     p99 = quantile(before.latencies_ms(200), 0.99)
+    used_s = server.cpu_s()
     over = generator.run(2 * peak, seconds)
+    used_s = server.cpu_s() - used_s
     during = settled(over)
     after = generator.run(0.5 * peak, 6)
     recovered = settled(after, after_s=2.0)
@@ -138,6 +139,7 @@ def overload(name: str, port: int, seconds: float) -> list[Bar]:
             f"generator late by {quantile(phase.lateness_s, 0.99) * 1e3:.2f} ms at p99",
             flush=True,
         )
+    print(f"  {name}: at 2.0 the server had {used_s / seconds:.2f} of its core", flush=True)
     bars.append(Bar(f"{name}: goodput at 2.0, share of the peak", good, 0.9, True))
     bars.append(
         Bar(f"{name}: p99 of the accepted at 2.0, times that at 0.8", quantile(accepted, 0.99) / p99, 2.0, False)
@@ -209,7 +211,7 @@ def main() -> int:
                 if name == "pings":
                     bars.append(pings(server.port))
                 else:
-                    bars += overload(name, server.port, chosen.seconds)
+                    bars += overload(name, server, chosen.seconds)
             finally:
                 server.stop()
     print(*bars, sep="\n")

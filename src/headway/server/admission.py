@@ -65,6 +65,14 @@ class Admission:
             return ahead_s
         return ahead_s + max(0.0, self.cost.expected_s(running) - running_for_s)
 
+    def _hopeless(self) -> bool:
+        """Whether even a call for one request, after another such call, is late: the target cannot be held at present.
+
+        Then who fits into the next call is let in: to refuse him helps nobody, and calls for one request each would be
+        a fraction of what the model can do.
+        """
+        return self.allowed_s is not None and 2 * self.cost.expected_s(1) > self.allowed_s
+
     def refuses(
         self,
         now_ns: int,
@@ -82,9 +90,10 @@ class Admission:
         """
         most = max(1, int(most_rows / self._rows))
         refused = waiting >= self.queue.room or (
-            self.allowed_s is not None
-            and waiting > 0
+            waiting > 0
+            and self.allowed_s is not None
             and self.expected_s(waiting, most, running_for_s, running) > self.allowed_s
+            and not (self._hopeless() and waiting < self.cost.enough(most))
         )
         self.queue.asked(
             now_ns,

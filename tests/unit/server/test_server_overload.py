@@ -48,6 +48,17 @@ def test_at_twice_the_capacity_as_many_are_answered_and_soon(model: str, target:
     assert later.p99_s() <= calm.p99_s()
 
 
+def test_a_target_that_cannot_be_held_does_not_cost_throughput() -> None:
+    """A call takes 30 ms, the target is 20 ms: requests share calls all the same."""
+    queue = SimulatedQueue(Admission(256, 0.02), a_s=0.03, c_s=0.0001, most=16)
+    queue.poisson(0.3, 100)
+    queue.poisson(2.0, 200)
+    began = queue.now
+    seen = queue.poisson(2.0, 400)
+    assert len(seen.latencies_s) / (queue.now - began) >= 0.95 * queue.capacity_per_s
+    assert seen.p99_s() <= 0.08
+
+
 def test_where_arrivals_are_uneven_the_queue_holds_what_the_model_needs_meanwhile() -> None:
     """Nothing comes for 15 ms, then all at once: the one call that waits in even times would leave the model idle."""
     queue = SimulatedQueue(Admission(256), a_s=0.0025, c_s=0.0001, most=16)
