@@ -37,6 +37,11 @@ STREAM_NS: Final = 50_000_000
 """A call runs on the loop only this soon after the one before. A lone request gains nothing by it, and should it be
 the one that takes seconds, nobody's health check waits for it."""
 
+REST_S: Final = 0.0015
+"""While a call is under way and requests are refused, the loop sleeps so long between two looks at its sockets: what
+came meanwhile is refused in one go. To wake for each takes more from the model than the refusing itself (Mogul and
+Ramakrishnan, "Eliminating Receive Livelock", 1997): at twice the capacity a twentieth of all answers."""
+
 
 class Worker:
     """One thread that runs one execution at a time."""
@@ -46,6 +51,8 @@ class Worker:
         self._loop = loop
         self._jobs: SimpleQueue[tuple[list[Ticket], Callable[[list[Ticket], Outcome], None]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._calling = threading.Lock()
+        """Held while a call is under way: taken on the loop, given back on the thread."""
 
     def submit(self, tickets: list[Ticket], done: Callable[[list[Ticket], Outcome], None]) -> None:
         """Run ``tickets``; ``done`` is called on the loop."""
@@ -53,7 +60,13 @@ class Worker:
             # A daemon: a call that never returns must not keep the process from ending.
             self._thread = threading.Thread(target=self._run, name="headway-predict", daemon=True)
             self._thread.start()
+        self._calling.acquire(blocking=False)
         self._jobs.put((tickets, done))
+
+    def leave_to(self, seconds: float) -> None:
+        """Leave interpreter and processor to the call under way for so long, or until it ends."""
+        if self._calling.acquire(timeout=seconds):
+            self._calling.release()
 
     def stop(self) -> None:
         """End the thread after the call it is in."""
@@ -63,6 +76,7 @@ class Worker:
         while (job := self._jobs.get()) is not None:
             tickets, done = job
             outcome = self._execution.run(tickets)
+            self._calling.release()
             try:
                 self._loop.call_soon_threadsafe(done, tickets, outcome)
             except RuntimeError:  # the loop is closed: nobody waits for answers
@@ -102,6 +116,7 @@ class Predictor:
         self._sweep_due = False
         self.waiting = 0
         self._last_call_ns = 0
+        self._rest_due = False
         self._began_ns = 0
         self._request_s = 0.001
         """Mean service time of one request, batching included."""
@@ -177,7 +192,17 @@ class Predictor:
         running = len(self._running)
         running_for_s = (now_ns - self._began_ns) / 1e9 if running else None
         most_rows = self._options.max_batch_size if self._model.together else 1
-        return self._admission.refuses(now_ns, self.waiting, most_rows, running_for_s, running, self._last_call_ns)
+        refused = self._admission.refuses(now_ns, self.waiting, most_rows, running_for_s, running, self._last_call_ns)
+        if refused and self._busy and not self._rest_due:
+            self._rest_due = True
+            self._loop.call_soon(self._rest)
+        return refused
+
+    def _rest(self) -> None:
+        """At the end of a loop iteration in which requests were refused."""
+        self._rest_due = False
+        if self._busy:
+            self._worker.leave_to(REST_S)
 
     def _full(self) -> int:
         """So many make a batch for which no more can be waited."""

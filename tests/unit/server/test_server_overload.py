@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from headway.server.admission import Admission
 from headway.server.call_cost import CallCost
+from headway.server.predictor import REST_S, Worker
 from headway.server.queue_room import LEAST, LONG_WINDOW_NS, WINDOW_NS, WINDOW_REQUESTS, QueueRoom
 from tests.unit.server.simulated_queue import SimulatedQueue
 from tests.unit.server.test_server_batching import Gated, busy
@@ -180,6 +182,46 @@ def test_a_full_batch_is_predicted_before_more_are_refused() -> None:
         model.open()
         statuses = [(await answer).status for answer in answers]
         assert statuses == [200] * 6 + [429] * 2
+        bench.app.predictor.stop()
+
+    asyncio.run(main())
+
+
+def test_while_it_refuses_the_loop_rests_once_an_iteration_and_only_beside_a_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(Worker, "leave_to", lambda self, seconds: rests.append(seconds))
+
+    async def main() -> None:
+        model = Gated()
+        bench, first = await busy(model, max_queue=1)
+        waiting = bench.send([[1.0]])[1]
+        for iterations in (1, 2):
+            refused = [bench.send([[2.0]])[1] for _ in range(5)]
+            assert {(await answer).status for answer in refused} == {429}
+            await eventually(lambda wanted=iterations: rests == [REST_S] * wanted)  # type: ignore[misc]
+        model.open()
+        assert [(await answer).status for answer in (first, waiting)] == [200, 200]
+        assert len(rests) == 2
+        bench.app.predictor.stop()
+
+    asyncio.run(main())
+
+
+def test_a_rest_ends_with_the_call_that_it_was_left_to() -> None:
+    async def main() -> None:
+        model = Gated()
+        bench, first = await busy(model)
+        worker = bench.app.predictor._worker
+        worker.leave_to(0.001)
+        assert not first.done()
+        opening = threading.Timer(0.01, model.open)
+        opening.start()
+        worker.leave_to(60.0)  # the loop stands still: only the end of the call can end this
+        worker.leave_to(60.0)
+        assert (await first).status == 200
+        opening.join()
         bench.app.predictor.stop()
 
     asyncio.run(main())
