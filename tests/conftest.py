@@ -24,6 +24,7 @@ from tests.services.fixtures import (  # noqa: F401 - fixtures
     redis_service,
     rscript,
 )
+from tests.services.registry import base_archive, registry_service  # noqa: F401 - fixtures
 from tests.waiting import PortPicker
 
 KEPT_VARIABLES = {"HEADWAY_HAPROXY", "HEADWAY_REQUIRE_SERVICES", "HEADWAY_RSCRIPT"}

@@ -14,14 +14,14 @@ from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 _SERVICE = re.compile(
     r"^tests/(?:(?:contracts/test_(?:metric_source|job_broker|event_publisher)|integration/sources/test|integration/jobs/test_job_servers)_(?P<source>\w+?)(?:_source)?"
     r"|(?:contracts|integration/jobs)/test_jobs_(?P<store>postgresql|rabbitmq)(?:_\w+)?"
-    r"|e2e/test_events_(?P<relay>rabbitmq))\.py::"
+    r"|e2e/test_(?:events_(?P<relay>rabbitmq)|(?P<images>images)))\.py::"
 )
 
 
 def service_of(nodeid: str) -> str | None:
     """``redis`` for a test that needs Redis."""
     found = _SERVICE.match(nodeid)
-    return (found["source"] or found["store"] or found["relay"]) if found else None
+    return (found["source"] or found["store"] or found["relay"] or found["images"]) if found else None
 
 
 def control_plane_of(nodeid: str) -> str | None:

@@ -58,6 +58,7 @@ ERRORS = [
     ("ReplicaNotFound", "NotFound", "replica_not_found", 404, 3),
     ("BundleNotFound", "NotFound", "bundle_not_found", 404, 3),
     ("JobNotFound", "NotFound", "job_not_found", 404, 3),
+    ("ImageNotFound", "NotFound", "image_not_found", 404, 3),
     ("TokenNotFound", "NotFound", "token_not_found", 404, 3),
     ("Conflict", "HeadwayError", "conflict", 409, 5),
     ("StaleWrite", "Conflict", "stale_write", 409, 5),
@@ -91,6 +92,8 @@ ERRORS = [
     ("ClusterRefused", "ClusterFailed", "cluster_refused", 422, 2),
     ("KindMissing", "ClusterFailed", "kind_missing", 501, 9),
     ("WatchExpired", "ClusterFailed", "watch_expired", 410, 9),
+    ("RegistryFailed", "HeadwayError", "registry_failed", 502, 9),
+    ("DigestMismatch", "RegistryFailed", "digest_mismatch", 502, 9),
     ("MissingBinary", "HeadwayError", "missing_binary", 500, 9),
     ("MissingExtra", "HeadwayError", "missing_extra", 500, 9),
 ]

@@ -16,6 +16,7 @@ from tests.services.scheduling import ServiceScheduling, service_of
         ("tests/integration/sources/test_rabbitmq_source.py::test_message_rate", "rabbitmq"),
         ("tests/contracts/test_event_publisher_rabbitmq.py::TestRabbitmqEventPublisher::test_it", "rabbitmq"),
         ("tests/e2e/test_events_rabbitmq.py::test_it", "rabbitmq"),
+        ("tests/e2e/test_images.py::test_it", "images"),
         ("tests/contracts/test_jobs_postgresql.py::TestPostgresqlJobs::test_it", "postgresql"),
         ("tests/integration/jobs/test_jobs_postgresql_faults.py::test_it", "postgresql"),
         ("tests/contracts/test_jobs_sqlite.py::TestSqliteJobs::test_it", None),

@@ -11,6 +11,7 @@ import typer
 
 from headway.cli import (
     autoscale,
+    build,
     compare,
     events,
     explain,
@@ -46,6 +47,7 @@ for room in (
     lifecycle,
     worker,
     publish,
+    build,
     models,
     jobs,
     query_log,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
 
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
     from headway.client import Progress
 
 LINGER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of something that no control plane does; as ``client.Progress`` for the rest."""
+
+    stage: str
+    state: Literal["running", "done", "failed"]
+    text: str
+
+
 _MARKS = {"done": ("✓", "green"), "failed": ("✗", "red")}
 
 
@@ -30,19 +42,21 @@ class LiveProgress:
     """Use as a context manager and pass :meth:`update` as the client's callback.
 
     ``title`` is shown until the first step. ``brief``: keep lines only of stages that took longer than
-    :data:`LINGER_S`; the command's own last line says what came of it.
+    :data:`LINGER_S`; the command's own last line says what came of it. ``goes_on``: what was asked for does, when
+    waiting for it is interrupted.
     """
 
-    def __init__(self, title: str, *, brief: bool = False) -> None:
+    def __init__(self, title: str, *, brief: bool = False, goes_on: bool = True) -> None:
         self._title = title
         self._brief = brief
+        self._goes_on = goes_on
         self._started = time.monotonic()
         self._lock = threading.Lock()
         self._live: Live | None = None
         self._late: threading.Timer | None = None
-        self._running: Progress | None = None
+        self._running: Progress | Step | None = None
         self._begun_s: dict[str, float] = {}
-        self._last: Progress | None = None
+        self._last: Progress | Step | None = None
         self._last_s = 0.0
 
     def __enter__(self) -> LiveProgress:
@@ -55,10 +69,10 @@ class LiveProgress:
         self._forget_late()
         if self._live is not None:
             self._live.stop()
-        if kind is KeyboardInterrupt and self._last is not None and self._last.stage != "bundle":
+        if self._goes_on and kind is KeyboardInterrupt and self._last is not None and self._last.stage != "bundle":
             note("not waiting any longer; what was asked for goes on: headway list")
 
-    def update(self, step: Progress) -> None:
+    def update(self, step: Progress | Step) -> None:
         """Show ``step``; repeats of the same are shown once."""
         if is_json() or step == self._last:
             return
@@ -85,12 +99,12 @@ class LiveProgress:
                 self._late.cancel()
                 self._late = None
 
-    def _print_late(self, step: Progress) -> None:
+    def _print_late(self, step: Progress | Step) -> None:
         with self._lock:
             if self._late is not None:
                 self._print(step, self._elapsed_s)
 
-    def _print(self, step: Progress, elapsed_s: float) -> None:
+    def _print(self, step: Progress | Step, elapsed_s: float) -> None:
         # The error that follows says why it failed.
         text = "" if step.state == "failed" else step.text
         if self._live is None:

@@ -159,6 +159,10 @@ class JobNotFound(NotFound, code="job_not_found"):
     """No job of that id: never submitted, of another model, or past the time that results are kept."""
 
 
+class ImageNotFound(NotFound, code="image_not_found"):
+    """The registry has no such image, or hides it from who asked."""
+
+
 class TokenNotFound(NotFound, code="token_not_found"):
     """No token of that name."""
 
@@ -306,6 +310,19 @@ class KindMissing(ClusterFailed, code="kind_missing", status=501, exit_code=9):
 
 class WatchExpired(ClusterFailed, code="watch_expired", status=410):
     """What happened since the version that a watch goes on from is forgotten; list again."""
+
+
+class RegistryFailed(HeadwayError, code="registry_failed", status=502, exit_code=9):
+    """A registry of images cannot be reached, refused, or broke off."""
+
+    def __init__(self, message: str, *, again: bool = False, **place: Any) -> None:
+        """``again``: the same may succeed when it is done once more."""
+        super().__init__(message, **place)
+        self.again = again
+
+
+class DigestMismatch(RegistryFailed, code="digest_mismatch"):
+    """What was read is not what its digest promises: damaged on the way, or tampered with."""
 
 
 class MissingBinary(HeadwayError, code="missing_binary", status=500, exit_code=9):

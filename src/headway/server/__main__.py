@@ -2,7 +2,8 @@
 
 What follows the config on the command lines of workers and of their parent is between those processes
 (:mod:`headway.server.worker_start`); ``--template`` makes it a template (:mod:`headway.server.template`). Without
-arguments, in a container, the environment tells all (:mod:`headway.server.container`).
+arguments, in a container, the environment tells all, and after ``--container`` comes what an image says of itself
+(:mod:`headway.server.container`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def _run(arguments: list[str]) -> int:
             from headway.server.container import boot_container
 
             return boot_container()
+        case ["--container", image]:
+            from headway.server.container import boot_container
+
+            return boot_container(Path(image))
         case [config]:
             from headway.server.boot import boot
 

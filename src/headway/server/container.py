@@ -2,7 +2,8 @@
 
 The door between an image and whoever runs it, a Kubernetes Deployment above all: ``HEADWAY_SERVER_CONFIG`` is a JSON
 object with fields of :class:`~headway.server.config.ServerConfig`, ``HEADWAY_REPLICA`` is what this replica is called
-(left out, the host's name, which is the pod's). What they leave open is where an image has it.
+(left out, the host's name, which is the pod's). What they leave open is where an image has it, or, in an image that
+``headway build`` made, what that image's own config says.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ LISTEN = "tcp:0.0.0.0:8080"
 STATE = Path("/var/lib/headway")
 
 
-def container_config(environment: Mapping[str, str], host: str) -> ServerConfig:
-    """The config that ``environment`` tells. Raises ``msgspec.MsgspecError`` and ``ValueError``."""
-    said: dict[str, Any] = json.loads(environment[CONFIG_VARIABLE])
+def container_config(environment: Mapping[str, str], host: str, baked: bytes = b"{}") -> ServerConfig:
+    """The config that ``environment`` tells, over the image's own. Raises ``msgspec.MsgspecError``, ``ValueError``."""
+    said: dict[str, Any] = json.loads(environment.get(CONFIG_VARIABLE) or "{}")
     if not isinstance(said, dict):
         raise ValueError("must be a JSON object")
     places = {
@@ -37,16 +38,16 @@ def container_config(environment: Mapping[str, str], host: str) -> ServerConfig:
         "bundle_path": BUNDLE,
         "listen": LISTEN,
     }
-    return msgspec.convert({**places, **said}, ServerConfig)
+    return msgspec.convert({**places, **json.loads(baked), **said}, ServerConfig)
 
 
-def boot_container() -> int:
-    """Serve as the environment says; the exit code as of :func:`headway.server.boot.boot`."""
+def boot_container(image: Path | None = None) -> int:
+    """Serve as the environment says, and the config in ``image``; the exit code as of :func:`.boot.boot`."""
     from headway.server.boot import boot
 
     try:
-        config = container_config(os.environ, socket.gethostname())
-    except (msgspec.MsgspecError, ValueError) as error:
+        config = container_config(os.environ, socket.gethostname(), b"{}" if image is None else image.read_bytes())
+    except (OSError, msgspec.MsgspecError, ValueError) as error:
         sys.stderr.write(f"headway.server: {CONFIG_VARIABLE}: {error}\n")
         return 2
     # Workers read their config from a file: it is written where the container may write, and goes with it.

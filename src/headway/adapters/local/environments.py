@@ -33,9 +33,8 @@ from headway.adapters.local.requirements import (
     LOCK,
     REQUIREMENTS,
     RequirementsFiles,
-    normalized,
+    completed,
     package_count,
-    pins,
     read_requirements,
 )
 from headway.adapters.local.shared_work import Progress, SharedWork
@@ -86,7 +85,7 @@ class UvEnvironments:
         try:
             async with asyncio.timeout(self._timeout_s):
                 if locked:
-                    lock = self._completed(files)
+                    lock = self._header() + completed(files.texts[0][1], self._server)
                 else:
                     lock = await self._resolved(bundle, files, progress)
                 return await self._built(lock, bundle, files, progress)
@@ -103,24 +102,6 @@ class UvEnvironments:
     def _header(self) -> str:
         return f"# {platform.python_implementation()} {platform.python_version()} {sysconfig.get_platform()}\n"
 
-    def _completed(self, files: RequirementsFiles) -> str:
-        """The bundle's own lock, with the server's needs where it does not name them."""
-        text = files.texts[0][1]
-        pinned = pins(text)
-        missing = []
-        for need in self._server:
-            name, _, wanted = need.partition("==")
-            found, where = pinned.get(normalized(name), (None, None))
-            if found is None:
-                missing.append(need)
-            elif found != wanted:
-                raise EnvironmentFailed(
-                    f"the lock has {name}=={found}, the model server needs {need}",
-                    where=where,
-                    hint=f"take {name} out of the lock or pin {need}",
-                )
-        return self._header() + text.rstrip("\n") + "\n" + "".join(f"{need}\n" for need in missing)
-
     async def _resolved(self, bundle: Path, files: RequirementsFiles, progress: Progress) -> str:
         inputs = [self._header(), *self._server, files.canonical]
         key = hashlib.sha256("\0".join(inputs).encode()).hexdigest()
@@ -134,17 +115,17 @@ class UvEnvironments:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         needs = path.with_suffix(".server.txt")
-        _write(needs, "".join(f"{need}\n" for need in self._server))
+        write_whole(needs, "".join(f"{need}\n" for need in self._server))
         arguments = ["pip", "compile", str(bundle / REQUIREMENTS), str(needs), "--python", sys.executable]
         arguments += ["--no-header", "--no-annotate", "--generate-hashes"]
         try:
-            body = await run_uv(self._binary(), arguments, cwd=self._root, on_line=partial(_note, progress))
+            body = await run_uv(self._binary(), arguments, cwd=self._root, on_line=partial(note, progress))
         except UvFailed as error:
             raise self._explained(error, files, bundle) from error
         finally:
             needs.unlink(missing_ok=True)
         lock = self._header() + "".join(f"{option}\n" for option in files.options) + body
-        _write(path, lock)
+        write_whole(path, lock)
         return lock
 
     async def _built(self, lock: str, bundle: Path, files: RequirementsFiles, progress: Progress) -> Environment:
@@ -162,15 +143,15 @@ class UvEnvironments:
             if _whole(folder):  # another process was faster
                 return Environment(python=_python(folder), lock_digest=folder.name, cached=True)
             await _removed(folder)
-            run = partial(run_uv, self._binary(), cwd=self._root, on_line=partial(_note, progress), keep_open=held)
+            run = partial(run_uv, self._binary(), cwd=self._root, on_line=partial(note, progress), keep_open=held)
             try:
                 await run(["venv", str(folder), "--python", sys.executable, "--no-project"])
-                _write(folder / LOCK, lock)
+                write_whole(folder / LOCK, lock)
                 progress(f"installing {package_count(lock)} packages")
                 await run(
                     ["pip", "sync", str(folder / LOCK), "--python", _python(folder), "--strict", "--compile-bytecode"]
                 )
-                _write(folder / _COMPLETE, json.dumps({"lock": folder.name, "python": platform.python_version()}))
+                write_whole(folder / _COMPLETE, json.dumps({"lock": folder.name, "python": platform.python_version()}))
             except UvFailed as error:
                 await _removed(folder)
                 raise self._explained(error, files, bundle) from error
@@ -203,13 +184,13 @@ def _whole(folder: Path) -> bool:
     return (folder / _COMPLETE).is_file() and os.access(folder / "bin" / "python", os.X_OK)
 
 
-def _note(progress: Progress, line: str) -> None:
+def note(progress: Progress, line: str) -> None:
     """uv's own line, where it tells how far things are."""
     if line.split(" ", 1)[0] in _TOLD or line.startswith("warning: The package "):
         progress(line[0].lower() + line[1:])
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write ``path`` whole or not at all, for its owner only (an index's address can hold a password)."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:

@@ -9,7 +9,7 @@ to uv to judge.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -212,3 +212,24 @@ def _check_requirement(line: _Line) -> None:
             where=line.where,
             hint="put the code into the model's folder, or name the package, or give an https address",
         )
+
+
+def completed(lock: str, needs: Sequence[str]) -> str:
+    """A bundle's own lock, with the model server's ``needs`` where it does not name them.
+
+    Raises ``EnvironmentFailed`` for one that pins another version of them.
+    """
+    pinned = pins(lock)
+    missing = []
+    for need in needs:
+        name, _, wanted = need.partition("==")
+        found, where = pinned.get(normalized(name), (None, None))
+        if found is None:
+            missing.append(need)
+        elif found != wanted:
+            raise EnvironmentFailed(
+                f"the lock has {name}=={found}, the model server needs {need}",
+                where=where,
+                hint=f"take {name} out of the lock or pin {need}",
+            )
+    return lock.rstrip("\n") + "\n" + "".join(f"{need}\n" for need in missing)
