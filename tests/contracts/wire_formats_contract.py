@@ -210,9 +210,16 @@ class WireFormatsContract:
         assert "field json" in refused.json()["status"]["info"]
         assert client.post("api/v1.0/predictions", files={"strData": "x"}).status_code == 415
 
-    def test_seldon_feedback_and_tftensor_are_refused(self, client: httpx.Client) -> None:
+    def test_seldon_feedback_is_taken(self, client: httpx.Client) -> None:
+        asked = {"data": {"ndarray": [ROW]}}
+        body = {"reward": 1.0, "request": asked, "response": {"meta": {"puid": "p1"}}, "truth": asked}
+        answer = client.post("api/v1.0/feedback", json=body)
+        assert (answer.status_code, answer.json()) == (200, {"meta": {"puid": "p1"}})
+        assert client.post("api/v1.0/feedback", json={"reward": "much"}).status_code == 400
+
+    def test_seldon_tftensor_is_refused(self, client: httpx.Client) -> None:
         for path, body in (
-            ("feedback", {"reward": 1.0, "request": {"data": {"ndarray": [ROW]}}}),
+            ("feedback", {"request": {"data": {"tftensor": {"dtype": "DT_FLOAT"}}}}),
             ("predictions", {"data": {"tftensor": {"dtype": "DT_FLOAT"}}}),
         ):
             answer = client.post(f"api/v1.0/{path}", json=body)

@@ -15,6 +15,7 @@ import pytest
 
 import headway.client
 import headway.ports
+from headway.client.deploys import DeployCalls
 from headway.client.jobs import JobCalls
 from headway.domain.errors import HeadwayError, tree
 from headway.domain.jobs import ENDED
@@ -202,12 +203,9 @@ def test_a_port_has_six_methods_at_most() -> None:
 
 CLIENT = {
     "__init__": "(url, token, home, gateway_url, *, transport)",
-    "apply": "(document, *, wait, timeout_s, progress)",
     "close": "()",
     "create_token": "(name, *, scope, models, expires_in_s)",
     "delete": "(name, *, cancel_jobs)",
-    "deploy": "(path, *, name, canary, auto, wait, timeout_s, progress)",
-    "diff": "(document)",
     "events": "(*, after, model, follow)",
     "get": "(name)",
     "info": "()",
@@ -219,7 +217,6 @@ CLIENT = {
     "rollback": "(name)",
     "scale": "(name, n)",
     "schema": "()",
-    "set_queue_bound": "(name, most, *, wait, timeout_s, progress)",
     "set_traffic": "(name, weights)",
     "shutdown": "()",
     "spec": "(name)",
@@ -227,6 +224,12 @@ CLIENT = {
     "versions": "(name)",
     "wait_deleted": "(name, *, cursor, timeout_s)",
     "wait_until": "(name, *, cursor, timeout_s, progress)",
+}
+DEPLOYS = {
+    "apply": "(document, *, models, wait, timeout_s, progress)",
+    "deploy": "(path, *, name, canary, auto, wait, timeout_s, progress)",
+    "diff": "(document, *, models)",
+    "set_queue_bound": "(name, most, *, wait, timeout_s, progress)",
 }
 
 
@@ -247,6 +250,7 @@ JOBS = {
 def test_the_public_surface_of_the_client_is_the_agreed_one() -> None:
     assert sorted(headway.client.__all__) == ["Client", "Progress"]
     assert surface(headway.client.Client) == CLIENT
+    assert surface(DeployCalls) == DEPLOYS
     jobs = {name: text for name, text in surface(JobCalls).items() if name != "__init__"}
     assert jobs == JOBS
     assert get_type_hints(vars(headway.client.Client)["jobs"].fget)["return"] is JobCalls

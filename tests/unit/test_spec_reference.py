@@ -55,7 +55,9 @@ def fields(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
             found |= {f"{path}[].type": "required", f"{path}[].name": None}  # their other fields: by type, below
             continue
         inner, many = part(field)
-        if inner is None:
+        if inner is model:  # a graph's nodes below a node: the same fields again
+            found[path] = None
+        elif inner is None:
             found[path] = "required" if field.is_required() else field.default
         else:
             found |= fields(inner, f"{path}[]." if many else f"{path}.")

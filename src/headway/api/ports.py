@@ -44,6 +44,9 @@ class Accepted(Protocol):
     @property
     def cursor(self) -> int: ...
 
+    @property
+    def versions(self) -> Sequence[str]: ...
+
 
 class Diff(Protocol):
     """What applying a document would change: ``(path, old, new)`` each."""
@@ -86,6 +89,8 @@ class ControlService(Views, Protocol):
     ) -> Accepted:
         """``rules``: the canary is on trial."""
         ...
+
+    async def deploy_together(self, parts: Sequence[tuple[ModelDeployment, str]]) -> Accepted: ...
 
     async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted: ...
 

@@ -203,6 +203,21 @@ class DeployAnswer(View):
     cursor: int
     """Follow the rollout with ``GET /v1/events?after=<cursor>&model=<model>``."""
     urls: Urls
+    versions: list[str] = []
+    """Those of several documents, in their order; ``version`` is the one with the largest share."""
+
+
+class VersionBody(Body):
+    bundle: DigestText
+    """Uploaded before."""
+    spec: dict[str, Any]
+    """A ModelDeployment document (JSON) that states ``spec.arm``."""
+
+
+class DeployTogetherBody(Body):
+    """Several versions of a model and, in each document's ``spec.arm``, its share of the traffic."""
+
+    versions: list[VersionBody] = Field(min_length=1, max_length=20)
 
 
 class DiffBody(Body):

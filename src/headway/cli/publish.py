@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from headway.cli import scaffold
 from headway.cli.completion import model_names
+from headway.cli.convert import Models, folders
 from headway.cli.output import Format, OutputOption, emit_json, err, is_json, note, say, table
 from headway.cli.progress import LiveProgress
 from headway.cli.trial import body_of, trial_of
@@ -37,7 +38,7 @@ Timeout = Annotated[
     ),
 ]
 Document = Annotated[
-    Path, typer.Option("-f", "--file", metavar="FILE", help="A ModelDeployment document, YAML or JSON.")
+    Path, typer.Option("-f", "--file", metavar="FILE", help="A ModelDeployment or SeldonDeployment, YAML or JSON.")
 ]
 
 
@@ -146,21 +147,32 @@ def deploy(
 
 
 def apply(
-    file: Document, no_wait: NoWait = False, timeout: Timeout = DEPLOY_S, output: OutputOption = Format.TEXT
+    file: Document,
+    model: Models = None,
+    no_wait: NoWait = False,
+    timeout: Timeout = DEPLOY_S,
+    output: OutputOption = Format.TEXT,
 ) -> None:
     """Make a model what a document says.
 
-    Content, resources, replicas, traffic: what the document leaves open stays as it is.
+    Content, resources, replicas, traffic: what the document leaves open stays as it is. Several documents of one model
+    in a file, or the predictors of a SeldonDeployment, become its versions with their split.
     """
     from headway.client import Client
+    from headway.client.manifests import read_manifest
 
+    given = folders(model)
+    for line in read_manifest(file, given).notes:
+        note(line)
     with Client() as client:
         with LiveProgress(f"applying {file}") as progress:
-            answer = client.apply(file, wait=not no_wait, timeout_s=timeout, progress=progress.update)
-        _conclude(client, answer, file, no_wait)
+            answer = client.apply(file, models=given, wait=not no_wait, timeout_s=timeout, progress=progress.update)
+        _conclude(client, answer, file, no_wait, given)
 
 
-def _conclude(client: Client, answer: DeployAnswer, source: Path, no_wait: bool) -> None:
+def _conclude(
+    client: Client, answer: DeployAnswer, source: Path, no_wait: bool, models: dict[str, Path] | None = None
+) -> None:
     if is_json():
         emit_json(answer)
         return
@@ -172,11 +184,14 @@ def _conclude(client: Client, answer: DeployAnswer, source: Path, no_wait: bool)
         say(f"[bold]{version}[/] is on its way: headway status {name}")
     else:
         say(f"[bold green]{version}[/] serves")
+    for other in answer.versions:
+        if other != answer.version:
+            say(f"[bold]{name} {other}[/] beside it")
     say(f"  production  {url}")
     pinned = answer.urls.pinned.get(answer.version)
     if pinned:
         say(f"  pinned      {pinned}")
-    sample = _sample(_sample_file(source))
+    sample = _sample(_sample_file(source, models or {}))
     say(f"  try         {escape(_curl(url, sample, token=client.info().require_token))}")
     if sample is None and not answer.unchanged:
         note(f"no {SAMPLE} beside the model: predict was not tried before going live")
@@ -189,17 +204,17 @@ def _curl(url: str, sample: str | None, *, token: bool) -> str:
     return f"curl -s {url}/predict{authorization} -H 'content-type: application/json' -d {data}"
 
 
-def _sample_file(source: Path) -> Path:
+def _sample_file(source: Path, models: dict[str, Path]) -> Path:
     """Where the sample request lies, or would, of a folder or a document that was deployed just now."""
+    from headway.client.manifests import read_manifest
     from headway.client.pack import DOCUMENT_NAMES
-    from headway.domain.spec_document import parse_document
 
     if source.is_dir():
         documents = [source / name for name in DOCUMENT_NAMES if (source / name).exists()]
         if not documents:
             return source / SAMPLE
         source = documents[0]
-    model = parse_document(source.read_text(encoding="utf-8"), str(source)).spec.model
+    model = read_manifest(source, models).documents[0].spec.model
     return source.parent / model.path / (model.sample or SAMPLE)
 
 
@@ -212,12 +227,12 @@ def _sample(path: Path) -> str | None:
     return text if len(text) <= MAX_SHOWN_SAMPLE else f"@{path}"
 
 
-def diff(file: Document, output: OutputOption = Format.TEXT) -> None:
+def diff(file: Document, model: Models = None, output: OutputOption = Format.TEXT) -> None:
     """Show what apply would change, without changing it."""
     from headway.client import Client
 
     with Client() as client:
-        answer = client.diff(file)
+        answer = client.diff(file, models=folders(model))
     if is_json():
         emit_json(answer)
         return

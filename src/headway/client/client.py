@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -14,9 +13,6 @@ import httpx
 from headway.api.schemas import (
     Change,
     Deleted,
-    DeployAnswer,
-    DiffAnswer,
-    DiffBody,
     EventView,
     InfoView,
     ModelSummary,
@@ -26,32 +22,22 @@ from headway.api.schemas import (
     TokenView,
     VersionView,
 )
-from headway.api.schemas_deploy import DeployBody, TrialBody
 from headway.client.comparisons import ComparisonCalls
 from headway.client.connection import CONTROL, Connection
+from headway.client.deploys import DEPLOY_TIMEOUT_S, DeployCalls, Told
 from headway.client.discovery import discover
 from headway.client.jobs import JobCalls
 from headway.client.load import LoadCalls
 from headway.client.plans import PlanCalls
-from headway.client.progress import Progress
 from headway.client.query_log import QueryLogCalls
-from headway.client.rollout import Rollout, answering, follow, is_live, pages, shifted
+from headway.client.rollout import Rollout, follow, pages
 from headway.client.scaling import ScalingCalls
 from headway.client.wire import lines_of, view_of, views_of
-from headway.domain.errors import BundleNotFound, Conflict, InvalidInput
+from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_token_name, check_version_name
 
-if TYPE_CHECKING:
-    # Reading folders and documents needs YAML and the spec's rules; only what deploys pays for importing them.
-    from headway.client.documents import Deployable
 
-DEPLOY_TIMEOUT_S: Final = 1200.0
-_IN_MEMORY: Final = 16 * 1024 * 1024
-
-Told = Callable[[Progress], None]
-
-
-class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls):
+class Client(DeployCalls, QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls):
     """One Headway, found by ``url``, ``HEADWAY_URL`` or what runs on this machine's home directory.
 
     ``token``: default ``HEADWAY_TOKEN``, else the home's own admin token (shown to this machine only). ``home``:
@@ -111,77 +97,6 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls)
         return dict(self._connection.ask("GET", "/v1/schema"))
 
     # -- what is wished ----------------------------------------------------------------------------
-
-    def deploy(
-        self,
-        path: Path,
-        *,
-        name: str | None = None,
-        canary: int | None = None,
-        auto: TrialBody | None = None,
-        wait: bool = True,
-        timeout_s: float = DEPLOY_TIMEOUT_S,
-        progress: Told | None = None,
-    ) -> DeployAnswer:
-        """Publish the folder ``path`` as a version of a model, by its ``headway.yaml`` if it has one.
-
-        ``name`` overrides the document's, or the folder's own; ``canary``: percent of the traffic instead of all;
-        ``auto``: put on trial. With ``wait`` it returns once the version is live. Raises ``InvalidBundle``,
-        ``InvalidSpec``, ``InvalidName``; while waiting the error of the version's failure (``LoadFailed``, …, with
-        ``details["log_tail"]``), ``StartTimeout``, or ``Conflict`` when somebody else asks for something else. Not
-        waiting any more stops nothing. The same content again is ``unchanged`` and starts nothing.
-        """
-        if canary is not None and not 1 <= canary <= 99:
-            raise InvalidInput(f"{canary} is not a share for a canary", where="canary", hint="1 to 99 percent")
-        from headway.client.documents import from_folder
-
-        return self._deploy(lambda: from_folder(path, name), canary, wait, timeout_s, progress, auto)
-
-    def apply(
-        self,
-        document: Path,
-        *,
-        wait: bool = True,
-        timeout_s: float = DEPLOY_TIMEOUT_S,
-        progress: Told | None = None,
-    ) -> DeployAnswer:
-        """Deploy what a document describes; its ``spec.model.path`` counts from where it lies. As :meth:`deploy`."""
-        from headway.client.documents import from_document
-
-        return self._deploy(lambda: from_document(document), None, wait, timeout_s, progress)
-
-    def set_queue_bound(
-        self,
-        name: str,
-        most: int,
-        *,
-        wait: bool = True,
-        timeout_s: float = DEPLOY_TIMEOUT_S,
-        progress: Told | None = None,
-    ) -> DeployAnswer:
-        """Let at most so many requests wait in a replica (``spec.server.maxQueue``).
-
-        What a model server may do is part of a version, so the files of the one that serves become a new version.
-        Raises as :meth:`deploy`, ``Conflict`` while several versions share the traffic.
-        """
-        serving = [version for version in self.versions(name) if version.weight]
-        if len(serving) != 1:
-            raise Conflict(
-                f"{len(serving)} versions of {name} share the traffic",
-                hint=f"put spec.server.maxQueue: {most} into headway.yaml and deploy",
-            )
-        document = self.spec(name)
-        document["spec"]["server"] = {**document["spec"].get("server", {}), "maxQueue": most}
-        body = DeployBody(bundle=serving[0].bundle_digest, spec=document, canary=None)
-        return self._roll_out(name, body, wait, timeout_s, progress)
-
-    def diff(self, document: Path) -> DiffAnswer:
-        """What :meth:`apply` would change. Changes nothing and uploads nothing."""
-        from headway.client.documents import from_document
-
-        found = from_document(document)
-        body = DiffBody(bundle=found.bundle.digest, spec=found.spec())
-        return view_of(DiffAnswer, self._connection.ask("POST", f"{_model(found.name)}/diff", body=body), CONTROL)
 
     def set_traffic(self, name: str, weights: Mapping[str, int]) -> Change:
         """Split production traffic: percent by version, 100 together. Raises ``InvalidTraffic``."""
@@ -317,78 +232,9 @@ class Client(QueryLogCalls, ScalingCalls, LoadCalls, PlanCalls, ComparisonCalls)
         """Every model that the token covers."""
         return views_of(ModelSummary, self._connection.ask("GET", "/v1/models"), CONTROL)
 
-    # -- deploying, step by step -----------------------------------------------------------------------
-
-    def _deploy(
-        self,
-        prepare: Callable[[], Deployable],
-        canary: int | None,
-        wait: bool,
-        timeout_s: float,
-        progress: Told | None,
-        auto: TrialBody | None = None,
-    ) -> DeployAnswer:
-        from headway.client.pack import readable_size
-
-        tell = progress or _unheard
-        tell(Progress("bundle", "running", "reading the files"))
-        found = prepare()
-        bundle = found.bundle
-        known = self._connection.found(f"/v1/bundles/{bundle.digest}")
-        if not known:
-            self._upload(found, tell)
-        count = f"{len(bundle.files)} file" + ("" if len(bundle.files) == 1 else "s")
-        summary = f"{count}, {readable_size(bundle.size)}, {bundle.digest[:12]}"
-        tell(Progress("bundle", "done", f"{summary}, stored already" if known else summary))
-        body = DeployBody(bundle=bundle.digest, spec=found.spec(), canary=canary, auto=auto)
-        try:
-            return self._roll_out(found.name, body, wait, timeout_s, progress)
-        except BundleNotFound:
-            if not known:
-                raise
-            self._upload(found, tell)  # it was removed between the two requests
-            return self._roll_out(found.name, body, wait, timeout_s, progress)
-
-    def _roll_out(
-        self, name: str, body: DeployBody, wait: bool, timeout_s: float, progress: Told | None
-    ) -> DeployAnswer:
-        answer = view_of(DeployAnswer, self._connection.ask("POST", f"{_model(name)}/deploy", body=body), CONTROL)
-        if wait and not (answer.unchanged and self._there(answer)):
-            version = answer.version or None
-            Rollout(
-                self._connection,
-                answer.model,
-                cursor=answer.cursor,
-                timeout_s=timeout_s,
-                version=version,
-                progress=progress,
-            ).wait()
-        return answer
-
-    def _there(self, answer: DeployAnswer) -> bool:
-        """Unchanged is also what is still on its way from a deploy before, or coming back after ``headway up``."""
-        view = self.get(answer.model)
-        return shifted(view) and answering(view) and (not answer.version or is_live(view, answer.version))
-
-    def _upload(self, found: Deployable, tell: Told) -> None:
-        from headway.client.pack import chunks, readable_size
-
-        bundle = found.bundle
-        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as archive:
-            tell(Progress("bundle", "running", f"packing {readable_size(bundle.size)}"))
-            bundle.write(archive)
-            size = archive.tell()
-            archive.seek(0)
-            tell(Progress("bundle", "running", f"uploading {readable_size(size)}"))
-            self._connection.upload(f"/v1/bundles/{bundle.digest}", chunks(archive), size)
-
 
 def _model(name: str) -> str:
     return f"/v1/models/{check_model_name(name)}"
-
-
-def _unheard(progress: Progress) -> None:
-    """Nobody asked to be told."""
 
 
 _follow = follow  # within the class, ``follow`` is an argument's name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headway.client.pack import DOCUMENT_NAMES, Bundle, scan
+from headway.client.pack import DOCUMENT_NAMES, Bundle, gather, scan
 from headway.domain.errors import InvalidBundle, InvalidName, InvalidSpec
 from headway.domain.names import MODEL_NAME, check_model_name
 from headway.domain.spec import ModelDeployment, default_document
@@ -56,11 +56,34 @@ def from_document(path: Path, name: str | None = None) -> Deployable:
     document = parse_document(text_of(path), str(path))
     if name is not None:
         document = document.model_copy(update={"metadata": document.metadata.model_copy(update={"name": name})})
-    return _checked(Deployable(document, scan(path.parent / document.spec.model.path, document=path)))
+    return with_files(document, path)
+
+
+def with_files(document: ModelDeployment, path: Path) -> Deployable:
+    """``document``, which lies at ``path``, with the files that it names. Raises ``InvalidBundle``."""
+    graph = document.spec.graph
+    if graph is None:
+        return _checked(Deployable(document, scan(path.parent / document.spec.model.path, document=path)))
+    folders = {node.name: path.parent / node.folder for node in graph.nodes() if node.folder is not None}
+    bundle = gather(path.parent, folders, document=path)
+    for node in graph.nodes():
+        if node.folder is not None and node.implementation is None:
+            check_code(bundle, f"{node.name}/", node.entrypoint, f"node {node.name}")
+    return Deployable(document, bundle)
+
+
+def check_code(bundle: Bundle, prefix: str, entrypoint: str | None, whose: str) -> None:
+    """Raise ``InvalidBundle`` unless the module that ``entrypoint`` names (left out: ``model.py``) is there."""
+    module = (entrypoint or "model:").partition(":")[0].replace(".", "/")
+    if not (bundle.holds(f"{prefix}{module}.py") or bundle.holds(f"{prefix}{module}/__init__.py")):
+        raise InvalidBundle(
+            f"{whose}: its folder holds no {module}.py",
+            hint="name its code as entrypoint, module:Class" if entrypoint is None else None,
+        )
 
 
 def text_of(path: Path) -> str:
-    """The text of a document. ``InvalidSpec`` when it cannot be read, is too large or no text."""
+    """The text of a document. Raises ``InvalidSpec``."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -52,6 +53,8 @@ class SourceFile:
 
     file: BundleFile
     source: Path
+    content: bytes | None = None
+    """What is in it, where no file is: ``source`` says where it would lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,39 @@ def scan(folder: Path, document: Path | None = None) -> Bundle:
         )
     files = tuple(found[path] for path in sorted(found, key=str.encode))
     return Bundle(root, files, digest(entry.file for entry in files))
+
+
+def gather(folder: Path, parts: Mapping[str, Path], document: Path | None = None) -> Bundle:
+    """The bundle of several folders, each below the name it has in ``parts``; ``folder`` is what paths count from.
+
+    Their ``requirements.txt`` become one: all of it runs in one environment. Raises as :func:`scan`.
+    """
+    found: dict[str, SourceFile] = {}
+    wanted: list[str] = []
+    for name, part in parts.items():
+        bundle = scan(part, document)
+        if bundle.holds("requirements.lock"):
+            raise InvalidBundle(
+                f"{part} holds a requirements.lock, and all nodes of a graph share one environment",
+                hint="leave it out with .headwayignore; requirements.txt of all nodes are put together",
+            )
+        wanted += [f"-r {name}/requirements.txt"] if bundle.holds("requirements.txt") else []
+        for entry in bundle.files:
+            path = f"{name}/{entry.file.path}"
+            check_path(path)
+            found[path] = SourceFile(replace(entry.file, path=path), entry.source)
+    if wanted:
+        content = "".join(f"{line}\n" for line in wanted).encode()
+        file = BundleFile("requirements.txt", len(content), hashlib.sha256(content).hexdigest(), False)
+        found[file.path] = SourceFile(file, folder / file.path, content)
+    if not found:
+        content = b"Every node of this graph is built in.\n"
+        file = BundleFile("README", len(content), hashlib.sha256(content).hexdigest(), False)
+        found[file.path] = SourceFile(file, folder / file.path, content)
+    if len(found) > MAX_FILES:
+        raise InvalidBundle(f"the graph holds more than {MAX_FILES} files", hint=f"leave some out with {IGNORE_FILE}")
+    files = tuple(found[path] for path in sorted(found, key=str.encode))
+    return Bundle(folder, files, digest(entry.file for entry in files))
 
 
 def readable_size(size: int) -> str:
@@ -230,6 +266,9 @@ def _add(tar: tarfile.TarFile, entry: SourceFile) -> None:
     file = entry.file
     header = tarfile.TarInfo(file.path)
     header.size, header.mode = file.size, 0o755 if file.executable else 0o644
+    if entry.content is not None:
+        tar.addfile(header, io.BytesIO(entry.content))
+        return
     try:
         source = open(entry.source, "rb", opener=_opened_at_once)  # noqa: SIM115
     except OSError as error:

@@ -12,7 +12,7 @@ here changes anything: whoever stops waiting stops nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,7 +50,7 @@ class Time:
 class Rollout:
     """One model's way to what was asked for at ``cursor``.
 
-    ``version``: the version it is about; None for a change of traffic or scale.
+    ``version``: the version it is about; None for a change of traffic or scale. ``beside``: others deployed with it.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Rollout:
         cursor: int,
         timeout_s: float,
         version: str | None = None,
+        beside: Collection[str] = (),
         progress: Callable[[Progress], None] | None = None,
         time: Time | None = None,
     ) -> None:
@@ -71,7 +72,8 @@ class Rollout:
         self._time = time or Time()
         self._timeout_s = timeout_s
         self._ends_at = self._time.now() + timeout_s
-        self._ours = set() if version is None else {version}
+        self._named = beside if version is None else {version, *beside}
+        self._ours = set(self._named)
         """Versions that what was asked for needs; one of them failing is the end of it."""
         self._story = Story(self._ours, progress)
         self._seen: ModelView | None = None
@@ -169,7 +171,7 @@ class Rollout:
     def _reached(self, view: ModelView) -> bool:
         if self._version is not None:
             self._check_still_wished(view, self._version)
-        return settled(view) and (self._version is None or is_live(view, self._version))
+        return settled(view) and all(is_live(view, name) for name in self._named)
 
     def _check_still_wished(self, view: ModelView, name: str) -> None:
         version = next((v for v in view.versions if v.name == name), None)

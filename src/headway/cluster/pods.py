@@ -142,6 +142,7 @@ def server_config(model: str, version: ClusterVersion, spec: VersionSpec) -> dic
     }
     optional = {
         "entrypoint": spec.model.entrypoint,
+        "graph": None if spec.graph is None else spec.graph.document(),
         "sample": spec.model.sample,
         "metrics_compat": spec.metrics.compat,
     }

@@ -47,6 +47,8 @@ def _of_model(document: ModelDeployment) -> Iterator[tuple[str, str]]:
             yield "spec.sticky.header", f"no route {ON} keeps callers by a header; with Traefik a cookie does"
         elif kubernetes.route is None or kubernetes.route.ingress is None:
             yield "spec.sticky.cookie", f"{ON} it needs spec.kubernetes.route.ingress (Traefik)"
+    if spec.arm is not None:
+        yield "spec.arm", f"{ON} the split is spec.traffic; several documents in a file are for one machine"
     if spec.shadow is not None and kubernetes.route is None:
         yield "spec.shadow", f"{ON} it needs spec.kubernetes.route: requests are copied by the gateway"
     if spec.query_log.payloads is not None:

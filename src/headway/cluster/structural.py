@@ -9,6 +9,7 @@ was stated from what was not.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ def with_rules(schema: Schema, *rules: Schema) -> Schema:
 def _node(node: Mapping[str, Any], known: Mapping[str, Any]) -> Schema:
     if "$ref" in node:
         target = known[node["$ref"].rpartition("/")[2]]
+        if node["$ref"] in json.dumps(target):  # what holds itself, a graph's nodes, has no end when written out
+            return {"type": "object", **OPEN, **{key: target[key] for key in ("description",) if key in target}}
         beside = {key: value for key, value in node.items() if key != "$ref"}
         return _node({**target, **beside}, known)
     variants: Sequence[Mapping[str, Any]] = node.get("anyOf") or node.get("oneOf") or ()

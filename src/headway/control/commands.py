@@ -7,15 +7,16 @@ loses nothing. What is about the number of replicas stands in :mod:`headway.cont
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from headway.comparing.verdict import Verdict
 from headway.control import counts, trials
+from headway.control.agreement import agreed
 from headway.domain.comparisons import Comparison
 from headway.domain.deployments import Deployment, Version
-from headway.domain.errors import Conflict, InvalidTraffic, ModelNotFound, Unsupported
+from headway.domain.errors import Conflict, InvalidSpec, InvalidTraffic, ModelNotFound, Unsupported
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState, TrialState, VersionState
 from headway.domain.names import version_name, version_number
@@ -37,6 +38,8 @@ class Outcome:
     events: tuple[NewEvent, ...]
     version: str | None = None
     unchanged: bool = False
+    versions: tuple[str, ...] = ()
+    """Those of several documents, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,41 +92,88 @@ def deploy(
     woken. With ``rules`` the canary is on trial. Raises ``Conflict`` for a deployment that is being deleted or a canary
     with nothing beside it, ``InvalidTraffic`` when the document's split leaves the new version out.
     """
-    name = doc.metadata.name
-    level = doc.version_level()
-    digest = version_digest(bundle, level)
+    if doc.spec.arm is not None:
+        if canary is not None:
+            raise InvalidTraffic("a canary share and spec.arm exclude each other", where="spec.arm")
+        return deploy_together(current, [(doc, bundle)], now)
     wish = wish_of(doc)
     events: list[NewEvent] = []
-    if current is None:
-        deployment = Deployment(name=name, created_at=now, replicas=1 if wish.replicas is None else wish.replicas)
-        events.append(NewEvent(now, EventType.DEPLOYMENT_CREATED, name, data={"replicas": deployment.replicas}))
-    else:
-        _refuse_deleting(current)
-        deployment = current
-
-    version = next((v for v in reversed(deployment.versions) if v.digest == digest), None)
-    if version is None:
-        number = max((version_number(v.name) for v in deployment.versions), default=0) + 1
-        version = Version(version_name(number), digest, bundle, now, level, state_since=now)
-        deployment = deployment.with_version(version)
-        data = {"digest": digest, "bundle": bundle}
-        events.append(NewEvent(now, EventType.VERSION_CREATED, name, version.name, data=data))
-
+    deployment = _begun(current, doc.metadata.name, wish, now, events)
+    deployment, version = _with_version(deployment, doc, bundle, now, events)
     target = _target_of(deployment, version.name, wish, canary)
+    return _configured(current, deployment, wish, target, [version], now, events, rules)
+
+
+def deploy_together(current: Deployment | None, parts: Sequence[tuple[ModelDeployment, str]], now: float) -> Outcome:
+    """Make each bundle under its document a version, and ask for the split that their ``arm`` fields state, in one go.
+
+    What else they say of the deployment they have to say alike. :attr:`Outcome.versions` are in their order; its
+    ``version`` is the one with the largest share. Raises ``InvalidSpec`` and ``InvalidTraffic``.
+    """
+    wish, weights, copied = agreed([(doc, wish_of(doc)) for doc, _ in parts])
+    events: list[NewEvent] = []
+    deployment = _begun(current, parts[0][0].metadata.name, wish, now, events)
+    versions: list[Version] = []
+    for position, (doc, bundle) in enumerate(parts):
+        deployment, version = _with_version(deployment, doc, bundle, now, events)
+        if version in versions:
+            raise InvalidSpec(f"documents {versions.index(version) + 1} and {position + 1} are the same version")
+        versions.append(version)
+    target = tuple(Arm(v.name, w) for v, w in zip(versions, weights, strict=True) if w is not None)
+    shadow = next((Shadow(v.name, c) for v, c in zip(versions, copied, strict=True) if c is not None), None)
+    main = max(target, key=lambda arm: arm.weight).version
+    outcome = _configured(current, deployment, replace(wish, shadow=shadow), target, versions, now, events)
+    return replace(outcome, version=main, versions=tuple(version.name for version in versions))
+
+
+def _begun(current: Deployment | None, name: str, wish: Wish, now: float, events: list[NewEvent]) -> Deployment:
+    if current is not None:
+        _refuse_deleting(current)
+        return current
+    deployment = Deployment(name=name, created_at=now, replicas=1 if wish.replicas is None else wish.replicas)
+    events.append(NewEvent(now, EventType.DEPLOYMENT_CREATED, name, data={"replicas": deployment.replicas}))
+    return deployment
+
+
+def _with_version(
+    deployment: Deployment, doc: ModelDeployment, bundle: str, now: float, events: list[NewEvent]
+) -> tuple[Deployment, Version]:
+    level = doc.version_level()
+    digest = version_digest(bundle, level)
+    version = next((v for v in reversed(deployment.versions) if v.digest == digest), None)
+    if version is not None:
+        return deployment, version
+    number = max((version_number(v.name) for v in deployment.versions), default=0) + 1
+    version = Version(version_name(number), digest, bundle, now, level, state_since=now)
+    data = {"digest": digest, "bundle": bundle}
+    events.append(NewEvent(now, EventType.VERSION_CREATED, deployment.name, version.name, data=data))
+    return deployment.with_version(version), version
+
+
+def _configured(
+    current: Deployment | None,
+    deployment: Deployment,
+    wish: Wish,
+    target: tuple[Arm, ...],
+    versions: Sequence[Version],
+    now: float,
+    events: list[NewEvent],
+    rules: TrialRules | None = None,
+) -> Outcome:
     configured = replace(deployment, sticky=wish.sticky, shadow=wish.shadow).with_jobs(wish.jobs)
     if wish.scaling is not None:
         configured = counts.with_scaling(configured, wish.scaling)
-    counts.check_limit(configured, [version])
+    counts.check_limit(configured, versions)
     if current is not None and _settings(configured) != _settings(deployment):
-        events.append(NewEvent(now, EventType.DEPLOYMENT_CONFIGURED, name, data=_settings(configured)))
+        events.append(NewEvent(now, EventType.DEPLOYMENT_CONFIGURED, deployment.name, data=_settings(configured)))
     if configured.scaling != deployment.scaling:
         events.append(counts.configured(configured, now))
     outcome = _retarget(configured, target, now, events)
-    if rules is not None and not _on_trial(outcome.deployment, version.name, rules):
-        tried, started = trials.begun(outcome.deployment, version.name, rules, now)
+    if rules is not None and not _on_trial(outcome.deployment, versions[0].name, rules):
+        tried, started = trials.begun(outcome.deployment, versions[0].name, rules, now)
         outcome = replace(outcome, deployment=tried, events=(*outcome.events, started))
     unchanged = current is not None and not outcome.events
-    return replace(outcome, version=version.name, unchanged=unchanged)
+    return replace(outcome, version=versions[0].name, unchanged=unchanged)
 
 
 def _on_trial(deployment: Deployment, version: str, rules: TrialRules) -> bool:

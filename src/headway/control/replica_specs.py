@@ -23,6 +23,8 @@ def replica_spec(model: str, version: Version, replica_id: str, bundle_path: str
         server["sample"] = spec.model.sample
     if spec.metrics.compat is not None:
         server["metrics_compat"] = spec.metrics.compat
+    if spec.graph is not None:
+        server["graph"] = spec.graph.document()
     payloads = spec.payload_options()
     if payloads is not None:
         server["payloads"] = payloads

@@ -47,6 +47,8 @@ class Accepted:
     version: str | None
     unchanged: bool
     cursor: int
+    versions: tuple[str, ...] = ()
+    """Those of several documents that were deployed together, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,14 @@ class ControlService:
         now = self._clock.now()
         name = spec.metadata.name
         return await self._command(name, lambda current: commands.deploy(current, spec, bundle, canary, now, rules))
+
+    async def deploy_together(self, parts: Sequence[tuple[ModelDeployment, str]]) -> Accepted:
+        """See :func:`headway.control.commands.deploy_together`; ``BundleNotFound`` as :meth:`deploy`."""
+        for _, bundle in parts:
+            await self._bundles.path(bundle)
+        now = self._clock.now()
+        name = parts[0][0].metadata.name
+        return await self._command(name, lambda current: commands.deploy_together(current, parts, now))
 
     async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted:
         """See :func:`headway.control.commands.set_traffic`."""
@@ -194,7 +204,7 @@ class ControlService:
 
         saved, _ = await self._book.change(name, run)
         outcome = taken[0]
-        return Accepted(saved or outcome.deployment, outcome.version, outcome.unchanged, cursor)
+        return Accepted(saved or outcome.deployment, outcome.version, outcome.unchanged, cursor, outcome.versions)
 
 
 def _scaling(deployment: Deployment) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from headway.domain import replicas
+from headway.domain.graph_spec import GraphNode
 from headway.domain.job_spec import Jobs
 from headway.domain.kubernetes_spec import Kubernetes, Namespace
 from headway.domain.quantities import byte_count, millicores, seconds, share
@@ -205,10 +206,28 @@ class Shadow(Part):
     percent: int = Field(default=100, ge=1, le=100, description="Share of production requests that is copied.")
 
 
+class VersionArm(Part):
+    """What becomes of this document's version, where a file says several of one model: one of the two."""
+
+    weight: int | None = Field(default=None, ge=0, le=WEIGHT_TOTAL, description="Its percentage of the traffic.")
+    shadow: int | None = Field(
+        default=None, ge=1, le=100, description="It gets copies of this percentage of the requests, and no traffic."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> VersionArm:
+        if (self.weight is None) == (self.shadow is None):
+            raise ValueError("state either weight or shadow")
+        return self
+
+
 class VersionSpec(Part):
     """The version-level part: what a replica is made of."""
 
     model: Model = Model()
+    graph: GraphNode | None = Field(
+        default=None, description="An inference graph in the place of a single model: a folder for each node."
+    )
     env_vars: list[EnvVar] = Field(default=[], alias="env", max_length=200)
     resources: Resources = Resources()
     server: Server = Server()
@@ -274,12 +293,21 @@ class VersionSpec(Part):
             seen.add(var.name)
         return self
 
+    @model_validator(mode="after")
+    def _model_or_graph(self) -> VersionSpec:
+        if self.graph is not None and self.model != Model():
+            raise ValueError("model and graph exclude each other; a node of the graph has path and entrypoint")
+        return self
+
 
 class Spec(VersionSpec):
     """The whole ``spec``."""
 
     scaling: Scaling = Scaling()
     traffic: list[TrafficArm] | None = Field(default=None, max_length=100)
+    arm: VersionArm | None = Field(
+        default=None, description="For several documents of one model in a file: what this one's version gets."
+    )
     sticky: Sticky | None = None
     shadow: Shadow | None = None
     jobs: Jobs = Jobs()
@@ -299,6 +327,10 @@ class ModelDeployment(Part):
         fields = set(VersionSpec.model_fields)
         level: dict[str, Any] = self.spec.model_dump(mode="json", by_alias=True, include=fields)
         level["model"].pop("path")
+        if self.spec.graph is None:
+            level.pop("graph")  # what versions were before there were graphs, they still are
+        else:
+            level["graph"] = self.spec.graph.without_paths()
         level["env"].sort(key=lambda var: var["name"])  # order means nothing, so it makes no new version
         return level
 

@@ -51,22 +51,54 @@ def parse_document(text: str, source: str) -> ModelDeployment:
     return read_as(parse, text, source)
 
 
+def read_each(text: str, source: str) -> list[tuple[object, Locate]]:
+    """The data of every document in ``text``, empty ones left out, each with what finds places in it.
+
+    Raises ``InvalidSpec``.
+    """
+    if source.lower().endswith(".json") or text.lstrip().startswith("{"):
+        reading = _Reading(source)
+        return [(_read(text, source, reading), Locate(text, reading))]
+    _check_size(text, source)
+    found: list[tuple[object, Locate]] = []
+    events = _events(text.removeprefix("\ufeff"), _Reading(source))
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent):
+            reading = _Reading(source)
+            data = _one_document(events, reading)
+            if data is not None:
+                found.append((data, Locate(text, reading)))
+    if not found:
+        _Reading(source).refuse("the document is empty", None, "headway init writes one to start with")
+    return found
+
+
+class Locate:
+    """Gives the refusals of one document line and column."""
+
+    def __init__(self, text: str, reading: _Reading) -> None:
+        self._text = text
+        self._reading = reading
+
+    def run(self, build: Callable[[object], T], data: object) -> T:
+        """What ``build`` makes of ``data``."""
+        try:
+            return build(data)
+        except InvalidInput as error:
+            where = _located(error.where, self._text, self._reading)
+            raise type(error)(error.message, where=where, hint=error.hint, details=error.details) from None
+
+
 def read_as(build: Callable[[object], T], text: str, source: str) -> T:
     """What ``build`` makes of the data in ``text``. The ``where`` of its refusals gets line and column in front."""
     reading = _Reading(source)
     data = _read(text, source, reading)
-    try:
-        return build(data)
-    except InvalidInput as error:
-        raise type(error)(
-            error.message, where=_located(error.where, text, reading), hint=error.hint, details=error.details
-        ) from None
+    return Locate(text, reading).run(build, data)
 
 
 def _read(text: str, source: str, reading: _Reading) -> object:
     text = text.removeprefix("\ufeff")
-    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
-        raise InvalidSpec("the document is larger than 1 MiB", where=source)
+    _check_size(text, source)
     is_json = source.lower().endswith(".json")
     if is_json or text.lstrip().startswith("{"):
         try:
@@ -81,6 +113,11 @@ def _read(text: str, source: str, reading: _Reading) -> object:
             _from_yaml(_without_tabs(text), reading)
             raise InvalidSpec(str(error), where=source) from None
     return _from_yaml(text, reading)
+
+
+def _check_size(text: str, source: str) -> None:
+    if len(text) > MAX_BYTES or len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+        raise InvalidSpec("the document is larger than 1 MiB", where=source)
 
 
 # -- JSON --------------------------------------------------------------------------------------
@@ -210,12 +247,23 @@ def _events(text: str, reading: _Reading) -> Iterator[yaml.Event]:
 
 
 def _document(events: Iterator[yaml.Event], reading: _Reading) -> object:
-    """The one document, without recursion: ``[[[[…`` costs a list entry each, up to the limit."""
+    """The one document."""
+    found = _one_document(events, reading)
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent):
+            reading.refuse("the document ends here and another begins", event.start_mark, "one model per file")
+    if found is None:
+        reading.refuse("the document is empty", None, "headway init writes one to start with")
+    return found
+
+
+def _one_document(events: Iterator[yaml.Event], reading: _Reading) -> object:
+    """What comes until the end of a document, without recursion: ``[[[[…`` costs a list entry each, up to the limit."""
     stack: list[_Open] = []
     root: list[Any] = []
     for event in events:
-        if isinstance(event, yaml.DocumentStartEvent) and root:
-            reading.refuse("the document ends here and another begins", event.start_mark, "one model per file")
+        if isinstance(event, yaml.DocumentEndEvent):
+            break
         if isinstance(event, yaml.AliasEvent):
             reading.refuse(f"aliases (*{str(event.anchor)[:40]}) are not supported", event.start_mark, "write it out")
         if isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
@@ -245,7 +293,7 @@ def _document(events: Iterator[yaml.Event], reading: _Reading) -> object:
         if isinstance(value, dict | list):
             stack.append(_Open(value, path))
     if not root or root[0] is None:
-        reading.refuse("the document is empty", None, "headway init writes one to start with")
+        return None
     if not isinstance(root[0], dict):
         kind = "a list" if isinstance(root[0], list) else "a single value"
         reading.refuse(f"the document must be a mapping, this is {kind}", None, "it begins with apiVersion: and kind:")

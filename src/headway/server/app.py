@@ -23,6 +23,7 @@ from headway.server.config import ServerConfig
 from headway.server.descriptions import Descriptions
 from headway.server.execution import Execution, Ticket
 from headway.server.feedback import FeedbackDesk
+from headway.server.feedback_message import request_path
 from headway.server.health import Health
 from headway.server.http import PROMETHEUS, Request, Response, error_response
 from headway.server.json_text import MAX_VALUES
@@ -30,6 +31,7 @@ from headway.server.limits import FREE_BODY_BYTES
 from headway.server.metrics import Labels
 from headway.server.predictor import Predictor
 from headway.server.query_log import QueryLogWriter
+from headway.server.seldon_feedback import SeldonFeedbackDesk
 from headway.server.shadow import ShadowSender
 from headway.server.stats_page import StatsMeter, StatsPage
 from headway.server.telemetry import Telemetry
@@ -99,6 +101,9 @@ class Application:
                 ("headway_shadow_requests_total", "Copies for a shadow version.", lambda: _shadow_samples(shadow))
             )
         self.feedback = FeedbackDesk(query_log, config.options.max_body_bytes)
+        log_it = None if query_log is None else self.feedback.record
+        values = max(MAX_VALUES, config.options.max_body_bytes // 16)
+        self.rewards = SeldonFeedbackDesk(config, self._model, self.telemetry, loop, shadow, log_it, values)
         self._descriptions = Descriptions(config, execution, lambda: (path.decode() for path in self._routes))
         self._routes = self._make_routes(config)
 
@@ -107,7 +112,8 @@ class Application:
         values = max(MAX_VALUES, config.options.max_body_bytes // 16)
         rows = self.prediction(RowsCodec(model.kind, model.columns(), max_values=values))
         mlflow = self.prediction(MlflowCodec(model, max_values=values))
-        seldon = self.prediction(SeldonCodec(model, max_values=values))
+        answers = request_path(config.model, config.version)
+        seldon = self.prediction(SeldonCodec(model, unit=config.model, answers=answers, max_values=values))
         names = {"model_name": config.model, "model_version": config.version}
         infer = self.prediction(OpenInferenceCodec(model, **names, max_values=values))
         table: dict[str, tuple[bytes, Endpoint]] = {
@@ -120,8 +126,8 @@ class Application:
             "/api/v1.0/predictions": (b"POST", seldon),
             "/api/v0.1/predictions": (b"POST", seldon),
             "/feedback": (b"POST", self.feedback.take),
-            "/api/v1.0/feedback": (b"POST", about.feedback),
-            "/api/v0.1/feedback": (b"POST", about.feedback),
+            "/api/v1.0/feedback": (b"POST", self.rewards.take),
+            "/api/v0.1/feedback": (b"POST", self.rewards.take),
             "/health": (b"GET", health.ready),
             "/health/live": (b"GET", health.live),
             "/health/ping": (b"GET", health.live),

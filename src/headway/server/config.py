@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from headway.server.graph_spec import GraphNode
+
 MetricsCompat = Literal["seldon"] | None
 """Whose names and labels ``/metrics`` shows beside Headway's own."""
 
@@ -60,6 +62,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """``unix:/path`` or ``tcp:host:port`` (port 0: any; the chosen one is printed)."""
     entrypoint: str | None = None
     """``module:attribute``; None: looked for in ``model.py``."""
+    graph: GraphNode | None = None
+    """The inference graph that the bundle holds, a folder for each node; None: it holds one model."""
     options: ServerOptions = ServerOptions()
     sample: str | None = None
     """File in the bundle with an example request body, predicted once before the server is ready.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import headway
-from headway.domain.errors import ModelNotFound, Unsupported
+from headway.domain.errors import ModelNotFound
 from headway.server.config import ServerConfig
 from headway.server.execution import Execution
 from headway.server.http import TEXT, Request, Response, json_response
@@ -70,10 +70,6 @@ class Descriptions:
         return json_response(
             [{"name": self._config.model, "version": self._config.version, "state": "READY", "reason": ""}]
         )
-
-    def feedback(self, request: Request) -> Response:
-        """``POST /api/v1.0/feedback``: nothing here learns from it, so it is refused and not taken for nothing."""
-        raise Unsupported("feedback is not supported", hint="keep rewards where the model is trained")
 
     def other_model(self, path: bytes) -> ModelNotFound:
         """The error for ``/v2/models/…`` of a model or version that is not here."""

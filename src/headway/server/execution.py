@@ -15,7 +15,7 @@ from headway.server.failures import describe, log_traceback
 from headway.server.http import Request, Response
 from headway.server.inputs import Form, Inputs, has_odd_numbers, has_text, stack
 from headway.server.model import LoadedModel
-from headway.server.results import NotSplittable, split
+from headway.server.results import NotSplittable
 from headway.server.signature import Signature, declared, learn
 
 Answer = Response | HeadwayError
@@ -105,11 +105,9 @@ class Execution:
         outcome.rows = sum(outcome.parts) if together else first.rows
         try:
             x = stack([t.inputs for t in tickets], self.model.kind)
-            result = self.model.predict(x, first.columns, first.extras)
+            as_lists = together and not any(t.codec.wants_arrays for t in tickets)
+            parts = self.model.answer(x, [t.inputs for t in tickets], as_lists=as_lists)
             outcome.predicted_ns = perf_counter_ns()
-            if together:
-                wants_arrays = any(t.codec.wants_arrays for t in tickets)
-                parts = split(result, outcome.parts, as_lists=not wants_arrays)
         except NotSplittable as error:
             log_traceback(error, "this model does not answer row by row; requests are predicted one at a time")
             self.model.together = False
@@ -122,14 +120,10 @@ class Execution:
         if len(self._proven) < _MAX_SHAPES:
             self._proven.add(first.shape)
         if self.signature is None:
-            self._learn(first, parts[0] if together else result)
+            self._learn(first, parts[0])
         if self.model.metrics is not None:
             outcome.measurements = self.model.reported = self._measure()
-        outcome.answers = (
-            [self._encode(t, parts[i]) for i, t in enumerate(tickets)]
-            if together
-            else [self._encode(tickets[0], result)]
-        )
+        outcome.answers = [self._encode(ticket, part) for ticket, part in zip(tickets, parts, strict=True)]
         return outcome
 
     def _encode(self, ticket: Ticket, result: Any) -> Answer:
@@ -153,6 +147,9 @@ class Execution:
         beyond float32 ("Input X contains NaN"); when a model that tells its width raises it for text.
         """
         if isinstance(error, InvalidInput):
+            return error
+        if isinstance(error, ModelFailed):  # of a graph, which names the node
+            error.raised = type(error.__cause__ or error)
             return error
         if isinstance(error, DeadlineExceeded):
             log_traceback(error, "predict took too long")

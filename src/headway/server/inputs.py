@@ -36,7 +36,7 @@ class Form(enum.IntEnum):
 class Inputs:
     """What one request asks about."""
 
-    __slots__ = ("columns", "context", "extras", "form", "key", "rows", "shape", "values", "width")
+    __slots__ = ("columns", "context", "extras", "form", "key", "rows", "shape", "trail", "values", "width")
 
     def __init__(
         self,
@@ -61,12 +61,30 @@ class Inputs:
         """Keyword arguments for ``predict`` that the request brings; set with :meth:`bring`."""
         self.context: Any = None
         """What the codec needs for the answer."""
+        self.trail: Trail | None = None
+        """Which way it took through an inference graph."""
 
     def bring(self, extras: Mapping[str, Any]) -> None:
         """Add keyword arguments for ``predict``; such a request shares no call."""
         if extras:
             self.extras = extras
             self.key = None
+
+
+class Trail:
+    """The way of one request through an inference graph, as Seldon's ``meta`` tells it."""
+
+    __slots__ = ("metrics", "names", "path", "routing", "tags")
+
+    def __init__(self) -> None:
+        self.routing: dict[str, int] = {}
+        """Which child each router chose: its index, -1 for all."""
+        self.path: list[str] = []
+        """Nodes in the order in which they were asked."""
+        self.tags: dict[str, Any] = {}
+        self.metrics: list[Any] = []
+        self.names: list[str] | None = None
+        """Names of the columns of the answer; None: as any model's."""
 
 
 class Table:

@@ -11,7 +11,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -30,8 +30,7 @@ def load_model(bundle: Path, entrypoint: str | None, *, stage: Callable[[str], N
     Raises ``LoadFailed`` (or ``OutOfMemory``) that names exception, file and line, or the missing package.
     """
     stage("import")
-    module_name, _, attribute = (entrypoint or "model").partition(":")
-    if entrypoint is not None and not (module_name and attribute):
+    if entrypoint is not None and not all(entrypoint.partition(":")):
         raise LoadFailed(f"entrypoint {entrypoint!r} is not of the form module:attribute", hint="model:Iris")
     if entrypoint is None and not (bundle / "model.py").is_file():
         if (bundle / "model.R").is_file():
@@ -39,18 +38,38 @@ def load_model(bundle: Path, entrypoint: str | None, *, stage: Callable[[str], N
 
             return guard(lambda: load_r_model(bundle, stage), bundle, "loading model.R")
         return _load_without_code(bundle, stage)
-    module = guard(lambda: _import(module_name, bundle), bundle, f"importing {module_name}")
-    name, found = _resolve(module, attribute) if attribute else _find(module)
-    stage("load")
-    subject = found
-    if inspect.isclass(found):
-        _check_constructor(found)
-        subject = guard(found, bundle, f"making {name}()")
-    if not hasattr(subject, "predict") and not callable(subject):
-        raise LoadFailed(f"{name} has no predict", where=_file(module, bundle))
+    name, subject = load_subject(bundle, bundle, entrypoint, stage=stage)
     model = LoadedModel(subject, bundle, name=name)
     guard(model.load, bundle, f"{name}.load()")
     return model
+
+
+def load_subject(
+    folder: Path,
+    bundle: Path,
+    entrypoint: str | None,
+    *,
+    stage: Callable[[str], None],
+    method: str = "predict",
+    arguments: Mapping[str, Any] | None = None,
+) -> tuple[str, Any]:
+    """The user's object from the code in ``folder`` of ``bundle``, and its name, made with ``arguments``.
+
+    ``method``: what it has to have. Raises as :func:`load_model`.
+    """
+    module_name, _, attribute = (entrypoint or "model").partition(":")
+    module = guard(lambda: _import(module_name, folder), bundle, f"importing {module_name}")
+    name, found = _resolve(module, attribute) if attribute else _find(module, method)
+    stage("load")
+    subject = found
+    if inspect.isclass(found):
+        _check_constructor(found, arguments or {})
+        subject = guard(lambda: found(**(arguments or {})), bundle, f"making {name}()")
+    elif arguments:
+        raise LoadFailed(f"{name} is no class: it takes no parameters", where=_file(module, bundle))
+    if not hasattr(subject, method) and not (method == "predict" and callable(subject)):
+        raise LoadFailed(f"{name} has no {method}", where=_file(module, bundle))
+    return name, subject
 
 
 def _load_without_code(bundle: Path, stage: Callable[[str], None]) -> LoadedModel:
@@ -117,11 +136,11 @@ def _is_candidate(module: ModuleType, value: Any) -> bool:
     return hasattr(value, "predict")
 
 
-def _find(module: ModuleType) -> tuple[str, Any]:
+def _find(module: ModuleType, method: str) -> tuple[str, Any]:
     classes = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value) and value.__module__ == module.__name__ and callable(getattr(value, "predict", None))
+        if inspect.isclass(value) and value.__module__ == module.__name__ and callable(getattr(value, method, None))
     ]
     # A base that another candidate builds upon, or an abstract class, is not the model.
     classes = list(dict.fromkeys(classes))
@@ -129,9 +148,9 @@ def _find(module: ModuleType) -> tuple[str, Any]:
         c for c in classes if not inspect.isabstract(c) and not any(d is not c and issubclass(d, c) for d in classes)
     ]
     instance = getattr(module, "model", None)
-    if instance is not None and not inspect.isclass(instance) and hasattr(instance, "predict"):
+    if instance is not None and not inspect.isclass(instance) and hasattr(instance, method):
         return "model", instance
-    function = getattr(module, "predict", None)
+    function = getattr(module, "predict", None) if method == "predict" else None
     if not (inspect.isfunction(function) or (callable(function) and not inspect.isclass(function))):
         function = None
     candidates = [c.__name__ for c in classes] + (["predict"] if function is not None else [])
@@ -148,11 +167,13 @@ def _find(module: ModuleType) -> tuple[str, Any]:
     raise LoadFailed(
         "model.py defines no model",
         where="model.py",
-        hint="a class with predict, a function named predict, or an object named model",
+        hint="a class with predict, a function named predict, or an object named model"
+        if method == "predict"
+        else f"a class with {method}, or an object named model",
     )
 
 
-def _check_constructor(found: type) -> None:
+def _check_constructor(found: type, arguments: Mapping[str, Any]) -> None:
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):
@@ -160,10 +181,16 @@ def _check_constructor(found: type) -> None:
     needed = [
         p.name
         for p in signature.parameters.values()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name not in arguments
     ]
     if needed:
         raise LoadFailed(
             f"{found.__name__}() needs arguments: {', '.join(needed)}",
             hint="give them defaults, or put a ready object named model into model.py",
         )
+    parameters = signature.parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        odd = [name for name in arguments if name not in signature.parameters]
+        if odd:
+            known = ", ".join(p.name for p in parameters) or "none"
+            raise LoadFailed(f"{found.__name__}() takes no {', '.join(odd)}", hint=f"its parameters: {known}")

@@ -19,6 +19,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headway.domain.errors import LoadFailed
+from headway.server.results import split
+
+if typing.TYPE_CHECKING:
+    from headway.server.feedback_message import Lesson
+    from headway.server.inputs import Inputs
 
 NAME_PARAMETERS = ("features_names", "feature_names", "names")
 """Parameters of ``predict`` that get the column names, the first one found."""
@@ -70,13 +75,13 @@ class LoadedModel:
         self.name = name
         """``Iris`` or ``predict``, for messages."""
         self._call: Callable[..., Any] = subject.predict if hasattr(subject, "predict") else subject
-        signature = _signature(self._call, name)
+        signature = signature_of(self._call, name)
         first, self._names_parameter = _parameters(signature, name)
         self.extras = _extras(signature)
         """Keyword arguments that ``predict`` takes from a request: of ``params`` (MLflow) and ``meta`` (Seldon)."""
         self.reported: Any = None
         """What ``metrics`` returned after the present call."""
-        self.kind = _kind(self._call, first, name) if kind is None else _available(kind, name)
+        self.kind = input_kind(self._call, first, name) if kind is None else _available(kind, name)
         self.together: bool = getattr(subject, "batching", True) is not False and self.kind in (
             InputKind.ARRAY,
             InputKind.FRAME,
@@ -115,6 +120,25 @@ class LoadedModel:
         told = len(columns) if columns is not None else getattr(self.subject, "n_features_in_", None)
         return told if isinstance(told, int) else None
 
+    def answer(self, x: Any, batch: Sequence[Inputs], *, as_lists: bool) -> list[Any]:
+        """The answer to each of ``batch``, whose rows together are ``x``.
+
+        ``as_lists``: parts of arrays come as lists. Raises ``NotSplittable`` when rows of several requests went in
+        and something else came out.
+        """
+        result = self.predict(x, batch[0].columns, batch[0].extras)
+        return [result] if len(batch) == 1 else split(result, [i.rows for i in batch], as_lists=as_lists)
+
+    @property
+    def teachable(self) -> bool:
+        """Whether it learns from feedback."""
+        return callable(getattr(self.subject, "send_feedback", None))
+
+    def teach(self, lesson: Lesson) -> Any:
+        """What the user's ``send_feedback`` returns; None where there is none."""
+        send = _optional(self.subject, "send_feedback")
+        return None if send is None else lesson.give(send, None)
+
     def predict(self, x: Any, columns: Sequence[str] | None, extras: Mapping[str, Any] | None = None) -> Any:
         """The user's answer for ``x``; ``columns`` reach it if it takes them."""
         if self._names_parameter is None:
@@ -123,14 +147,15 @@ class LoadedModel:
         return self._call(x, **{self._names_parameter: names}, **(extras or {}))
 
 
-def _optional(subject: Any, name: str) -> Callable[[], Any] | None:
+def _optional(subject: Any, name: str) -> Callable[..., Any] | None:
     found = getattr(subject, name, None)
     if found is None or not callable(found):
         return None
-    return typing.cast("Callable[[], Any]", found)
+    return typing.cast("Callable[..., Any]", found)
 
 
-def _signature(call: Callable[..., Any], name: str) -> inspect.Signature | None:
+def signature_of(call: Callable[..., Any], name: str) -> inspect.Signature | None:
+    """What ``call`` takes; None where it does not tell. Raises ``LoadFailed`` for what cannot be called here."""
     if not callable(call):
         raise LoadFailed(f"predict of {name} is not callable")
     if inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call):
@@ -180,7 +205,8 @@ def _extras(signature: inspect.Signature | None) -> frozenset[str]:
     return frozenset(name for name in EXTRAS if open_ended or name in signature.parameters)
 
 
-def _kind(call: Callable[..., Any], first: inspect.Parameter | None, name: str) -> InputKind:
+def input_kind(call: Callable[..., Any], first: inspect.Parameter | None, name: str) -> InputKind:
+    """What ``call`` wants as its ``first`` parameter, by annotation. Raises ``LoadFailed``."""
     annotation = inspect.Parameter.empty if first is None else first.annotation
     if annotation is not inspect.Parameter.empty and first is not None:
         try:

@@ -141,6 +141,19 @@ def _schemas(kind: InputKind, signature: Signature) -> dict[str, Any]:
         "FeedbackRequest": {
             "anyOf": [_ref("Feedback"), {"type": "array", "minItems": 1, "maxItems": 10_000, "items": _ref("Feedback")}]
         },
+        "SeldonFeedback": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                **{name: {"type": "object"} for name in ("request", "response", "truth")},
+                "reward": {"type": "number"},
+            },
+        },
+        "SeldonFeedbackTaken": {
+            "type": "object",
+            "required": ["meta"],
+            "properties": {"meta": {"type": "object", "properties": {"puid": {"type": "string"}}}},
+        },
         "FeedbackTaken": {
             "type": "object",
             "required": ["recorded"],
@@ -184,6 +197,7 @@ def document(config: ServerConfig, kind: InputKind, signature: Signature) -> dic
                 "Open Inference Protocol v2", "InferRequest", "InferResponse", "InferError"
             ),
             "/api/v1.0/predictions": post("Seldon v1", "SeldonMessage", "SeldonMessage"),
+            "/api/v1.0/feedback": post("Feedback in Seldon's form", "SeldonFeedback", "SeldonFeedbackTaken"),
             "/feedback": post("What became of predictions", "FeedbackRequest", "FeedbackTaken"),
             "/health/live": get("The process is alive"),
             "/health/ready": get("New requests are welcome"),

@@ -25,10 +25,10 @@ def split(result: Any, sizes: Sequence[int], *, as_lists: bool = True) -> list[A
     ``as_lists``: arrays become lists first, once for all.
     """
     total = sum(sizes)
-    if type(result) is dict and result and all(_rows(value) == total for value in result.values()):
+    if type(result) is dict and result and all(row_count(value) == total for value in result.values()):
         columns = {name: split(value, sizes, as_lists=as_lists) for name, value in result.items()}
         return [{name: parts[index] for name, parts in columns.items()} for index in range(len(sizes))]
-    rows = _rows(result)
+    rows = row_count(result)
     if rows is None or rows != total:
         found = "no rows" if rows is None else f"{rows} rows"
         raise NotSplittable(f"{total} rows in, {found} out ({type(result).__name__})")
@@ -42,7 +42,8 @@ def split(result: Any, sizes: Sequence[int], *, as_lists: bool = True) -> list[A
     return parts
 
 
-def _rows(result: Any) -> int | None:
+def row_count(result: Any) -> int | None:
+    """How many rows ``result`` has; None for what has none."""
     shape = getattr(result, "shape", None)
     if isinstance(shape, tuple):
         return int(shape[0]) if shape else None

@@ -103,17 +103,18 @@ class ShadowSender:
                 await task
         self.dropped += self._copies.qsize()
 
-    def offer(self, request: Request, version: bytes) -> None:
-        """Copy ``request`` to ``version`` if there is room. Never blocks, never raises."""
+    def offer(self, request: Request, version: bytes) -> bool:
+        """Copy ``request`` to ``version`` if there is room; whether there was. Never blocks, never raises."""
         if VERSION_NAME.fullmatch(version.decode("latin-1")) is None:
             self.dropped += 1
-            return
+            return False
         if self._copies.full() or self._bytes + len(request.body) > MAX_COPY_BYTES:
             self.dropped += 1
-            return
+            return False
         copy = self._render(request, version)
         self._bytes += len(copy)
         self._copies.put_nowait(copy)
+        return True
 
     def _render(self, request: Request, version: bytes) -> bytes:
         query = b"?" + request.query if request.query else b""

@@ -48,7 +48,12 @@ def load(config: ServerConfig, stages: list[str]) -> LoadedModel:
     bundle = Path(config.bundle_path)
     _enter(bundle)
     with collecting_rarely():
-        model = load_model(bundle, config.entrypoint, stage=stages.append)
+        if config.graph is None:
+            model = load_model(bundle, config.entrypoint, stage=stages.append)
+        else:
+            from headway.server.graph_loading import load_graph  # what single models do not need
+
+            model = load_graph(bundle, config.graph, stage=stages.append)
     log.disabled = False  # the user's logging.config may have switched it off
     log.info("%s %s: %s loaded in %.2f s", config.model, config.version, model.name, perf_counter() - started)
     return model

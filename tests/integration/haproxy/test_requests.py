@@ -48,6 +48,8 @@ async def iris(gateway: HaproxyGateway, home: Path) -> AsyncIterator[dict[str, R
         ("/models/iris/versions/v2", "two", "/"),
         ("/models/iris/versions/v2/models/iris/versions/v1/predict", "two", "/models/iris/versions/v1/predict"),
         ("http://test/models/iris/predict", "one", "/predict"),
+        ("/seldon/prod/iris/api/v1.0/predictions?a=1", "one", "/api/v1.0/predictions?a=1"),
+        ("/seldon/prod-2/iris/v2/models/iris/infer", "one", "/v2/models/iris/infer"),
     ],
 )
 async def test_a_path_leads_to_its_version(
@@ -85,6 +87,10 @@ async def test_a_path_leads_to_its_version(
         ("/models/iris/.%2e", 400, "malformed_http"),
         ("/models/./iris/predict", 400, "malformed_http"),
         ("/models/iris/predict%00", 400, "malformed_http"),
+        ("/seldon/prod/nobody/api/v1.0/predictions", 404, "model_not_found"),
+        ("/seldon/prod/iris/predict", 404, "not_found"),
+        ("/seldon/prod/iris/api/../v1.0", 400, "malformed_http"),
+        ("/seldon/../models/iris/api/x", 400, "malformed_http"),
     ],
 )
 async def test_a_wrong_path_is_refused_in_json(

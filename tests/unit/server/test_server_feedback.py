@@ -29,6 +29,22 @@ def kept(log: Log) -> list[list[Any]]:
     return found
 
 
+def test_a_reward_in_seldons_form_is_kept_alike(tmp_path: Path) -> None:
+    async def main() -> None:
+        with logged(tmp_path) as log:
+            bench = Bench(fast, query_log=log.writer)
+            response = {"meta": {"puid": "r-1"}}
+            for body in ({"reward": -2, "response": response}, {"response": response}, {"reward": 1}):
+                status, _ = await bench.ask(body, "/api/v1.0/feedback")
+                assert status == 200
+            assert [item[:3] for item in kept(log)] == [["r-1", "reward", -2.0]]
+            page = bench.app.telemetry.render().decode()
+            assert 'headway_seldon_feedback_total{model="iris",version="v1"} 3' in page
+            assert 'headway_feedback_total{model="iris",version="v1"} 1' in page
+
+    run(main)
+
+
 def test_what_is_taken_stands_in_the_log(tmp_path: Path) -> None:
     async def main() -> None:
         with logged(tmp_path) as log:

@@ -115,6 +115,7 @@ def test_meta_carries_puid_tags_and_metrics() -> None:
     body = {"meta": {"puid": "p1", "tags": {"x": 1}}, "data": {"ndarray": [[1]]}}
     assert answer(Rich(), body)["meta"] == {
         "puid": "p1",
+        "requestPath": {"iris": "iris:v1"},
         "tags": {"x": 1, "mood": "good"},
         "metrics": [{"type": "GAUGE", "key": "g", "value": 1}],
     }
@@ -225,12 +226,9 @@ def test_errors_have_seldons_status_too() -> None:
     assert ask(lambda X: 1 / 0, {"jsonData": 1})[1]["status"]["reason"] == "MICROSERVICE_INTERNAL_ERROR"  # noqa: N803
 
 
-def test_feedback_is_refused() -> None:
-    async def main() -> None:
-        status, found = await Bench(echo).ask({"reward": 1}, "/api/v1.0/feedback")
-        assert (status, found["error"]["code"]) == (422, "unsupported")
-
-    asyncio.run(main())
+def test_an_answer_can_be_referred_to_by_the_id_of_its_request() -> None:
+    _, found = ask(echo, {"data": {"ndarray": [[1]]}}, x_request_id="r-7")
+    assert found["meta"] == {"puid": "r-7", "requestPath": {"iris": "iris:v1"}}
 
 
 def test_metrics_without_a_json_form_are_left_out() -> None:

@@ -1,8 +1,8 @@
 """What happens to one request, as HAProxy rules. Pure; the same for every table but for sticky names.
 
-The order is the policy: a request is named, then refused if its path is a trick, then its token is looked
-at (so that who may not call learns nothing about models), then model, version and backend are found, and
-last the headers are set and the prefix is taken off the path.
+The order is the policy: a path of Seldon's becomes one of ours, a request is named, then refused if its path is a
+trick, then its token is looked at (so that who may not call learns nothing about models), then model, version and
+backend are found, and last the headers are set and the prefix is taken off the path.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ RETRY_AFTER_S = 1
 AGAIN = f"send it again after {RETRY_AFTER_S} s"
 TRICKS = r"(^|/)(\.|%2e)(\.|%2e)?(/|$)|%2f|%5c|%00|[\\]"
 """``.`` and ``..`` segments, and separators in disguise: nobody needs them, and readings of them differ."""
+
+SELDON_PATH = r"http-request replace-path ^/seldon/[a-z0-9-]+/([^/]+)/((api|v2)/.*)$ /models/\1/\2"
+"""Seldon's clients ask /seldon/NAMESPACE/NAME/api/v1.0/predictions; the namespace means nothing here."""
 
 
 def reply(error: type[HeadwayError], message: str, hint: str = "", *, dynamic: bool = False) -> str:
@@ -79,6 +82,7 @@ def _page(reason: str, error: HeadwayError) -> str:
 def frontend_rules(sticky_rules: Sequence[str]) -> list[str]:
     """Rules of the frontend that both listeners share. ``sticky_rules``: ``header:NAME`` and ``cookie:NAME``."""
     return [
+        SELDON_PATH,
         *log_rules(),
         *_name_it(),
         *_check_path(),

@@ -19,6 +19,7 @@ from headway.adapters.local.records import ReplicaFolder, ReplicaRecord
 from headway.domain.errors import InvalidSpec
 from headway.domain.replicas import ReplicaSpec, thread_variables, worker_name
 from headway.server.config import MetricsCompat, PayloadOptions, ServerConfig, options_from, write_config
+from headway.server.graph_spec import GraphNode
 
 HOME_VARIABLE = "HEADWAY_HOME"
 REPLICA_VARIABLE = "HEADWAY_REPLICA"
@@ -72,6 +73,7 @@ class Launcher:
         sample = values.pop("sample", None)
         compat = values.pop("metrics_compat", None)
         payloads = values.pop("payloads", None)
+        graph = values.pop("graph", None)
         if works:
             values["workers"] = 1  # a worker is one process: more of them are more workers
         try:
@@ -83,6 +85,7 @@ class Launcher:
                 bundle_path=spec.bundle_path,
                 listen=f"unix:{record.socket}",
                 entrypoint=spec.entrypoint,
+                graph=msgspec.convert(graph, GraphNode | None),
                 options=options_from(values),
                 sample=msgspec.convert(sample, str | None),
                 metrics_compat=msgspec.convert(compat, MetricsCompat),

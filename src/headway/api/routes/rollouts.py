@@ -16,12 +16,14 @@ from headway.api.scaling_views import scaling_range
 from headway.api.schemas import (
     Change,
     DeployAnswer,
+    DeployTogetherBody,
     DiffAnswer,
     DiffBody,
     DiffLine,
     PromoteBody,
     ScaleBody,
     TrafficBody,
+    VersionBody,
 )
 from headway.api.schemas_deploy import DeployBody, TrialBody
 from headway.api.views import arm_views, urls, urls_with
@@ -33,11 +35,28 @@ from headway.domain.trials import STEPS, TrialRules, rules_of
 
 BUNDLE = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945"
 SPEC = {"apiVersion": "headway.dev/v1alpha1", "kind": "ModelDeployment", "metadata": {"name": "iris"}, "spec": {}}
+TOGETHER = [
+    {"bundle": BUNDLE, "spec": {**SPEC, "spec": {"arm": {"weight": 100 - weight}, "env": []}}} for weight in (10, 90)
+]
 
 
 def add_routes(api: APIRouter, parts: Parts) -> None:
     """What changes a model."""
     service, gateway = parts.service, parts.gateway
+
+    def deployed(accepted: Accepted) -> Response:
+        deployment, version = accepted.deployment, accepted.version
+        url = gateway.status().url
+        answered = DeployAnswer(
+            model=deployment.name,
+            version=version or "",
+            digest=deployment.version(version).digest if version else "",
+            unchanged=accepted.unchanged,
+            cursor=accepted.cursor,
+            urls=urls_with(deployment, url, version) if version else urls(deployment, url),
+            versions=[*accepted.versions],
+        )
+        return answer(answered, 200 if accepted.unchanged else 202)
 
     def changed(accepted: Accepted, note: str | None = None) -> Response:
         deployment = accepted.deployment
@@ -76,19 +95,27 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         spec = _parse_for(model, body)
         rules = None if body.auto is None else _rules(body.auto, body.canary)
         canary = body.canary if rules is None else rules.steps[0]
-        accepted = await service.deploy(spec, body.bundle, canary, rules)
-        deployment = accepted.deployment
-        url = gateway.status().url
-        version = accepted.version
-        answered = DeployAnswer(
-            model=deployment.name,
-            version=version or "",
-            digest=deployment.version(version).digest if version else "",
-            unchanged=accepted.unchanged,
-            cursor=accepted.cursor,
-            urls=urls_with(deployment, url, version) if version else urls(deployment, url),
-        )
-        return answer(answered, 200 if accepted.unchanged else 202)
+        return deployed(await service.deploy(spec, body.bundle, canary, rules))
+
+    @api.post(
+        "/v1/models/{model}/deploy-together",
+        tags=["rollouts"],
+        summary="Deploy several versions and their split",
+        status_code=202,
+        response_model=DeployAnswer,
+        responses={
+            200: {"model": DeployAnswer, "description": "All of it serves like this already; nothing was started."},
+            **taking_json(404, 409, 422),
+        },
+    )
+    async def deploy_together(
+        model: ModelName,
+        body: Annotated[DeployTogetherBody, Body(openapi_examples={"canary": {"value": {"versions": TOGETHER}}})],
+    ) -> Response:
+        """Make uploaded bundles versions and start one rollout to the split that their documents state in `spec.arm`:
+        weights that sum to 100, and a shadow if there is one. What serves goes on serving until all are ready.
+        """
+        return deployed(await service.deploy_together([(_parse_for(model, one), one.bundle) for one in body.versions]))
 
     @api.post(
         "/v1/models/{model}/diff",
@@ -202,7 +229,7 @@ def _elastic_note(deployment: Deployment) -> str | None:
     return f"the autoscaler may change it again, between {bounds.min_replicas} and {bounds.max_replicas}"
 
 
-def _parse_for(model: str, body: DeployBody | DiffBody) -> ModelDeployment:
+def _parse_for(model: str, body: DeployBody | DiffBody | VersionBody) -> ModelDeployment:
     check_digest(body.bundle, where="bundle")
     spec = parse(body.spec)
     if spec.metadata.name != model:

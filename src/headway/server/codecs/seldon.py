@@ -21,7 +21,7 @@ import msgspec
 from headway.domain.errors import InvalidRequest, ModelFailed, Unsupported
 from headway.server.bodies import check_json_type
 from headway.server.http import Request, Response
-from headway.server.inputs import Inputs, vector, whole
+from headway.server.inputs import Inputs, Trail, vector, whole
 from headway.server.json_text import MAX_VALUES, parse_json
 from headway.server.model import InputKind, LoadedModel
 from headway.server.results import encode_json, to_plain
@@ -48,8 +48,13 @@ class SeldonCodec:
 
     wants_arrays = False
 
-    def __init__(self, model: LoadedModel, *, max_values: int = MAX_VALUES) -> None:
+    def __init__(
+        self, model: LoadedModel, *, unit: str | None = None, answers: str = "", max_values: int = MAX_VALUES
+    ) -> None:
+        """``unit``, ``answers``: what ``requestPath`` says, ``{"iris": "iris:v2"}``, of a request that has an id."""
         self._model = model
+        self._unit = unit
+        self._answers = answers
         self._max_values = max_values
         self._columns = model.columns()
 
@@ -75,7 +80,9 @@ class SeldonCodec:
         tags = (meta or {}).get("tags") or {}
         if type(tags) is not dict:
             raise InvalidRequest("tags must be an object", where="meta.tags")
-        inputs.context = _Context(form, (meta or {}).get("puid"), tags)
+        # Seldon's orchestrator names every request; here that is the request's own id.
+        puid = (meta or {}).get("puid") or request.headers.get(b"x-request-id", b"").decode("latin-1") or None
+        inputs.context = _Context(form, puid, tags)
         if meta and "meta" in self._model.extras:
             inputs.bring({"meta": meta})
         return inputs
@@ -106,7 +113,7 @@ class SeldonCodec:
         if forms not in (["ndarray"], ["tensor"]):
             raise InvalidRequest("data needs ndarray or tensor", where="data", hint='{"data": {"ndarray": [[1, 2]]}}')
         form = forms[0]
-        rows = data[form] if form == "ndarray" else _unfold(data[form])
+        rows = data[form] if form == "ndarray" else unfold(data[form])
         if type(rows) is list and rows and not any(type(row) in (list, dict) for row in rows):
             if self._model.kind is InputKind.ARRAY:
                 return vector(rows), form
@@ -128,27 +135,44 @@ class SeldonCodec:
             meta["puid"] = context.puid
         if context.tags:
             meta["tags"] = context.tags
-        if self._model.tags is not None:
-            try:
-                meta["tags"] = {**context.tags, **(self._model.tags() or {})}
-            except Exception as error:
-                raise ModelFailed(f"tags() raised {type(error).__name__}: {error}") from None
-        if self._model.reported:
-            meta["metrics"] = _encoded(self._model.reported)
+        if self._unit is not None and context.puid is not None:
+            meta["requestPath"] = {self._unit: self._answers}
+        if inputs.trail is not None:
+            self._tell(meta, inputs.trail, context)
+        else:
+            if self._model.tags is not None:
+                try:
+                    meta["tags"] = {**context.tags, **(self._model.tags() or {})}
+                except Exception as error:
+                    raise ModelFailed(f"tags() raised {type(error).__name__}: {error}") from None
+            if self._model.reported:
+                meta["metrics"] = _encoded(self._model.reported)
         if isinstance(result, str):
             payload: dict[str, Any] = {"strData": str(result)}
         elif isinstance(result, bytes):
             payload = {"binData": base64.b64encode(result).decode()}
         elif type(plain) is list:
-            payload = {"data": self._table(result, plain, context.form)}
+            payload = {"data": self._table(result, plain, context.form, inputs.trail)}
         else:
             payload = {"jsonData": plain}
         return Response(200, encode_json({**payload, "meta": meta}))
 
-    def _table(self, result: Any, rows: list[Any], form: str) -> dict[str, Any]:
+    def _tell(self, meta: dict[str, Any], trail: Trail, context: _Context) -> None:
+        """The way of the request through the graph."""
+        if trail.routing:
+            meta["routing"] = trail.routing
+        meta["requestPath"] = dict.fromkeys(trail.path, self._answers)
+        if trail.tags:
+            meta["tags"] = {**context.tags, **trail.tags}
+        if trail.metrics:
+            meta["metrics"] = _encoded(trail.metrics)
+
+    def _table(self, result: Any, rows: list[Any], form: str, trail: Trail | None) -> dict[str, Any]:
         if hasattr(result, "columns") and rows and type(rows[0]) is dict:
             names = [str(name) for name in rows[0]]
             rows = [list(row.values()) for row in rows]
+        elif trail is not None and trail.names is not None:
+            names = trail.names
         else:
             names = self._names(rows)
         shape = None if form == "ndarray" else _numeric_shape(rows)
@@ -189,7 +213,7 @@ def _form_field(body: bytes) -> bytes:
     return found[0]
 
 
-def _unfold(tensor: Any) -> Any:
+def unfold(tensor: Any) -> Any:
     """Nested lists of ``{"shape": …, "values": …}``, checked before anything is made."""
     if type(tensor) is not dict or set(tensor) != {"shape", "values"}:
         raise InvalidRequest("tensor needs shape and values", where="data.tensor")
