@@ -6,7 +6,7 @@ from headway.api.schemas import View
 
 
 class IntervalView(View):
-    """Holds at every look, together with all others of the comparison; null: no bound yet."""
+    """Holds at every look; those of differences all together. Null: no bound yet."""
 
     low: float | None
     high: float | None

@@ -105,7 +105,7 @@ def print_comparison(found: ComparisonView) -> None:
     columns = ("measure", "count", found.base, f"{found.base} between", found.version, f"{found.version} between")
     table((*columns, "difference", "margin", "answer"), rows, empty="nothing was compared")
     say("")
-    note(f"all intervals hold together, at every look, with {found.confidence * 100:g} %")
+    note(f"all differences hold together, at every look, with {found.confidence * 100:g} %")
     if found.unmatched:
         note(f"{found.unmatched:,} of {found.feedback:,} pieces of feedback name no request of this time")
 

@@ -75,7 +75,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """``version`` compared with ``base``. All its intervals hold together, at every look, with ``confidence``."""
+    """``version`` compared with ``base``. All differences hold together, at every look, with ``confidence``."""
 
     base: str
     version: str

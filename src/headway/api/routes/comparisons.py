@@ -59,7 +59,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         ] = None,
     ) -> Response:
         """Latency, errors and feedback of both, each with an interval, and an answer for each and over all: better,
-        worse, or not enough evidence. Look as often as you like: all intervals hold together, at every look.
+        worse, or not enough evidence. Look as often as you like: all differences hold together, at every look.
 
         Only requests count whose version the traffic split drew. Compare a span in which the split did not change.
         """
