@@ -52,9 +52,10 @@ def tried(shared: Installation) -> Iterator[Installation]:
 
 
 def test_a_failing_version_on_trial_is_rolled_back_and_the_events_say_why(tried: Installation) -> None:
-    wait_until(
-        lambda: tried.ok("status", "judged", "-o", "json").json()["live"] == [{"version": "v1", "weight": 100}], 60
-    )
+    def live() -> Any:
+        return tried.ok("status", "judged", "-o", "json").json()["live"]
+
+    wait_until(lambda: live() == [{"version": "v1", "weight": 100}], 60)
     told = [e for e in tried.ok("events", "--model", "judged", "-o", "json").json() if e["type"].startswith("trial_")]
     assert [event["type"] for event in told] == ["trial_started.v1", "trial_ended.v1"]
     assert told[1]["data"]["state"] == "rolled_back"
