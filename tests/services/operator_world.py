@@ -96,7 +96,7 @@ def difference(api: KubernetesApi, ready: int | None = 0) -> list[str]:
     wanted_names: set[tuple[Kind, Name]] = set()
     for owner in api.cluster.every(OWNER):
         wanted = render(owner, _NoChildren(), (), 0.0)
-        for kind, item in wanted.objects:
+        for kind, item in wanted.objects or ():
             wanted_names.add((kind, name_of(item)))
             live = api.cluster.find(kind, name_of(item))
             if live is None or not says(live, stamped(item)):

@@ -21,6 +21,7 @@ from headway.cli import (
     lifecycle,
     loadtest,
     models,
+    operator,
     output,
     payloads,
     plan,
@@ -63,6 +64,7 @@ for room in (
     autoscale,
     explain,
     kube,
+    operator,
     tokens,
     reference,
 ):

@@ -1,4 +1,4 @@
-"""``headway kube``: what a deployment is on Kubernetes, printed without a cluster."""
+"""``headway kube``: what a deployment is on Kubernetes, printed without a cluster; and what a cluster needs for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headway.cli.output import Format, OutputOption, emit_json, is_json
+from headway.cli.output import Format, OutputOption, emit_json, is_json, note, say
 
 app = typer.Typer(help="Run models on Kubernetes.", no_args_is_help=True)
 PANEL = "Kubernetes"
@@ -25,6 +25,16 @@ Documents = Annotated[
 InNamespace = Annotated[
     str | None,
     typer.Option("-n", "--namespace", metavar="NAMESPACE", help="Default: as the document says, else default."),
+]
+
+
+Context = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CONTEXT",
+        envvar="HEADWAY_CONTEXT",
+        help="Of the kubeconfig. Default: HEADWAY_CONTEXT, else its current.",
+    ),
 ]
 
 
@@ -54,6 +64,32 @@ def crds(output: OutputOption = Format.TEXT) -> None:
     from headway.cluster.crds import crds as definitions
 
     emit_objects(definitions())
+
+
+@app.command()
+def install(
+    image: Annotated[str, typer.Option(metavar="IMAGE", help="Holds headway with its extra kubernetes.")],
+    namespace: Annotated[
+        str, typer.Option("-n", "--namespace", metavar="NAMESPACE", help="Of the operator itself.")
+    ] = "headway-system",
+    context: Context = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the objects and touch nothing.")] = False,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Install the operator on a cluster, or bring what is there to this release."""
+    from headway.cluster.install import install as objects_of
+
+    objects = objects_of(image, namespace)
+    if dry_run:
+        emit_objects(objects)
+        return
+    from headway.bootstrap_operator import apply_objects
+
+    apply_objects(context, objects, lambda one: note(f"applied {one['kind']} {one['metadata']['name']}"))
+    if is_json():
+        emit_json(objects)
+    else:
+        say(f"the operator is installed: kubectl -n {namespace} get deployment headway-operator")
 
 
 def emit_objects(objects: Sequence[dict[str, Any]]) -> None:

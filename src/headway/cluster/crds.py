@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from headway.cluster.names import GROUP, MANAGER, Object
+from headway.cluster.names import GROUP, MANAGED_BY, MANAGER, Object
 from headway.cluster.structural import Schema, rule, structural, with_rules
 from headway.domain.cluster_status import ModelStatus, PolicyStatus
 from headway.domain.scaling_policy import ScalingPolicy
@@ -129,7 +129,7 @@ def _crd(
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{GROUP}", "labels": {"app.kubernetes.io/managed-by": MANAGER}},
+        "metadata": {"name": f"{plural}.{GROUP}", "labels": {MANAGED_BY: MANAGER}},
         "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
     }
 

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from headway.domain.cluster_drift import stamped
 from headway.domain.spec import API_VERSION, KIND
 
 GROUP: Final = "headway.dev"
@@ -21,9 +22,11 @@ IMAGE_ANNOTATION: Final = f"{GROUP}/image"
 SPEC_ANNOTATION: Final = f"{GROUP}/version-spec"
 SPLIT_ANNOTATION: Final = f"{GROUP}/split"
 """On a model's route: the split that it has, ``v1=90,v2=10``."""
-HASH_ANNOTATION: Final = f"{GROUP}/spec-hash"
+CLAIM_ANNOTATION: Final = f"{GROUP}/claimed-version"
+"""On a ``ModelDeployment``: the version that was named last, ``v2=`` and its digest."""
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "headway"
-"""Field manager, and value of ``app.kubernetes.io/managed-by``."""
+"""Field manager, and value of :data:`MANAGED_BY`."""
 
 Object = dict[str, Any]
 """One object of the Kubernetes API, as JSON."""
@@ -66,7 +69,7 @@ def labels(model: str, version: str | None = None) -> dict[str, str]:
     found = {
         "app.kubernetes.io/name": model,
         "app.kubernetes.io/component": "model",
-        "app.kubernetes.io/managed-by": MANAGER,
+        MANAGED_BY: MANAGER,
         MODEL_LABEL: model,
     }
     return found if version is None else {**found, "app.kubernetes.io/version": version, VERSION_LABEL: version}
@@ -86,22 +89,13 @@ def built(
     body: Object,
     annotations: dict[str, str] | None = None,
 ) -> Object:
-    """A whole object; its annotations hold the hash of all the rest."""
+    """A whole object; among its annotations is the digest of all the rest."""
     metadata: Object = {"name": name, "namespace": owner.namespace, "labels": labels}
     if annotations:
         metadata["annotations"] = annotations
     if references := owner.references():
         metadata["ownerReferences"] = references
-    return hashed({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body})
-
-
-def hashed(found: Object) -> Object:
-    """``found`` with the hash of itself among its annotations."""
-    metadata = found["metadata"]
-    rest = {key: value for key, value in metadata.get("annotations", {}).items() if key != HASH_ANNOTATION}
-    bare = {**found, "metadata": {**metadata, "annotations": rest}}
-    annotations = {**rest, HASH_ANNOTATION: hashlib.sha256(canonical(bare).encode()).hexdigest()}
-    return {**found, "metadata": {**metadata, "annotations": annotations}}
+    return stamped({"apiVersion": api_version, "kind": kind, "metadata": metadata, **body})
 
 
 def canonical(value: object) -> str:

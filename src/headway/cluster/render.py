@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from headway.cluster.gateway_routes import http_route
-from headway.cluster.names import MANAGER, Object, Owner, labels, model_owner, version_object
+from headway.cluster.names import MANAGED_BY, MANAGER, Object, Owner, labels, model_owner, version_object
 from headway.cluster.refusals import check_model, check_policy
 from headway.cluster.scaling_objects import Target, scaling_objects
 from headway.cluster.traefik_routes import traefik_routes
@@ -66,7 +66,7 @@ def render_policy(policy: ScalingPolicy, owner: Owner) -> list[Object]:
     """Every object of ``policy``: none where Headway's own loop scales."""
     check_policy(policy)
     spec = policy.spec
-    named = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/component": "scaling-policy"}
+    named = {MANAGED_BY: MANAGER, "app.kubernetes.io/component": "scaling-policy"}
     target = Target(owner.name, named, spec.target_ref.name, spec.trigger_secret)
     return scaling_objects(owner, target, spec.scaling, spec.engine)
 

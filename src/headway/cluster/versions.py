@@ -16,9 +16,9 @@ from headway.cluster.names import (
     IMAGE_ANNOTATION,
     SPEC_ANNOTATION,
     VERSION_LABEL,
-    Object,
     canonical,
 )
+from headway.domain.cluster_objects import Object as Found
 from headway.domain.errors import InvalidSpec, InvalidTraffic, StorageFailed
 from headway.domain.names import version_name, version_number
 from headway.domain.routing_table import Arm
@@ -49,7 +49,7 @@ class ClusterVersion:
         }
 
 
-def version_of(deployment: Object) -> ClusterVersion:
+def version_of(deployment: Found) -> ClusterVersion:
     """The version that a Deployment of ours keeps. ``StorageFailed`` when somebody has damaged its annotations."""
     metadata = deployment["metadata"]
     kept, labels = metadata.get("annotations", {}), metadata.get("labels", {})

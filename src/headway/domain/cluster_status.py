@@ -31,13 +31,6 @@ class VersionStatus(Part):
     ready_replicas: int = Field(default=0, ge=0)
 
 
-class ClaimedVersion(Part):
-    """The version that was named last, before its objects were written."""
-
-    name: str
-    digest: str
-
-
 class ModelStatus(Part):
     """Status of a ``ModelDeployment``."""
 
@@ -47,7 +40,6 @@ class ModelStatus(Part):
     selector: str = Field(default="", description="Of the pods, for the scale subresource.")
     traffic: str = Field(default="", description="The split that the routes have now, for people.")
     versions: list[VersionStatus] = Field(default=[], max_length=1000)
-    claimed: ClaimedVersion | None = None
     conditions: list[Condition] = Field(default=[], max_length=16)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headway.cluster.names import HASH_ANNOTATION, hashed
+from headway.domain.cluster_drift import APPLIED, says, stamped
 from tests.unit.cluster import pod_security, schemas
 from tests.unit.cluster.cases import CASES, every_object, expected, golden, rendered
 
@@ -59,8 +59,9 @@ def test_an_object_says_whose_it_is(one: dict[str, Any]) -> None:
     assert metadata["labels"]["app.kubernetes.io/managed-by"] == "headway"
     assert len(metadata["name"]) <= (63 if one["kind"] == "Service" else 253)
     assert all(len(value) <= 63 for value in metadata["labels"].values())
-    assert hashed(one) == one
-    assert metadata["annotations"][HASH_ANNOTATION]
+    assert stamped(one) == one
+    assert metadata["annotations"][APPLIED]
+    assert says(one, one)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,7 +10,7 @@ from headway.cluster.refusals import admitted
 from headway.cluster.render import render_documents
 from headway.control.commands import wish_of
 from headway.domain.errors import InvalidInput, InvalidSpec, InvalidTraffic, Unsupported
-from headway.domain.spec import parse
+from headway.domain.spec import Spec, parse
 
 IMAGE = "registry.example.com/iris@sha256:" + "1" * 64
 CPU = {"type": "cpu", "target": "80%"}
@@ -38,6 +38,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("spec.sticky.cookie", model({"sticky": {"cookie": "arm"}}, route=GATEWAY), "Traefik"),
     ("spec.sticky.cookie", model({"sticky": {"cookie": "arm"}}), "Traefik"),
     ("spec.shadow", model({"shadow": {"version": "v1"}}), "copied by the gateway"),
+    ("spec.graph", model({"graph": {"name": "a", "type": "MODEL", "path": "a"}}), "inference graphs"),
+    ("spec.arm", model({"arm": {"weight": 10}}), "spec.traffic"),
     ("spec.queryLog.payloads", model({"queryLog": {"payloads": {"sample": "1%"}}}), "payloads"),
     ("spec.jobs", model({"jobs": {"maxAttempts": 5}}), "jobs"),
     ("spec.scaling.warmStart", model({"scaling": {"warmStart": True}}), "by themselves"),
@@ -92,6 +94,14 @@ def test_what_a_cluster_cannot_honour_is_refused_by_name(where: str, document: d
         admitted(document)
     said = {problem["where"]: problem["message"] for problem in refused.value.details["problems"]}
     assert words in said[where]
+
+
+def test_of_every_field_of_a_document_it_was_thought_what_it_is_on_a_cluster() -> None:
+    """A new field fails this: it is rendered, or refused in :mod:`headway.cluster.refusals`."""
+    rendered = {"env_vars", "kubernetes", "metrics", "model", "probe_set", "resources", "scaling", "server", "shadow"}
+    rendered |= {"sticky", "termination_grace_period_seconds", "traffic"}
+    refused = {"arm", "graph", "jobs", "query_log"}
+    assert set(Spec.model_fields) == rendered | refused
 
 
 def test_all_that_is_wrong_is_said_at_once() -> None:

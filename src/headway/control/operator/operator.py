@@ -33,8 +33,12 @@ REFUSED_AGAIN_S: Final = 60.0
 class Wanted:
     """All that a deployment wants of the cluster, in the order in which it is made, and its status then."""
 
-    objects: Sequence[tuple[Kind, Object]]
+    objects: Sequence[tuple[Kind, Object]] | None
+    """None: what is there stays as it is."""
     status: Mapping[str, Any]
+    claim: Object | None = None
+    """The deployment as it is to be replaced before anything else is written, and looked at again; refused when it was
+    changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ class Children:
 
     def of(self, kind: Kind) -> list[Object]:
         """Those of one kind, by name."""
-        return self._caches[kind].controlled_by(self._uid)
+        return self._caches[kind].controlled_by(self._uid) if kind in self._caches else []
 
     def installed(self, kind: Kind) -> bool:
         """Whether the cluster knows the kind."""
@@ -130,16 +134,20 @@ class Operator:
             return None  # what a deleted deployment controlled is the garbage collector's
         children = Children(self._caches, uid_of(owner))
         wanted = self._render(owner, children, (), self._clock.now())
-        failures = await self._write(owner, wanted)
+        if wanted.claim is not None:
+            self._owners.note(await self._cluster.replace(self._owner, wanted.claim))
+            self._queue.add(name)
+            return None
+        failures = await self._write(owner, wanted.objects) if wanted.objects is not None else []
         if failures:
             wanted = self._render(owner, children, failures, self._clock.now())
         await self._tell(owner, wanted.status)
         return REFUSED_AGAIN_S if failures else None
 
-    async def _write(self, owner: Object, wanted: Wanted) -> list[Failure]:
+    async def _write(self, owner: Object, wanted: Sequence[tuple[Kind, Object]]) -> list[Failure]:
         failures: list[Failure] = []
         kept: set[tuple[Kind, Name]] = set()
-        for kind, item in wanted.objects:
+        for kind, item in wanted:
             name = name_of(item)
             kept.add((kind, name))
             if self._caches[kind].installed is False:

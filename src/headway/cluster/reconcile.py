@@ -1,0 +1,145 @@
+"""One look at one custom resource: from it and what it owns to what there is to be. Pure.
+
+The cluster is the only memory. Versions stand on their Deployments; the split that the routes have stands on the route.
+A new version takes its name by a write to the custom resource that holds only for the state in which it was read:
+whoever has an older one in hand, a second operator, say, is refused and reads again, so no name ever means two things.
+All the rest is the same whoever writes it and however often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from headway.cluster.names import CLAIM_ANNOTATION, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
+from headway.cluster.refusals import admitted
+from headway.cluster.render import render_model, render_policy
+from headway.cluster.status import Verdict, model_status, policy_status, refused_status
+from headway.cluster.versions import ClusterVersion, described, split_of, version_of, with_version
+from headway.domain.cluster_objects import Object as Found
+from headway.domain.errors import HeadwayError, Unsupported
+from headway.domain.names import version_number
+from headway.domain.routing_table import Arm
+from headway.domain.scaling_policy import ScalingPolicy
+from headway.domain.spec import ModelDeployment
+
+ROUTES: Final = ("HTTPRoute", "IngressRoute")
+"""Kinds that hold the split of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is to be."""
+
+    status: Object
+    objects: tuple[Object, ...] | None = None
+    """All objects, in the order in which they are made; None: what is there stays as it is."""
+    claim: Object | None = None
+    """The custom resource with a name for a new version: to be written before anything else, and looked at again."""
+
+
+def reconcile(resource: Found, owned: Sequence[Found], failures: Sequence[str], now: float) -> Look:
+    """What ``resource`` asks for, while it owns ``owned``; ``failures`` are those of the writes before, for the status.
+
+    ``now`` is seconds since the epoch.
+    """
+    metadata = resource["metadata"]
+    owner = Owner(resource["kind"], metadata["name"], metadata["namespace"], metadata["uid"])
+    try:
+        document = admitted(document_of(resource))
+        _refuse_own_engine(document)
+        if isinstance(document, ScalingPolicy):
+            objects = tuple(render_policy(document, owner))
+            return Look(policy_status(resource, document, failures, now), objects)
+        return _model(resource, document, owner, owned, failures, now)
+    except HeadwayError as error:
+        # A mistake in a document takes nothing down.
+        return Look(refused_status(resource, error, now))
+
+
+def document_of(resource: Found) -> Object:
+    """The document in a custom resource: without what only the API knows."""
+    metadata = {key: resource["metadata"][key] for key in ("name", "namespace")}
+    kinds = {key: resource[key] for key in ("apiVersion", "kind")}
+    return {**kinds, "metadata": metadata, "spec": resource.get("spec", {})}
+
+
+def _model(
+    resource: Found,
+    document: ModelDeployment,
+    owner: Owner,
+    owned: Sequence[Found],
+    failures: Sequence[str],
+    now: float,
+) -> Look:
+    records = {one["metadata"]["labels"][VERSION_LABEL]: one for one in owned if one["kind"] == "Deployment"}
+    kept = tuple(sorted((version_of(one) for one in records.values()), key=lambda one: version_number(one.name)))
+    newest = described(document, kept)
+    if newest not in kept:
+        claimed = _claimed(resource)
+        newest = _named(newest, kept, claimed)
+        if claimed.get(newest.name) != newest.digest:
+            return Look(dict(resource.get("status") or {}), claim=_with_claim(resource, newest))
+    versions = with_version(kept, newest)
+    split = split_of(document, newest, versions)
+    ready = {name for name, one in records.items() if is_ready(one)}
+    live = split if all(arm.version in ready for arm in split if arm.weight) else live_split(owned, versions)
+    objects = render_model(document, versions, split, owner, live=live)
+    verdict = Verdict(versions, split, live, records, tuple(failures))
+    return Look(model_status(resource, verdict, now), tuple(objects))
+
+
+def _refuse_own_engine(document: ModelDeployment | ScalingPolicy) -> None:
+    """Objects for Headway's own loop can be rendered; in a cluster nobody runs that loop yet."""
+    policy = isinstance(document, ScalingPolicy)
+    engine = document.spec.engine if isinstance(document, ScalingPolicy) else document.spec.kubernetes.engine
+    if engine == "headway" and document.spec.scaling.elastic:
+        raise Unsupported(
+            "the operator does not evaluate triggers itself yet",
+            where="spec.engine" if policy else "spec.kubernetes.engine",
+            hint="the engines hpa and keda do; or fix the number: scaling.minReplicas without triggers",
+        )
+
+
+def _claimed(resource: Found) -> Mapping[str, str]:
+    """The version that was named last, with its digest."""
+    name, _, digest = (resource["metadata"].get("annotations") or {}).get(CLAIM_ANNOTATION, "").partition("=")
+    return {name: digest} if digest else {}
+
+
+def _with_claim(resource: Found, version: ClusterVersion) -> Object:
+    metadata: dict[str, Any] = dict(resource["metadata"])
+    claim = {CLAIM_ANNOTATION: f"{version.name}={version.digest}"}
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), **claim}
+    return {**resource, "metadata": metadata}
+
+
+def _named(newest: ClusterVersion, kept: Sequence[ClusterVersion], claimed: Mapping[str, str]) -> ClusterVersion:
+    """A name that none was given before, unless it was given to this one."""
+    for name, digest in claimed.items():
+        if digest == newest.digest and name not in {one.name for one in kept}:
+            return replace(newest, name=name)
+    highest = max((version_number(name) for name in (*claimed, *(one.name for one in kept))), default=0)
+    return replace(newest, name=f"v{highest + 1}")
+
+
+def is_ready(deployment: Found) -> bool:
+    """Whether as many pods of the present template are available as it has replicas, and at least one."""
+    status, wished = deployment.get("status") or {}, deployment["spec"].get("replicas", 1)
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    enough = min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)) >= wished
+    return bool(seen and wished > 0 and enough)
+
+
+def live_split(owned: Sequence[Found], versions: Sequence[ClusterVersion]) -> tuple[Arm, ...]:
+    """The split that the routes have; none before the first."""
+    known = {version.name for version in versions}
+    for one in owned:
+        text = (one["metadata"].get("annotations") or {}).get(SPLIT_ANNOTATION, "")
+        if one["kind"] in ROUTES and text:
+            parts = (part.partition("=") for part in text.split(","))
+            live = tuple(Arm(name, int(weight)) for name, _, weight in parts if weight.isdigit())
+            if {arm.version for arm in live} <= known:
+                return live
+    return ()

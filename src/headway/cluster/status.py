@@ -1,0 +1,123 @@
+"""The status of a custom resource: conditions, counts, versions. Conditions keep the moment of their last change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from headway.cluster.names import MODEL_LABEL, Object
+from headway.cluster.versions import ClusterVersion
+from headway.domain.cluster_objects import Object as Found
+from headway.domain.errors import HeadwayError
+from headway.domain.routing_table import Arm
+from headway.domain.scaling_policy import ScalingPolicy
+
+LONGEST_MESSAGE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a look has found of a model."""
+
+    versions: Sequence[ClusterVersion]
+    split: tuple[Arm, ...]
+    live: tuple[Arm, ...]
+    records: Mapping[str, Found]
+    """Deployments by version."""
+    failures: tuple[str, ...] = ()
+    """Of the writes before."""
+
+
+def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
+    """Status of a ``ModelDeployment`` whose document was accepted."""
+    weights = {arm.version: arm.weight for arm in verdict.live}
+    versions = [_version(one, verdict.records.get(one.name, {}), weights) for one in verdict.versions]
+    reached = verdict.live == verdict.split
+    words = f"traffic: {_text(verdict.live)}"
+    if not reached:
+        waits = ", ".join(arm.version for arm in verdict.split if arm.weight)
+        words = f"{_text(verdict.split)} is asked for; it comes when every replica of {waits} is ready"
+    serving = bool(verdict.live)
+    conditions = [
+        _condition("Accepted", True, "Accepted", ""),
+        _applied(verdict.failures),
+        _condition("Ready", serving, "Serving" if serving else "NotReady", words),
+        _condition("Progressing", not reached, "Reached" if reached else "Waiting", ""),
+    ]
+    return {
+        "observedGeneration": resource["metadata"].get("generation", 0),
+        "replicas": sum(one["replicas"] for one in versions),
+        "readyReplicas": sum(one["readyReplicas"] for one in versions),
+        "selector": f"{MODEL_LABEL}={resource['metadata']['name']}",
+        "traffic": _text(verdict.live),
+        "versions": versions,
+        "conditions": _dated(conditions, resource, now),
+    }
+
+
+def policy_status(resource: Found, policy: ScalingPolicy, failures: Sequence[str], now: float) -> Object:
+    """Status of a ``ScalingPolicy`` whose document was accepted."""
+    words = f"Deployment {policy.spec.target_ref.name} is scaled by {policy.spec.engine}"
+    ready = _condition("Ready", not failures, "ApplyFailed" if failures else "Applied", words)
+    conditions = [_condition("Accepted", True, "Accepted", ""), _applied(failures), ready]
+    return {
+        "observedGeneration": resource["metadata"].get("generation", 0),
+        "conditions": _dated(conditions, resource, now),
+    }
+
+
+def refused_status(resource: Found, error: HeadwayError, now: float) -> Object:
+    """Status of a resource whose document cannot be carried out: the rest stays what it was."""
+    accepted = _condition("Accepted", False, _reason(error), str(error)[:LONGEST_MESSAGE])
+    before = resource.get("status") or {}
+    others = [one for one in before.get("conditions", []) if one["type"] != "Accepted"]
+    generation = resource["metadata"].get("generation", 0)
+    conditions = [*_dated([accepted], resource, now), *others]
+    return {**before, "observedGeneration": generation, "conditions": conditions}
+
+
+def _version(version: ClusterVersion, record: Found, weights: Mapping[str, int]) -> Object:
+    status = record.get("status") or {}
+    return {
+        "name": version.name,
+        "digest": version.digest,
+        "image": version.image,
+        "weight": weights.get(version.name, 0),
+        "replicas": status.get("replicas", 0),
+        "readyReplicas": status.get("readyReplicas", 0),
+    }
+
+
+def _text(split: Sequence[Arm]) -> str:
+    """``v1 90 %, v2 10 %``"""
+    return ", ".join(f"{arm.version} {arm.weight} %" for arm in split)
+
+
+def _reason(error: HeadwayError) -> str:
+    """``invalid_spec`` -> ``InvalidSpec``."""
+    return "".join(word.capitalize() for word in error.code.split("_"))
+
+
+def _applied(failures: Sequence[str]) -> Object:
+    if not failures:
+        return _condition("Applied", True, "Applied", "")
+    return _condition("Applied", False, "ApplyFailed", "; ".join(failures)[:LONGEST_MESSAGE])
+
+
+def _condition(type_: str, status: bool, reason: str, message: str) -> Object:
+    return {"type": type_, "status": str(status), "reason": reason, "message": message}
+
+
+def _dated(conditions: Sequence[Object], resource: Found, now: float) -> list[Object]:
+    """With the moment at which each took its status, which is not the moment at which it was looked at."""
+    before = {one["type"]: one for one in (resource.get("status") or {}).get("conditions", [])}
+    generation = resource["metadata"].get("generation", 0)
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def since(one: Object) -> str:
+        known = before.get(one["type"])
+        return str(known["lastTransitionTime"]) if known and known["status"] == one["status"] else moment
+
+    return [{**one, "observedGeneration": generation, "lastTransitionTime": since(one)} for one in conditions]

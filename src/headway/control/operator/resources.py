@@ -1,0 +1,46 @@
+"""What the operator looks after: ModelDeployments and ScalingPolicies, each by a pure look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALERS, SCALING_POLICY, kind_of
+from headway.cluster.names import MANAGED_BY, MANAGER
+from headway.cluster.reconcile import reconcile
+from headway.control.operator.cache import RESYNC_S
+from headway.control.operator.leader import Leader
+from headway.control.operator.operator import Children, Failure, Operator, Wanted
+from headway.domain.cluster_objects import Object
+from headway.ports.clock import Clock
+from headway.ports.cluster import Cluster
+
+LABELS: Final = {MANAGED_BY: MANAGER}
+"""On all that Headway renders; nothing else is followed."""
+WORKERS: Final = 8
+
+
+def operators(cluster: Cluster, clock: Clock, leader: Leader, *, resync_s: float = RESYNC_S) -> list[Operator]:
+    """One for each kind of custom resource."""
+    return [
+        Operator(
+            cluster,
+            clock,
+            leader,
+            wanted,
+            owner=owner,
+            kinds=kinds,
+            labels=LABELS,
+            workers=WORKERS,
+            resync_s=resync_s,
+        )
+        for owner, kinds in ((MODEL_DEPLOYMENT, OWNED), (SCALING_POLICY, SCALERS))
+    ]
+
+
+def wanted(resource: Object, children: Children, failures: Sequence[Failure], now: float) -> Wanted:
+    """All that a custom resource wants of the cluster, and its status."""
+    owned = [one for kind in OWNED for one in children.of(kind)]
+    look = reconcile(resource, owned, [f"{failure.where}: {failure.message}" for failure in failures], now)
+    objects = None if look.objects is None else [(kind_of(one), one) for one in look.objects]
+    return Wanted(objects, look.status, look.claim)

@@ -1,0 +1,52 @@
+"""What is installed on a cluster: valid, restricted, narrow, and the same in ``deploy/``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from headway.cli.app import run
+from headway.cli.kube import yaml_stream
+from headway.cluster.install import INSTALLED, install, installed_kind
+from tests.unit.cluster import pod_security, schemas
+
+OBJECTS = install("headway-operator")
+FOLDER = schemas.ROOT / "deploy"
+
+
+@pytest.mark.parametrize("one", OBJECTS, ids=[f"{one['kind']} {one['metadata']['name']}" for one in OBJECTS])
+def test_an_object_fits_the_schema_of_its_kind(one: dict[str, Any]) -> None:
+    schemas.check(one)
+
+
+def test_the_operators_pod_is_restricted_but_for_its_token() -> None:
+    [deployment] = [one for one in OBJECTS if one["kind"] == "Deployment"]
+    assert pod_security.breaches(deployment["spec"]["template"]["spec"]) == ["automountServiceAccountToken"]
+
+
+def test_rights_are_narrow() -> None:
+    rules = [rule for one in OBJECTS for rule in one.get("rules", [])]
+    granted = {(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
+    assert not {resource for _, resource in granted} & {"secrets", "pods", "pods/exec", "roles", "clusterroles"}
+    assert not [rule for rule in rules if "*" in (*rule["verbs"], *rule["resources"], *rule["apiGroups"])]
+
+
+def test_objects_can_be_created_in_their_order() -> None:
+    kinds = [installed_kind(one) for one in OBJECTS]
+    assert kinds == sorted(kinds, key=INSTALLED.index)
+
+
+def test_the_folder_for_gitops_holds_what_is_installed() -> None:
+    written = (FOLDER / "operator.yaml").read_text(encoding="utf-8")
+    assert written == yaml_stream(OBJECTS), "headway kube install --image headway-operator --dry-run prints it"
+    kustomization = yaml.safe_load((FOLDER / "kustomization.yaml").read_text(encoding="utf-8"))
+    assert kustomization["resources"] == ["operator.yaml"]
+    assert [image["name"] for image in kustomization["images"]] == ["headway-operator"]
+
+
+def test_a_dry_run_prints_and_touches_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["kube", "install", "--image", "r/headway:1", "-n", "ops", "--dry-run"]) == 0
+    found = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert found == install("r/headway:1", "ops")
