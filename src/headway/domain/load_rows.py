@@ -65,7 +65,8 @@ def rows_of_signature(signature: Mapping[str, Any]) -> list[Any] | None:
     # Multiples of the golden ratio are spread evenly, and the same every time.
     spread = (number * _GOLDEN % 1.0 for number in count(1))
     shape: Any = inputs[0].get("shape")
-    if len(inputs) == 1 and inputs[0].get("name") == "X":
+    wide = isinstance(shape, list) and len(shape) == 2 and shape[1] != 1
+    if len(inputs) == 1 and (wide or inputs[0].get("name") == "X"):
         if not (isinstance(shape, list) and len(shape) == 2 and isinstance(shape[1], int) and shape[1] > 0):
             return None
         return [[_cell(inputs[0], next(spread)) for _ in range(shape[1])] for _ in range(MADE_ROWS)]

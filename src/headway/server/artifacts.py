@@ -40,6 +40,8 @@ def find_artifact(bundle: Path) -> Path | None:
 def load_artifact(path: Path) -> tuple[Any, InputKind]:
     """The object with ``predict``, and what it takes. Raises what the library raises."""
     if path.name == "MLmodel":
+        from headway.server.mlflow_model import MlflowModel  # what other models do not need
+
         model = MlflowModel(path.parent)
         return model, model.kind
     if path.suffix == ".onnx":
@@ -87,34 +89,3 @@ class OnnxModel:
             feed = {name: X[[name]].to_numpy(dtype=dtype) for name, dtype in self._inputs}
         results = self._session.run(None, feed)
         return results[0] if len(results) == 1 else dict(zip(self._outputs, results, strict=True))
-
-
-class MlflowModel:
-    """An MLflow pyfunc. Columns are cast to the types of its signature where no value changes by it."""
-
-    def __init__(self, folder: Path) -> None:
-        pyfunc = importlib.import_module("mlflow.pyfunc")
-        self._model = pyfunc.load_model(str(folder))
-        self._schema = self._model.metadata.get_input_schema()
-        tensors = self._schema is not None and self._schema.is_tensor_spec()
-        self.kind = InputKind.ARRAY if tensors else InputKind.FRAME
-        if self._schema is not None and not tensors and self._schema.has_input_names():
-            self.feature_names_in_ = list(self._schema.input_names())
-
-    def predict(self, X: Any, params: dict[str, Any] | None = None) -> Any:  # noqa: N803
-        """``params`` are MLflow's inference parameters."""
-        if self._schema is not None:
-            X = self._cast(X)  # noqa: N806
-        return self._model.predict(X, params=params) if params else self._model.predict(X)
-
-    def _cast(self, x: Any) -> Any:
-        types = self._schema.numpy_types()
-        if self.kind is InputKind.ARRAY:
-            return x.astype(types[0], copy=False) if len(types) == 1 and types[0].kind in "biuf" else x
-        for column, wanted in zip(list(x.columns), types, strict=False):
-            values = x[column]
-            if wanted.kind in "biuf" and values.dtype != wanted and values.dtype.kind in "biuf":
-                cast = values.astype(wanted) if wanted.kind == "f" or values.notna().all() else values
-                if bool(((cast == values) | values.isna()).all()) or wanted.kind == "f":
-                    x[column] = cast
-        return x

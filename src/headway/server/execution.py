@@ -186,7 +186,7 @@ class Execution:
 
     def _learn(self, inputs: Inputs, result: Any) -> None:
         try:
-            self.signature = learn(inputs, result)
+            self.signature = learn(inputs, result, self.model)
         except Exception:  # a result that no description fits, or no numpy: described by what the model tells
             self.signature = declared(self.model)
 

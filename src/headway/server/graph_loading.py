@@ -18,11 +18,11 @@ from types import ModuleType
 from typing import Any
 
 from headway.domain.errors import LoadFailed
-from headway.server.artifacts import MlflowModel
 from headway.server.graph import Graph, GraphModel, nodes_of
 from headway.server.graph_nodes import BUILT_IN, METHODS, Node
 from headway.server.graph_spec import GraphNode
 from headway.server.loading import guard, load_subject
+from headway.server.mlflow_model import MlflowModel
 from headway.server.model import InputKind
 from headway.server.prepackaged import SklearnServer, XgboostServer
 

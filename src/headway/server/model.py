@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +49,17 @@ class InputKind(enum.Enum):
     def by_column(self) -> bool:
         """Whether each column keeps a type of its own."""
         return self is InputKind.FRAME or self is InputKind.R_FRAME
+
+
+class Columns(tuple[str, ...]):
+    """Column names in the model's order; those in ``optional`` may be left out of a request."""
+
+    optional: frozenset[str]
+
+    def __new__(cls, names: Iterable[Any], optional: Iterable[str] = ()) -> Columns:
+        found = super().__new__(cls, [str(name) for name in names])
+        found.optional = frozenset(optional)
+        return found
 
 
 class Companion(Protocol):
@@ -107,16 +118,18 @@ class LoadedModel:
         if self.companion is not None:
             self.companion.rest()
 
-    def columns(self) -> tuple[str, ...] | None:
+    def columns(self) -> Columns | None:
         """The column names that the object itself tells (scikit-learn's ``feature_names_in_``), after ``load``."""
         names = getattr(self.subject, "feature_names_in_", None)
         if names is None:
             return None
-        return tuple(str(n) for n in names)
+        return names if isinstance(names, Columns) else Columns(names)
 
     def width(self) -> int | None:
         """How many columns the object itself says it takes."""
         columns = self.columns()
+        if columns is not None and columns.optional:
+            return None
         told = len(columns) if columns is not None else getattr(self.subject, "n_features_in_", None)
         return told if isinstance(told, int) else None
 

@@ -46,6 +46,8 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(spec: TensorSpec) -> dict[str, Any]:
+    if spec.cell is not None:
+        return dict(spec.cell) if spec.required or not spec.cell else {"anyOf": [dict(spec.cell), {"type": "null"}]}
     known = _JSON_TYPES.get(spec.datatype)
     return {"type": [known or ("integer" if "INT" in spec.datatype else "number"), "null"]}
 
@@ -58,9 +60,10 @@ def _rows(kind: InputKind, signature: Signature) -> dict[str, Any]:
     cell: dict[str, Any] = {"type": ["number", "boolean", "string", "null", "array"]}
     row: dict[str, Any] = {"type": "array", "minItems": 1, "items": cell}
     record: dict[str, Any] = {"type": "object", "minProperties": 1}
-    if len(inputs) > 1 or (inputs and inputs[0].name != "X"):
+    if len(inputs) > 1 or (inputs and kind.by_column and inputs[0].name != "X"):
         row |= {"minItems": len(inputs), "maxItems": len(inputs), "prefixItems": [_cell(i) for i in inputs]}
-        record |= {"properties": {i.name: _cell(i) for i in inputs}, "required": [i.name for i in inputs]}
+        needed = [i.name for i in inputs if i.required]
+        record |= {"properties": {i.name: _cell(i) for i in inputs}, "required": needed}
     elif inputs and len(inputs[0].shape) == 2 and inputs[0].shape[1] > 0:
         width = inputs[0].shape[1]
         row = {"type": "array", "minItems": width, "maxItems": width, "items": _cell(inputs[0])}

@@ -6,6 +6,7 @@ input it answered (the sample, if there is one). -1 stands for any number of row
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ class TensorSpec:
     name: str
     datatype: str
     shape: tuple[int, ...]
+    required: bool = True
+    cell: Mapping[str, Any] | None = None
+    """JSON Schema of one value, where the model tells more of it than a datatype does."""
 
     def to_dict(self) -> dict[str, Any]:
         """As in the protocol's metadata."""
@@ -44,7 +48,12 @@ class Signature:
 def declared(model: LoadedModel) -> Signature:
     """What the model itself tells, before it has answered anything."""
     columns = model.columns()
-    outputs = (TensorSpec(OUTPUT, "FP64", (-1,)),)
+    outputs: tuple[TensorSpec, ...] = getattr(model.subject, "output_specs", None) or (
+        TensorSpec(OUTPUT, "FP64", (-1,)),
+    )
+    told_inputs = _told(model)
+    if told_inputs is not None:
+        return Signature(told_inputs, outputs)
     if model.kind in (InputKind.RAW, InputKind.LISTS):
         return Signature((), outputs)
     if model.kind.by_column:
@@ -53,9 +62,15 @@ def declared(model: LoadedModel) -> Signature:
     return Signature((TensorSpec(INPUT, "FP64", (-1, model.width() or -1)),), outputs)
 
 
-def learn(inputs: Inputs, result: Any) -> Signature:
-    """From one answered input."""
-    return Signature(_inputs(inputs), _outputs(inputs, result), learned=True)
+def learn(inputs: Inputs, result: Any, model: LoadedModel) -> Signature:
+    """From one answered input; a model that says itself what it takes knows better."""
+    told = _told(model)
+    return Signature(_inputs(inputs) if told is None else told, _outputs(inputs, result), learned=True)
+
+
+def _told(model: LoadedModel) -> tuple[TensorSpec, ...] | None:
+    found: tuple[TensorSpec, ...] | None = getattr(model.subject, "input_specs", None)
+    return found
 
 
 def _inputs(inputs: Inputs) -> tuple[TensorSpec, ...]:

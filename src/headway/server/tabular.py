@@ -13,7 +13,7 @@ from typing import Any
 
 from headway.domain.errors import InvalidRequest
 from headway.server.inputs import ROWS_HINT, Form, Inputs, row_width, tensor, whole
-from headway.server.model import InputKind
+from headway.server.model import Columns, InputKind
 
 MAX_COLUMNS = 65_536
 """Columns that have names, or a type each; plain rows of numbers may be wider."""
@@ -26,7 +26,8 @@ def tabular(
 ) -> Inputs:
     """Decoded JSON rows, as lists or as records, for a model of that ``kind``. Raises ``InvalidRequest``.
 
-    ``known_columns`` are the model's own: named columns are put into their order, missing ones refused.
+    ``known_columns`` are the model's own: named columns are put into their order, missing ones refused but for those
+    that the model calls optional.
     """
     if not isinstance(rows, list):
         raise InvalidRequest("rows must be a JSON array", hint=ROWS_HINT)
@@ -97,6 +98,8 @@ def in_order(
         return (known if len(known) == len(rows[0]) else None), rows
     if names == known:
         return names, rows
+    if isinstance(known, Columns) and known.optional:
+        known = tuple(n for n in known if n in names or n not in known.optional)
     missing = [n for n in known if n not in names]
     if missing:
         raise InvalidRequest(f"columns are missing: {', '.join(map(repr, missing[:5]))}")

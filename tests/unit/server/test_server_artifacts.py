@@ -1,4 +1,4 @@
-"""Models without code: joblib and pickle files for real, ONNX and MLflow against stand-ins with their interface."""
+"""Models without code: joblib and pickle files for real, ONNX against a stand-in with its interface."""
 
 from __future__ import annotations
 
@@ -158,50 +158,3 @@ def test_an_onnx_type_that_is_not_supported_is_named(tmp_path: Path, monkeypatch
 
     with pytest.raises(LoadFailed, match="seq"):
         onnx(tmp_path, monkeypatch, Sequences)
-
-
-class Refused(Exception):
-    def get_http_status_code(self) -> int:
-        return 400
-
-
-class Pyfunc:
-    """An MLflow pyfunc with a signature of two columns."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[Any, Any]] = []
-        schema = SimpleNamespace(
-            is_tensor_spec=lambda: False,
-            has_input_names=lambda: True,
-            input_names=lambda: ["size", "price"],
-            numpy_types=lambda: [np.dtype("int32"), np.dtype("float64")],
-        )
-        self.metadata = SimpleNamespace(get_input_schema=lambda: schema)
-
-    def predict(self, data: Any, params: Any = None) -> Any:
-        self.seen.append((data, params))
-        if data["size"].dtype != np.int32:
-            raise Refused("size is not an integer")
-        return data["price"] * (params or {}).get("factor", 1)
-
-
-def test_an_mlflow_folder_gets_columns_in_the_types_of_its_signature(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "MLmodel").write_text("flavors: {}\n")
-    pyfunc = Pyfunc()
-    module = ModuleType("mlflow.pyfunc")
-    module.load_model = lambda folder: pyfunc  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
-    monkeypatch.setitem(sys.modules, "mlflow.pyfunc", module)
-    model = load(tmp_path)
-    assert (model.kind, model.columns()) == (InputKind.FRAME, ("size", "price"))
-    assert ask(model, [{"price": 2, "size": 3}]) == (200, {"predictions": [2.0]})
-    assert [d.name for d in pyfunc.seen[0][0].dtypes] == ["int32", "float64"]
-    assert ask(model, [{"price": 2, "size": 3.5}])[0] == 400
-
-    async def main() -> None:
-        body = {"dataframe_records": [{"price": 2, "size": 3}], "params": {"factor": 10}}
-        assert await Bench(model).ask(body, "/invocations") == (200, {"predictions": [20.0]})
-
-    asyncio.run(main())

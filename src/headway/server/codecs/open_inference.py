@@ -128,12 +128,13 @@ class OpenInferenceCodec:
         if len({len(values) for values in columns.values()}) != 1:
             raise InvalidRequest("inputs differ in their number of rows", where="inputs")
         if self._columns is not None:
-            missing = [name for name in self._columns if name not in columns]
+            optional = self._columns.optional
+            missing = [name for name in self._columns if name not in columns and name not in optional]
             extra = [name for name in columns if name not in self._columns]
             if missing or extra:
                 what = f"missing: {missing[0]!r}" if missing else f"unknown: {extra[0][:60]!r}"
                 raise InvalidRequest(f"input {what}", hint=f"inputs: {', '.join(self._columns)}"[:300])
-            columns = {name: columns[name] for name in self._columns}
+            columns = {name: columns[name] for name in self._columns if name in columns}
         if self._model.kind.by_column:
             return columnar(columns)
         numpy = numpy_or_unsupported()
