@@ -286,7 +286,7 @@ BAD: list[tuple[str, str, dict[str, str], int, str]] = [
     ("GET", "/models/iris/jobs?version=latest", {}, 400, "?version"),
     ("GET", "/models/iris/jobs?client=%00", {}, 400, "?client"),
     ("GET", "/models/nobody/jobs", {}, 404, ""),
-    ("GET", "/models/iris/jobs/UPPERCASE", {}, 400, ""),
+    ("GET", "/models/iris/jobs/UPPERCASE", {}, 400, "ID"),
     ("GET", "/models/iris/jobs/01jxzzzzzzzzzzzzzzzzzzzzzz", {}, 404, ""),
     ("GET", "/models/iris/jobs/01jxzzzzzzzzzzzzzzzzzzzzzz?wait=-1", {}, 400, "?wait"),
     ("GET", "/models/iris/jobs/01jxzzzzzzzzzzzzzzzzzzzzzz?wait=61", {}, 400, "?wait"),
