@@ -18,6 +18,10 @@ from headway.planning.measured import Load, Users, resized, size
 
 SURE_Z: Final = 1.6449
 """One-sided 95 %: how sure a plan is that the promise is kept."""
+NEAREST: Final = 0.95
+"""Of the throughput at which replicas saturate, arrivals are planned up to here. Closer, a queue builds up for longer
+than any test runs: its relaxation time grows with ``(1 - use) ** -2``, and a short run, measured or simulated, looks
+too good."""
 _STEPS_BACK: Final = 12
 _GRID: Final = np.exp(np.linspace(-0.16, 0.16, 5))
 
@@ -82,6 +86,8 @@ def capacity(model: Predicts, replicas: int, like: Load, limit_s: float, ceiling
     spread = float(np.std(found))
     low, high = middle * math.exp(-SURE_Z * spread), middle * math.exp(SURE_Z * spread)
     planned = size(resized(like, math.floor(low))) if isinstance(like, Users) else low
+    if not isinstance(like, Users):
+        planned = min(planned, NEAREST * model.bound_per_s(replicas))
     by = "sla"
     (at,) = model.at([(replicas, resized(like, planned))], draws=False)
     for _ in range(_STEPS_BACK):  # a curve that ends in a wall, as the scalability law's, has no crossing

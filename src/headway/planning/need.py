@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from headway.planning.capacity import SURE_Z, Ceiling, Predicts, capacity
+from headway.planning.capacity import NEAREST, SURE_Z, Ceiling, Predicts, capacity
 from headway.planning.forecast import Expected
 from headway.planning.measured import Load, Users, size
 from headway.planning.search import Search
@@ -68,6 +68,10 @@ def replicas_for(
     doubt: Expected | None = None
     last = math.inf
     for replicas in range(least, MOST_REPLICAS + 1):
+        if _saturating(model, replicas, load):
+            if model.bound_per_s(replicas + 1) > 1.001 * model.bound_per_s(replicas):
+                continue
+            break
         (value,) = model.rough([(replicas, load)])
         flat, last = value > _FLAT * last, value
         if value > limit_s * _FAR and not (flat and doubt is None):
@@ -91,6 +95,11 @@ def replicas_for(
 def _bound(model: Predicts, replicas: int, load: Load, limit_s: float) -> Need:
     carried = capacity(model, replicas, load, limit_s)
     return Need(Finding.BOUND, most=carried.size, most_per_s=model.bound_per_s(replicas))
+
+
+def _saturating(model: Predicts, replicas: int, load: Load) -> bool:
+    """Whether arrivals come too close to what so many can do, see :data:`~headway.planning.capacity.NEAREST`."""
+    return not isinstance(load, Users) and load.per_s > NEAREST * model.bound_per_s(replicas)
 
 
 def _too_few(model: Predicts, replicas: int, load: Load, limit_s: float) -> bool:

@@ -75,8 +75,16 @@ def test_a_bound_says_what_is_carried_by_any_number() -> None:
     assert replicas_for(Known(shared_s=0.005), Rate(400.0), 0.1).finding is Finding.BOUND, "above the lock's own rate"
 
 
+def test_arrivals_close_to_saturation_are_not_planned_with_however_good_they_look() -> None:
+    # 196 of the lock's 200 a second: a short run looks fine, and the queue has not even begun to show.
+    need = replicas_for(Known(shared_s=0.005), Rate(196.0), 5.0)
+    assert need.finding is Finding.BOUND
+    assert need.most == pytest.approx(190.0)
+    assert replicas_for(Known(), Rate(196.0), 5.0).replicas == 5, "four would be at 98 %"
+
+
 def test_near_the_bound_nobody_knows_yet() -> None:
-    need = replicas_for(Known(shared_s=0.005, spread=0.3), Rate(190.0), 0.1)
+    need = replicas_for(Known(shared_s=0.005, spread=0.3), Rate(187.0), 0.1)
     assert (need.finding, need.replicas) == (Finding.UNSURE, None)
     assert need.doubt is not None
 
@@ -91,7 +99,7 @@ def test_the_processor_ceiling_counts_before_the_promise() -> None:
 
 
 def test_what_settles_it_is_that_load_at_the_number_in_doubt_as_far_as_it_may_be_started() -> None:
-    load = Rate(190.0)
+    load = Rate(187.0)
     need = replicas_for(Known(shared_s=0.005, spread=0.3), load, 0.1)
     assert need.doubt is not None
     replicas = need.doubt.replicas
