@@ -39,6 +39,10 @@ class Predicts(Protocol):
         """The same at the upper end of what is believed."""
         ...
 
+    def least_per_s(self, replicas: int) -> float:
+        """And at the lower end."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:

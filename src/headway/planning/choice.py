@@ -44,8 +44,15 @@ class QueueModel:
 
     def most_per_s(self, replicas: int) -> float:
         """As the 95th of 100 repetitions of the measurement has it."""
+        return self._bound_per_s(replicas, 0.95)
+
+    def least_per_s(self, replicas: int) -> float:
+        """As the 5th has it."""
+        return self._bound_per_s(replicas, 0.05)
+
+    def _bound_per_s(self, replicas: int, share: float) -> float:
         bounds = [belief.service(law).bound_per_s(replicas) for _, belief, law in self.forecast.draws()]
-        return float(np.quantile(bounds, 0.95))
+        return float(np.quantile(bounds, share))
 
 
 class UslModel:
@@ -78,6 +85,10 @@ class UslModel:
     def most_per_s(self, replicas: int) -> float:
         """It is as far off as the values at points left out are."""
         return self.bound_per_s(replicas) * math.exp(float(np.quantile(self._errors, 0.95)))
+
+    def least_per_s(self, replicas: int) -> float:
+        """It is as far off as the values at points left out are."""
+        return self.bound_per_s(replicas) * math.exp(float(np.quantile(self._errors, 0.05)))
 
 
 Model = QueueModel | UslModel

@@ -68,7 +68,7 @@ def replicas_for(
     doubt: Expected | None = None
     last = math.inf
     for replicas in range(least, MOST_REPLICAS + 1):
-        if _saturating(model, replicas, load):
+        if _close(load, model.bound_per_s(replicas)):
             if model.bound_per_s(replicas + 1) > 1.001 * model.bound_per_s(replicas):
                 continue
             break
@@ -81,7 +81,7 @@ def replicas_for(
             if flat and value > limit_s:
                 break
             continue
-        if expected.bound(z) <= limit_s:
+        if expected.bound(z) <= limit_s and not _close(load, model.least_per_s(replicas)):
             return Need(Finding.ENOUGH, replicas, expected, doubt)
         if doubt is None and expected.bound(-z) <= limit_s:
             doubt = expected
@@ -97,9 +97,9 @@ def _bound(model: Predicts, replicas: int, load: Load, limit_s: float) -> Need:
     return Need(Finding.BOUND, most=carried.size, most_per_s=model.bound_per_s(replicas))
 
 
-def _saturating(model: Predicts, replicas: int, load: Load) -> bool:
-    """Whether arrivals come too close to what so many can do, see :data:`~headway.planning.capacity.NEAREST`."""
-    return not isinstance(load, Users) and load.per_s > NEAREST * model.bound_per_s(replicas)
+def _close(load: Load, bound_per_s: float) -> bool:
+    """Whether arrivals come too close to what can be done, see :data:`~headway.planning.capacity.NEAREST`."""
+    return not isinstance(load, Users) and load.per_s > NEAREST * bound_per_s
 
 
 def _too_few(model: Predicts, replicas: int, load: Load, limit_s: float) -> bool:
