@@ -329,13 +329,14 @@ def test_nothing_is_lost_while_the_server_is_away(
     home: Home, url: str, tmp_path: Path, free_port: PortPicker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = home.segment("iris-v1-a.0", 0, spread(3))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    monkeypatch.setattr(object_storage, "RETRIES", 0)
-    away = home_at(url, home.root)
-    with pytest.raises(StorageFailed, match="query log could not be read or written"):
-        away.compact(SOON)
-    with pytest.raises(StorageFailed):
-        away.parts()
+    with monkeypatch.context() as patched:
+        patched.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        patched.setattr(object_storage, "RETRIES", 0)
+        away = home_at(url, home.root)
+        with pytest.raises(StorageFailed, match="query log could not be read or written"):
+            away.compact(SOON)
+        with pytest.raises(StorageFailed):
+            away.parts()
     assert path.exists()
     assert not list((home.root / "cache" / ".scratch").glob("*"))
     home.compact(SOON)
