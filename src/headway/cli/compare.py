@@ -65,7 +65,7 @@ def compare(
     ] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Compare two versions: latency, errors, feedback, with intervals and an answer.
+    """Compare two versions by latency, errors and feedback.
 
     The answer is better, worse or not enough evidence; it may be looked at as often as you like. Only requests count
     whose version the traffic split drew.

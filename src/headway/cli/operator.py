@@ -23,7 +23,7 @@ def operator(
     ] = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Keep a cluster's objects as its ModelDeployments and ScalingPolicies say, in the foreground.
+    """Keep a cluster's objects as its ModelDeployments say.
 
     Of several that run only one writes; another takes over within seconds. Ctrl-C or SIGTERM ends it: what runs goes on
     as it is.
