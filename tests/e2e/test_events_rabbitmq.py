@@ -111,7 +111,9 @@ def test_none_is_lost_and_each_model_keeps_its_order(
     assert len(by_cursor) == len(firsts)
     for event in recorded:
         assert by_cursor[event["cursor"]].body == event
-    assert next(reversed(by_cursor.values())).body["type"] == "control_stopped.v1"
+    # The order is kept for each model, not between them; and what a busy machine leaves no time for at the end is told
+    # at the next start.
+    assert by_cursor[max(by_cursor)].body["type"] in {"control_stopped.v1", "replica_stopped.v1"}
     for model in (None, "echo"):
         cursors = [one.body["cursor"] for one in firsts.values() if one.body["model"] == model]
         assert cursors == sorted(cursors)
