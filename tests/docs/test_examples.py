@@ -44,13 +44,13 @@ def test_settings_files_parse(block: Block) -> None:
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_specs_are_valid(block: Block) -> None:
-    """A block with ``spec`` is a deployment, whole or in part; what it leaves out is filled in."""
-    found = yaml.safe_load(block.code)
-    if block.note == "refused":
-        with pytest.raises(HeadwayError):
-            parse({**HEADER, **found})
-    elif isinstance(found, dict) and "spec" in found:
-        parse_either({**HEADER, **found})
+    """A document with ``spec`` is a deployment, whole or in part; what it leaves out is filled in."""
+    for found in yaml.safe_load_all(block.code):
+        if block.note == "refused":
+            with pytest.raises(HeadwayError):
+                parse({**HEADER, **found})
+        elif isinstance(found, dict) and "spec" in found:
+            parse_either({**HEADER, **found})
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*/headway.yaml")), ids=lambda p: p.parent.name)

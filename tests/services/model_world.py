@@ -14,11 +14,11 @@ from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALING_POLICY
 from headway.control.operator.leader import Leader
 from headway.control.operator.operator import Operator
 from headway.control.operator.resources import LABELS, operators
-from headway.domain.cluster_objects import DEPLOYMENT, LEASE, Kind, Name, Object, labels_of, name_of, version_of
+from headway.domain.cluster_objects import DEPLOYMENT, LEASE, POD, Kind, Name, Object, labels_of, name_of, version_of
 from tests.services.kubernetes_api import KubernetesApi
 from tests.waiting import eventually
 
-KINDS = [MODEL_DEPLOYMENT, SCALING_POLICY, LEASE, *OWNED]
+KINDS = [MODEL_DEPLOYMENT, SCALING_POLICY, LEASE, POD, *OWNED]
 ROUTE = next(kind for kind in OWNED if kind.kind == "HTTPRoute")
 IRIS = Name("models", "iris")
 GATEWAY = {"gateway": {"name": "public"}}

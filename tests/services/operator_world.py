@@ -114,7 +114,7 @@ def difference(api: KubernetesApi, ready: int | None = 0) -> list[str]:
 
 class _NoChildren(Children):
     def __init__(self) -> None:
-        super().__init__({}, "")
+        super().__init__({}, "", {}, Name("", ""))
 
     def of(self, kind: Kind) -> list[Object]:
         return []

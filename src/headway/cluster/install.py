@@ -9,7 +9,7 @@ from headway.cluster.crds import crds
 from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALING_POLICY
 from headway.cluster.names import MANAGED_BY, Object
 from headway.cluster.pods import USER
-from headway.domain.cluster_objects import LEASE, Kind
+from headway.domain.cluster_objects import LEASE, POD, Kind
 from headway.domain.cluster_objects import Object as Found
 
 NAME: Final = "headway-operator"
@@ -62,7 +62,7 @@ def install(image: str, namespace: str = NAMESPACE) -> list[Object]:
 
 
 def _rules() -> list[Object]:
-    """What it reads and writes, and no more: no Secret, no Pod, no right to hand out rights."""
+    """What it reads and writes, and no more: no Secret, no right to hand out rights, and of pods only the sight."""
     by_group: dict[str, set[str]] = defaultdict(set)
     for kind in OWNED:
         by_group[_group(kind)].add(kind.plural)
@@ -72,6 +72,8 @@ def _rules() -> list[Object]:
         # A version is named by a write to the custom resource; only its annotations change.
         _rule(group, resources, (*_FOLLOW, "update")),
         _rule(group, [f"{name}/status" for name in resources], ("get", "patch")),
+        # Why a version does not come up stands on its pods.
+        _rule(_group(POD), [POD.plural], _FOLLOW),
         # To own what may hold up the owner's end, where the cluster asks for that right.
         _rule(group, [f"{name}/finalizers" for name in resources], ("update",)),
         *(

@@ -137,10 +137,10 @@ def _crash(pod: Mapping[str, Any]) -> Obstacle | None:
 def _unready(pod: Mapping[str, Any], now: float, patience_s: float) -> Obstacle | None:
     for status in _statuses(pod):
         started = status.get("state", {}).get("running", {}).get("startedAt")
-        if started and not status.get("ready") and now - _instant(started) > patience_s:
-            running_s = int(now - _instant(started))
-            stage = "its readiness probe fails" if status.get("started") else "its startup probe has not succeeded"
-            return Obstacle("NotReady", f"runs for {running_s} s and {stage}", "its log says what it waits for")
+        # One that has not started yet is the startup probe's, which ends it when its time is over.
+        if started and status.get("started") and not status.get("ready") and now - _instant(started) > patience_s:
+            message = f"runs since {started} and its readiness probe fails"
+            return Obstacle("NotReady", message, "its log says what it waits for")
     return None
 
 

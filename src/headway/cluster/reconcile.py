@@ -13,17 +13,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from headway.cluster.names import CLAIM_ANNOTATION, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
+from headway.cluster.obstacles import obstacle
 from headway.cluster.refusals import admitted
 from headway.cluster.render import render_model, render_policy
 from headway.cluster.status import Verdict, model_status, policy_status, refused_status
 from headway.cluster.versions import ClusterVersion, described, split_of, version_of, with_version
 from headway.domain.cluster_objects import Object as Found
+from headway.domain.cluster_objects import labels_of
 from headway.domain.errors import HeadwayError, Unsupported
 from headway.domain.names import version_number
 from headway.domain.routing_table import Arm
 from headway.domain.scaling_policy import ScalingPolicy
 from headway.domain.spec import ModelDeployment
 
+PATIENCE_S: Final = 30.0
+"""For a container that has started to get ready."""
 ROUTES: Final = ("HTTPRoute", "IngressRoute")
 """Kinds that hold the split of a model."""
 
@@ -37,12 +41,16 @@ class Look:
     """All objects, in the order in which they are made; None: what is there stays as it is."""
     claim: Object | None = None
     """The custom resource with a name for a new version: to be written before anything else, and looked at again."""
+    again_s: float | None = None
+    """When to look again although nothing has changed: somebody's patience may be over then."""
 
 
-def reconcile(resource: Found, owned: Sequence[Found], failures: Sequence[str], now: float) -> Look:
+def reconcile(
+    resource: Found, owned: Sequence[Found], pods: Sequence[Found], failures: Sequence[str], now: float
+) -> Look:
     """What ``resource`` asks for, while it owns ``owned``; ``failures`` are those of the writes before, for the status.
 
-    ``now`` is seconds since the epoch.
+    ``pods`` are those of its versions; ``now`` is seconds since the epoch.
     """
     metadata = resource["metadata"]
     owner = Owner(resource["kind"], metadata["name"], metadata["namespace"], metadata["uid"])
@@ -52,7 +60,7 @@ def reconcile(resource: Found, owned: Sequence[Found], failures: Sequence[str], 
         if isinstance(document, ScalingPolicy):
             objects = tuple(render_policy(document, owner))
             return Look(policy_status(resource, document, failures, now), objects)
-        return _model(resource, document, owner, owned, failures, now)
+        return _model(resource, document, owner, owned, pods, failures, now)
     except HeadwayError as error:
         # A mistake in a document takes nothing down.
         return Look(refused_status(resource, error, now))
@@ -70,6 +78,7 @@ def _model(
     document: ModelDeployment,
     owner: Owner,
     owned: Sequence[Found],
+    pods: Sequence[Found],
     failures: Sequence[str],
     now: float,
 ) -> Look:
@@ -86,8 +95,19 @@ def _model(
     ready = {name for name, one in records.items() if is_ready(one)}
     live = split if all(arm.version in ready for arm in split if arm.weight) else live_split(owned, versions)
     objects = render_model(document, versions, split, owner, live=live)
-    verdict = Verdict(versions, split, live, records, tuple(failures))
-    return Look(model_status(resource, verdict, now), tuple(objects))
+    short = [name for name in records if _lacks_pods(records[name])]
+    stuck = {name: why for name in short if (why := obstacle(records[name], _of_version(name, pods), now, PATIENCE_S))}
+    verdict = Verdict(versions, split, live, records, tuple(failures), stuck)
+    return Look(model_status(resource, verdict, now), tuple(objects), again_s=PATIENCE_S if short else None)
+
+
+def _lacks_pods(deployment: Found) -> bool:
+    status = deployment.get("status") or {}
+    return bool(status.get("readyReplicas", 0) < deployment["spec"].get("replicas", status.get("replicas", 1)))
+
+
+def _of_version(version: str, pods: Sequence[Found]) -> list[Found]:
+    return [pod for pod in pods if labels_of(pod).get(VERSION_LABEL) == version]
 
 
 def _refuse_own_engine(document: ModelDeployment | ScalingPolicy) -> None:

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from headway.cluster.names import MODEL_LABEL, Object
+from headway.cluster.obstacles import Obstacle
 from headway.cluster.versions import ClusterVersion
 from headway.domain.cluster_objects import Object as Found
 from headway.domain.errors import HeadwayError
 from headway.domain.routing_table import Arm
 from headway.domain.scaling_policy import ScalingPolicy
 
-LONGEST_MESSAGE: Final = 1000
+LONGEST_MESSAGE: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,10 @@ class Verdict:
     live: tuple[Arm, ...]
     records: Mapping[str, Found]
     """Deployments by version."""
-    failures: tuple[str, ...] = ()
+    failures: tuple[str, ...]
     """Of the writes before."""
+    stuck: Mapping[str, Obstacle]
+    """By version: what keeps pods of it from getting ready."""
 
 
 def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
@@ -45,6 +48,7 @@ def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
         _applied(verdict.failures),
         _condition("Ready", serving, "Serving" if serving else "NotReady", words),
         _condition("Progressing", not reached, "Reached" if reached else "Waiting", ""),
+        _healthy(verdict.stuck),
     ]
     return {
         "observedGeneration": resource["metadata"].get("generation", 0),
@@ -98,6 +102,18 @@ def _text(split: Sequence[Arm]) -> str:
 def _reason(error: HeadwayError) -> str:
     """``invalid_spec`` -> ``InvalidSpec``."""
     return "".join(word.capitalize() for word in error.code.split("_"))
+
+
+def _healthy(stuck: Mapping[str, Obstacle]) -> Object:
+    """Whether something keeps pods from getting ready: why, what to do, and for how many pods of which version."""
+    if not stuck:
+        return _condition("Healthy", True, "Healthy", "")
+    told = [
+        f"{version}, {why.pods} {'pod' if why.pods == 1 else 'pods'}: {why.message} ({why.hint})"
+        for version, why in sorted(stuck.items())
+    ]
+    first = stuck[min(stuck)]
+    return _condition("Healthy", False, first.reason, "\n".join(told)[:LONGEST_MESSAGE])
 
 
 def _applied(failures: Sequence[str]) -> Object:

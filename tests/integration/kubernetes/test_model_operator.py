@@ -16,7 +16,7 @@ from headway.adapters.memory.cluster import MemoryCluster
 from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALING_POLICY
 from headway.cluster.names import CLAIM_ANNOTATION, IMAGE_ANNOTATION, VERSION_LABEL
 from headway.cluster.reconcile import reconcile
-from headway.domain.cluster_objects import DEPLOYMENT, LEASE, Change, Kind, Name, uid_of
+from headway.domain.cluster_objects import DEPLOYMENT, LEASE, POD, Change, Kind, Name, uid_of
 from headway.domain.errors import StaleWrite
 from tests.services.kubernetes_api import KubernetesApi, refusal
 from tests.services.model_world import (
@@ -323,14 +323,14 @@ async def test_two_operators_that_both_believe_to_lead_never_give_a_name_twice()
     newer = cluster.find(MODEL_DEPLOYMENT, IRIS)
     assert older is not None
     assert newer is not None
-    first, second = reconcile(newer, [], [], 0.0).claim, reconcile(older, [], [], 0.0).claim
+    first, second = reconcile(newer, [], [], [], 0.0).claim, reconcile(older, [], [], [], 0.0).claim
     assert first is not None
     assert second is not None
     assert first["metadata"]["annotations"][CLAIM_ANNOTATION].startswith("v1=")
     await cluster.replace(MODEL_DEPLOYMENT, first)
     with pytest.raises(StaleWrite):
         await cluster.replace(MODEL_DEPLOYMENT, second)
-    look = reconcile(cluster.find(MODEL_DEPLOYMENT, IRIS) or {}, [], [], 0.0)
+    look = reconcile(cluster.find(MODEL_DEPLOYMENT, IRIS) or {}, [], [], [], 0.0)
     assert look.claim is None
     assert look.objects
 
@@ -348,3 +348,25 @@ async def test_in_a_steady_state_nothing_is_listed_and_nothing_is_written(api: K
         since = Counter(writes(api)) - written
         assert since
         assert all("/m0" in path for path in since)
+
+
+async def test_why_a_version_does_not_come_up_stands_in_the_status_until_it_does(api: KubernetesApi) -> None:
+    put(api, model())
+    async with operating(api) as looking:
+        await settled(api, looking, but=("iris-v1",))
+        assert condition(api, "Healthy") == ("True", "Healthy", "")
+        deployment = api.cluster.find(DEPLOYMENT, V1) or {}
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        waits = {"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}
+        statuses = [{"name": "model", "image": "iris:1", "ready": False, "restartCount": 0, "state": waits}]
+        pod = {"metadata": {"name": "iris-v1-x", "namespace": "models", "labels": labels}}
+        api.cluster.update_as("kubelet", POD, {**pod, "status": {"containerStatuses": statuses}})
+        await eventually(lambda: condition(api, "Healthy")[0] == "False", what="the cause is told")
+        _, reason, message = condition(api, "Healthy")
+        assert reason == "ImagePullFailed"
+        assert message.startswith("v1, 1 pod: iris:1: no such tag (see the image's name")
+        await settled(api, looking, but=("iris-v1",))
+        found = api.cluster.find(POD, Name("models", "iris-v1-x")) or {}
+        await api.cluster.delete(POD, Name("models", "iris-v1-x"), uid_of(found))
+        await settled(api, looking)
+        assert condition(api, "Healthy") == ("True", "Healthy", "")

@@ -29,7 +29,8 @@ def test_the_operators_pod_is_restricted_but_for_its_token() -> None:
 def test_rights_are_narrow() -> None:
     rules = [rule for one in OBJECTS for rule in one.get("rules", [])]
     granted = {(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
-    assert not {resource for _, resource in granted} & {"secrets", "pods", "pods/exec", "roles", "clusterroles"}
+    assert not {resource for _, resource in granted} & {"secrets", "pods/exec", "roles", "clusterroles"}
+    assert [rule["verbs"] for rule in rules if "pods" in rule["resources"]] == [["get", "list", "watch"]]
     assert not [rule for rule in rules if "*" in (*rule["verbs"], *rule["resources"], *rule["apiGroups"])]
 
 

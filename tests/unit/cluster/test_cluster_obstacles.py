@@ -56,8 +56,7 @@ def found(*pods: dict[str, Any], deployment: dict[str, Any] | None = None, patie
         (pod(ended(exitCode=137, reason="OOMKilled")), "OutOfMemory", "more memory"),
         (pod({**running(), "restartCount": 1, "lastState": {"terminated": {"exitCode": 3}}}), "CrashLoop", "code 3"),
         (pod({"state": {"terminated": {"exitCode": 2, "message": "no model"}}}), "CrashLoop", "no model"),
-        (pod(running(started=True)), "NotReady", "60 s and its readiness probe fails"),
-        (pod(running(started=False)), "NotReady", "startup probe"),
+        (pod(running(started=True)), "NotReady", f"since {STARTED} and its readiness probe fails"),
     ],
 )
 def test_each_cause_is_told(one: dict[str, Any], reason: str, words: str) -> None:
@@ -74,6 +73,7 @@ def test_each_cause_is_told(one: dict[str, Any], reason: str, words: str) -> Non
         pod(running(ready=True), READY),
         pod(waiting("ContainerCreating")),
         pod(waiting("PodInitializing")),
+        pod(running(started=False)),
         pod(),
         pod(ended(exitCode=1), deletionTimestamp="2025-06-15T15:06:00Z"),
     ],
@@ -83,8 +83,8 @@ def test_what_is_well_or_on_its_way_is_no_obstacle(one: dict[str, Any]) -> None:
 
 
 def test_one_that_runs_is_given_time() -> None:
-    assert found(pod(running()), patience_s=61) is None
-    assert found(pod(running()), patience_s=59) is not None
+    assert found(pod(running(started=True)), patience_s=61) is None
+    assert found(pod(running(started=True)), patience_s=59) is not None
 
 
 def test_pods_that_nobody_may_make() -> None:

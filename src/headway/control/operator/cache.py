@@ -50,6 +50,7 @@ class ObjectCache:
         changed: Callable[[Kind, Object], None],
         *,
         resync_s: float = RESYNC_S,
+        belongs_to: Callable[[Object], str] = lambda item: str((controller_of(item) or {}).get("uid", "")),
     ) -> None:
         self.kind = kind
         self.installed: bool | None = None
@@ -59,6 +60,7 @@ class ObjectCache:
         self._clock = clock
         self._changed = changed
         self._resync_s = resync_s
+        self._belongs_to = belongs_to
         self._objects: dict[Name, Object] = {}
         self._children: dict[str, set[Name]] = defaultdict(set)
         self._graves: OrderedDict[Name, str] = OrderedDict()
@@ -76,9 +78,9 @@ class ObjectCache:
         """Every object."""
         return list(self._objects.values())
 
-    def controlled_by(self, uid: str) -> list[Object]:
-        """The objects whose controller has this uid."""
-        return [self._objects[name] for name in sorted(self._children.get(uid, ()))]
+    def of(self, owner: str) -> list[Object]:
+        """The objects that belong to ``owner``: by default those whose controller has this uid; by name."""
+        return [self._objects[name] for name in sorted(self._children.get(owner, ()))]
 
     def note(self, item: Object) -> None:
         """What the server answered to a write: known here before the watch tells of it."""
@@ -179,8 +181,8 @@ class ObjectCache:
         if held is not None:
             self._unlink(held)
         self._objects[name] = item
-        if owner := controller_of(item):
-            self._children[str(owner["uid"])].add(name)
+        if owner := self._belongs_to(item):
+            self._children[owner].add(name)
         self._changed(self.kind, item)
 
     def _drop(self, name: Name, version: str) -> None:
@@ -197,11 +199,10 @@ class ObjectCache:
             self._changed(self.kind, held)
 
     def _unlink(self, item: Object) -> None:
-        if owner := controller_of(item):
-            uid = str(owner["uid"])
-            self._children[uid].discard(name_of(item))
-            if not self._children[uid]:
-                del self._children[uid]
+        if owner := self._belongs_to(item):
+            self._children[owner].discard(name_of(item))
+            if not self._children[owner]:
+                del self._children[owner]
 
 
 def _after_s(error: ClusterFailed, pause_s: float) -> float:

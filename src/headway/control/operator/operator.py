@@ -12,13 +12,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from headway.control.operator.cache import RESYNC_S, ObjectCache
 from headway.control.operator.leader import Leader
 from headway.control.operator.work_queue import WorkQueue
 from headway.domain.cluster_drift import says, stamped
-from headway.domain.cluster_objects import Kind, Name, Object, controller_of, name_of, uid_of
+from headway.domain.cluster_objects import Kind, Name, Object, controller_of, labels_of, name_of, uid_of
 from headway.domain.errors import ClusterRefused, HeadwayError
 from headway.ports.clock import Clock
 from headway.ports.cluster import Cluster
@@ -39,6 +41,8 @@ class Wanted:
     claim: Object | None = None
     """The deployment as it is to be replaced before anything else is written, and looked at again; refused when it was
     changed since."""
+    again_s: float | None = None
+    """When to look again although nothing has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +54,21 @@ class Failure:
 
 
 class Children:
-    """The objects that a deployment controls, by kind."""
+    """The objects that a deployment controls, by kind, and those that only belong to it by their labels."""
 
-    def __init__(self, caches: Mapping[Kind, ObjectCache], uid: str) -> None:
+    def __init__(
+        self, caches: Mapping[Kind, ObjectCache], uid: str, followed: Mapping[Kind, ObjectCache], name: Name
+    ) -> None:
         self._caches = caches
         self._uid = uid
+        self._followed = followed
+        self._name = name
 
     def of(self, kind: Kind) -> list[Object]:
         """Those of one kind, by name."""
-        return self._caches[kind].controlled_by(self._uid) if kind in self._caches else []
+        if kind in self._followed:
+            return self._followed[kind].of(str(self._name))
+        return self._caches[kind].of(self._uid) if kind in self._caches else []
 
     def installed(self, kind: Kind) -> bool:
         """Whether the cluster knows the kind."""
@@ -70,7 +80,10 @@ Render = Callable[[Object, Children, Sequence[Failure], float], Wanted]
 
 
 class Operator:
-    """A service. ``owner`` is the kind that wants, ``kinds`` are those that it may want, by the labels of ours."""
+    """A service. ``owner`` is the kind that wants, ``kinds`` are those that it may want, by the labels of ours.
+
+    ``followed`` kinds are made by others on its behalf, and never written to; the label named is that of their owner.
+    """
 
     def __init__(
         self,
@@ -82,6 +95,7 @@ class Operator:
         owner: Kind,
         kinds: Sequence[Kind],
         labels: Mapping[str, str],
+        followed: Mapping[Kind, str] = MappingProxyType({}),
         workers: int = 4,
         resync_s: float = RESYNC_S,
     ) -> None:
@@ -94,6 +108,13 @@ class Operator:
         self._caches = {
             kind: ObjectCache(cluster, kind, labels, clock, self._child_changed, resync_s=resync_s) for kind in kinds
         }
+        self._followed = {
+            kind: ObjectCache(
+                cluster, kind, labels, clock, partial(self._followed_changed, label), resync_s=resync_s,
+                belongs_to=partial(_owner_by_label, label),
+            )
+            for kind, label in followed.items()
+        }  # fmt: skip
         self._queue = WorkQueue(clock, self._look, self._failed, workers=workers)
         self._started = False
 
@@ -107,9 +128,9 @@ class Operator:
         if self._started:
             return
         self._started = True
-        for cache in (self._owners, *self._caches.values()):
+        for cache in self._all_caches():
             cache.start()
-        for cache in (self._owners, *self._caches.values()):
+        for cache in self._all_caches():
             await cache.wait_listed()
         self._queue.start()
         self.look_at_all()
@@ -118,8 +139,11 @@ class Operator:
         """End, whatever it is in; the next start goes on from what the cluster says."""
         self._started = False
         await self._queue.stop()
-        for cache in (self._owners, *self._caches.values()):
+        for cache in self._all_caches():
             await cache.stop()
+
+    def _all_caches(self) -> list[ObjectCache]:
+        return [self._owners, *self._caches.values(), *self._followed.values()]
 
     def look_at_all(self) -> None:
         """Look at every deployment, as when the office was just won."""
@@ -132,7 +156,7 @@ class Operator:
         owner = self._owners.get(name)
         if owner is None or owner["metadata"].get("deletionTimestamp") or not self._leader.leads:
             return None  # what a deleted deployment controlled is the garbage collector's
-        children = Children(self._caches, uid_of(owner))
+        children = Children(self._caches, uid_of(owner), self._followed, name)
         wanted = self._render(owner, children, (), self._clock.now())
         if wanted.claim is not None:
             self._owners.note(await self._cluster.replace(self._owner, wanted.claim))
@@ -142,7 +166,7 @@ class Operator:
         if failures:
             wanted = self._render(owner, children, failures, self._clock.now())
         await self._tell(owner, wanted.status)
-        return REFUSED_AGAIN_S if failures else None
+        return REFUSED_AGAIN_S if failures else wanted.again_s
 
     async def _write(self, owner: Object, wanted: Sequence[tuple[Kind, Object]]) -> list[Failure]:
         failures: list[Failure] = []
@@ -167,7 +191,7 @@ class Operator:
             except ClusterRefused as error:
                 failures.append(Failure(f"{kind.kind} {name.name}", error.message))
         for kind, cache in self._caches.items():
-            for item in cache.controlled_by(uid_of(owner)):
+            for item in cache.of(uid_of(owner)):
                 if (kind, name_of(item)) not in kept and not item["metadata"].get("deletionTimestamp"):
                     if not self._leader.leads:
                         return failures
@@ -192,6 +216,15 @@ class Operator:
         if owner is not None and owner.get("kind") == self._owner.kind:
             self._queue.add(Name(name_of(item).namespace, str(owner["name"])))
 
+    def _followed_changed(self, label: str, kind: Kind, item: Object) -> None:
+        if model := labels_of(item).get(label):
+            self._queue.add(Name(name_of(item).namespace, model))
+
     def _failed(self, name: Name, error: Exception, again_s: float) -> None:
         level = logging.WARNING if isinstance(error, HeadwayError) else logging.ERROR
         _log.log(level, "%s: %s; again in %g s", name, error, again_s, exc_info=level == logging.ERROR)
+
+
+def _owner_by_label(label: str, item: Object) -> str:
+    model = labels_of(item).get(label)
+    return str(Name(name_of(item).namespace, model)) if model else ""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALERS, SCALING_POLICY, kind_of
-from headway.cluster.names import MANAGED_BY, MANAGER
+from headway.cluster.names import MANAGED_BY, MANAGER, MODEL_LABEL
 from headway.cluster.reconcile import reconcile
 from headway.control.operator.cache import RESYNC_S
 from headway.control.operator.leader import Leader
 from headway.control.operator.operator import Children, Failure, Operator, Wanted
-from headway.domain.cluster_objects import Object
+from headway.domain.cluster_objects import POD, Kind, Object
 from headway.ports.clock import Clock
 from headway.ports.cluster import Cluster
 
@@ -31,16 +31,21 @@ def operators(cluster: Cluster, clock: Clock, leader: Leader, *, resync_s: float
             owner=owner,
             kinds=kinds,
             labels=LABELS,
+            followed=followed,
             workers=WORKERS,
             resync_s=resync_s,
         )
-        for owner, kinds in ((MODEL_DEPLOYMENT, OWNED), (SCALING_POLICY, SCALERS))
+        for owner, kinds, followed in (
+            (MODEL_DEPLOYMENT, OWNED, {POD: MODEL_LABEL}),
+            (SCALING_POLICY, SCALERS, dict[Kind, str]()),
+        )
     ]
 
 
 def wanted(resource: Object, children: Children, failures: Sequence[Failure], now: float) -> Wanted:
     """All that a custom resource wants of the cluster, and its status."""
     owned = [one for kind in OWNED for one in children.of(kind)]
-    look = reconcile(resource, owned, [f"{failure.where}: {failure.message}" for failure in failures], now)
+    told = [f"{failure.where}: {failure.message}" for failure in failures]
+    look = reconcile(resource, owned, children.of(POD), told, now)
     objects = None if look.objects is None else [(kind_of(one), one) for one in look.objects]
-    return Wanted(objects, look.status, look.claim)
+    return Wanted(objects, look.status, look.claim, look.again_s)
