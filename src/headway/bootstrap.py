@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import signal
 import socket
 from pathlib import Path
@@ -124,6 +125,7 @@ def _info(plane: ControlPlane, started_at: float) -> InfoView:
         replicas=len(serving(plane.runtime.observe())),
         require_token=plane.require_token,
         relay=_relay(plane),
+        python=platform.python_version(),
     )
 
 

@@ -61,6 +61,7 @@ ERRORS = [
     ("JobNotFound", "NotFound", "job_not_found", 404, 3),
     ("ImageNotFound", "NotFound", "image_not_found", 404, 3),
     ("TokenNotFound", "NotFound", "token_not_found", 404, 3),
+    ("SourceNotFound", "NotFound", "source_not_found", 404, 3),
     ("Conflict", "HeadwayError", "conflict", 409, 5),
     ("StaleWrite", "Conflict", "stale_write", 409, 5),
     ("IdempotencyConflict", "Conflict", "idempotency_conflict", 409, 5),
@@ -95,6 +96,7 @@ ERRORS = [
     ("WatchExpired", "ClusterFailed", "watch_expired", 410, 9),
     ("RegistryFailed", "HeadwayError", "registry_failed", 502, 9),
     ("DigestMismatch", "RegistryFailed", "digest_mismatch", 502, 9),
+    ("SourceFailed", "HeadwayError", "source_failed", 502, 9),
     ("MissingBinary", "HeadwayError", "missing_binary", 500, 9),
     ("MissingExtra", "HeadwayError", "missing_extra", 500, 9),
 ]
@@ -227,8 +229,9 @@ CLIENT = {
 }
 DEPLOYS = {
     "apply": "(document, *, models, wait, timeout_s, progress)",
-    "deploy": "(path, *, name, canary, auto, wait, timeout_s, progress)",
+    "deploy": "(path, *, name, canary, auto, spec, tracking_uri, wait, timeout_s, progress)",
     "diff": "(document, *, models)",
+    "reconfigure": "(name, spec, *, canary, wait, timeout_s, progress)",
     "set_queue_bound": "(name, most, *, wait, timeout_s, progress)",
 }
 

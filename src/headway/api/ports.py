@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from headway.control.job_workers import WorkersStanding
-from headway.domain.deployments import Deployment
+from headway.domain.deployments import Deployment, Source
 from headway.domain.replicas import ReplicaStatus
 from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment
@@ -85,12 +85,21 @@ class ControlService(Views, Protocol):
     """Views, and commands that are durable when they return."""
 
     async def deploy(
-        self, spec: ModelDeployment, bundle: str, canary: int | None, rules: TrialRules | None = None
+        self,
+        spec: ModelDeployment,
+        bundle: str,
+        canary: int | None,
+        rules: TrialRules | None = None,
+        source: Source | None = None,
     ) -> Accepted:
         """``rules``: the canary is on trial."""
         ...
 
-    async def deploy_together(self, parts: Sequence[tuple[ModelDeployment, str]]) -> Accepted: ...
+    async def deploy_together(
+        self, parts: Sequence[tuple[ModelDeployment, str]], sources: Mapping[str, Source] | None = None
+    ) -> Accepted:
+        """``sources``: where bundles were fetched from."""
+        ...
 
     async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted: ...
 

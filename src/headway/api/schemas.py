@@ -82,6 +82,13 @@ class ScalingRange(View):
     """Decisions are recorded and not carried out."""
 
 
+class SourceView(View):
+    uri: str
+    resolved: str | None = None
+    run_id: str | None = None
+    tracking_uri: str | None = None
+
+
 class VersionView(View):
     name: str
     digest: str
@@ -92,6 +99,8 @@ class VersionView(View):
     lock_digest: str | None = None
     python: str | None = None
     failure: FailureView | None = None
+    source: SourceView | None = None
+    """Where its files were fetched from; None: a folder."""
     weight: int | None = None
     """Its share of production traffic now; None when it is not in the split."""
     wished: int | None = None
@@ -205,19 +214,6 @@ class DeployAnswer(View):
     urls: Urls
     versions: list[str] = []
     """Those of several documents, in their order; ``version`` is the one with the largest share."""
-
-
-class VersionBody(Body):
-    bundle: DigestText
-    """Uploaded before."""
-    spec: dict[str, Any]
-    """A ModelDeployment document (JSON) that states ``spec.arm``."""
-
-
-class DeployTogetherBody(Body):
-    """Several versions of a model and, in each document's ``spec.arm``, its share of the traffic."""
-
-    versions: list[VersionBody] = Field(min_length=1, max_length=20)
 
 
 class DiffBody(Body):
@@ -375,3 +371,5 @@ class InfoView(View):
     require_token: bool
     relay: RelayView | None = None
     """None: events are told to no broker."""
+    python: str = ""
+    """Version of the interpreter that models run with; empty from a server that does not say."""

@@ -9,6 +9,8 @@ from pydantic import Field, WithJsonSchema
 from headway.api.schemas import Body, DigestText, WholeNumber
 from headway.domain.trials import AtMost
 
+SourceText = Annotated[str, Field(min_length=1, max_length=2048)]
+
 
 class MarginsBody(Body):
     """How much worse a version may be and still count as no worse."""
@@ -40,6 +42,15 @@ class TrialBody(Body):
     """Feedback that each step waits for; left out: whatever feedback comes."""
 
 
+class SourceBody(Body):
+    """``uri`` as it was asked for, ``resolved`` what an alias stood for, the MLflow run, the server (no passwords)."""
+
+    uri: SourceText
+    resolved: SourceText | None = None
+    run_id: SourceText | None = None
+    tracking_uri: SourceText | None = None
+
+
 class DeployBody(Body):
     """Make ``bundle`` (uploaded before) a version under ``spec`` and start its rollout.
 
@@ -52,3 +63,20 @@ class DeployBody(Body):
     canary: WholeNumber | None = Field(default=None, ge=1, le=99)
     auto: TrialBody | None = None
     """Left out: the canary stays as it is until somebody moves it."""
+    source: SourceBody | None = None
+    """Where the files were fetched from; kept with the version, for people."""
+
+
+class VersionBody(Body):
+    bundle: DigestText
+    """Uploaded before."""
+    spec: dict[str, Any]
+    """A ModelDeployment document (JSON) that states ``spec.arm``."""
+    source: SourceBody | None = None
+    """As in :class:`DeployBody`."""
+
+
+class DeployTogetherBody(Body):
+    """Several versions of a model and, in each document's ``spec.arm``, its share of the traffic."""
+
+    versions: list[VersionBody] = Field(min_length=1, max_length=20)

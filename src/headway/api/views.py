@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from headway.api.ports import Snapshot
 from headway.api.scaling_views import scaling_range
@@ -15,6 +16,7 @@ from headway.api.schemas import (
     ModelView,
     ReplicaView,
     ShadowView,
+    SourceView,
     StickyView,
     TokenView,
     TrialView,
@@ -76,6 +78,7 @@ def version_view(version: Version, deployment: Deployment) -> VersionView:
         lock_digest=version.lock_digest,
         python=version.python,
         failure=failure_view(version.failure),
+        source=None if version.source is None else SourceView(**asdict(version.source)),
         weight=next((arm.weight for arm in deployment.live if arm.version == version.name), None),
         wished=_wished(version, deployment),
         spec=version.spec,

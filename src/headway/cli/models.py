@@ -31,7 +31,15 @@ from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
-    from headway.api.schemas import FailureView, JobsView, ModelSummary, ModelView, ReplicaView, TrialView
+    from headway.api.schemas import (
+        FailureView,
+        JobsView,
+        ModelSummary,
+        ModelView,
+        ReplicaView,
+        SourceView,
+        TrialView,
+    )
 
 PANEL = "Look and call"
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
@@ -186,6 +194,7 @@ def _print_failure(name: str, failure: FailureView) -> None:
 
 
 def _print_versions(view: ModelView) -> None:
+    fetched = any(v.source is not None for v in view.versions)
     rows = [
         (
             v.name,
@@ -194,11 +203,17 @@ def _print_versions(view: ModelView) -> None:
             _of_version(view, v.name, v.wished),
             moment(v.created_at),
             v.digest[:12],
+            *([_source(v.source)] if fetched else []),
             _failure(v.failure),
         )
         for v in view.versions
     ]
-    table(("version", "state", "traffic", "ready", "created", "digest", "failure"), rows, empty="no versions")
+    columns = ("version", "state", "traffic", "ready", "created", "digest", *(["source"] if fetched else []), "failure")
+    table(columns, rows, empty="no versions")
+
+
+def _source(source: SourceView | None) -> str:
+    return "-" if source is None else source.resolved or source.uri
 
 
 def _of_version(view: ModelView, version: str, wished: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import sys
@@ -17,7 +18,7 @@ from headway.cli.convert import Models, folders
 from headway.cli.output import Format, OutputOption, emit_json, err, is_json, note, say, table
 from headway.cli.progress import LiveProgress
 from headway.cli.trial import body_of, trial_of
-from headway.domain.errors import Conflict, InvalidInput
+from headway.domain.errors import Conflict, InvalidInput, NotFound
 from headway.domain.names import check_model_name
 
 if TYPE_CHECKING:
@@ -79,9 +80,16 @@ def init(
 
 
 def deploy(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with model.py or model.R.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder with model.py, model.R or MLmodel; or a model on an MLflow server: models:/iris@champion, "
+            "models:/iris/3, runs:/ID/model.",
+        ),
+    ],
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Default: as in headway.yaml, else the folder's name.")
+        str | None, typer.Option(metavar="NAME", help="Default: as in headway.yaml, else the folder's or the URI's.")
     ] = None,
     canary: Annotated[
         str | None, typer.Option(metavar="PERCENT", help="Give the new version this share instead of all: 10%.")
@@ -110,11 +118,15 @@ def deploy(
         list[str] | None,
         typer.Option("--metric", metavar="METRIC", help="Of --auto: feedback that each step waits for; repeatable."),
     ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The MLflow server of a URI. Default: MLFLOW_TRACKING_URI."),
+    ] = None,
     no_wait: NoWait = False,
     timeout: Timeout = DEPLOY_S,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    """Publish a folder as the next version of a model.
+    """Publish a folder, or a model of MLflow, as the next version.
 
     Follows it until the version serves; a version that fails never gets traffic, and the one before serves on. The
     same content again is unchanged and starts nothing. With --auto it returns when the first step serves; headway
@@ -133,17 +145,18 @@ def deploy(
     if name is not None:
         check_model_name(name, where="--name")
     with Client() as client:
-        with LiveProgress(f"deploying {folder}") as progress:
+        with LiveProgress(f"deploying {model}") as progress:
             answer = client.deploy(
-                folder,
+                model,
                 name=name,
                 canary=share,
                 auto=body_of(asked) if auto else None,
+                tracking_uri=tracking_uri,
                 wait=not no_wait,
                 timeout_s=timeout,
                 progress=progress.update,
             )
-        _conclude(client, answer, folder, no_wait)
+        _conclude(client, answer, model, no_wait)
 
 
 def apply(
@@ -167,11 +180,11 @@ def apply(
     with Client() as client:
         with LiveProgress(f"applying {file}") as progress:
             answer = client.apply(file, models=given, wait=not no_wait, timeout_s=timeout, progress=progress.update)
-        _conclude(client, answer, file, no_wait, given)
+        _conclude(client, answer, str(file), no_wait, given)
 
 
 def _conclude(
-    client: Client, answer: DeployAnswer, source: Path, no_wait: bool, models: dict[str, Path] | None = None
+    client: Client, answer: DeployAnswer, source: str, no_wait: bool, models: dict[str, Path] | None = None
 ) -> None:
     if is_json():
         emit_json(answer)
@@ -191,7 +204,7 @@ def _conclude(
     pinned = answer.urls.pinned.get(answer.version)
     if pinned:
         say(f"  pinned      {pinned}")
-    sample = _sample(_sample_file(source, models or {}))
+    sample = _sample(client, answer, source, models or {})
     say(f"  try         {escape(_curl(url, sample, token=client.info().require_token))}")
     if sample is None and not answer.unchanged:
         note(f"no {SAMPLE} beside the model: predict was not tried before going live")
@@ -218,13 +231,21 @@ def _sample_file(source: Path, models: dict[str, Path]) -> Path:
     return source.parent / model.path / (model.sample or SAMPLE)
 
 
-def _sample(path: Path) -> str | None:
-    """The sample request in one line; its file when it is too long for that; None without one."""
+def _sample(client: Client, answer: DeployAnswer, source: str, models: dict[str, Path]) -> str | None:
+    """The sample request in one line; its file, or its first row, when it is too long for that; None without one."""
+    from headway.client.mlflow_source import is_uri
+
+    path = None if is_uri(source) else _sample_file(Path(source), models)
     try:
-        text = " ".join(path.read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError):
+        if path is not None and path.is_file():
+            text = " ".join(path.read_text(encoding="utf-8").split())
+            return text if len(text) <= MAX_SHOWN_SAMPLE else f"@{path}"
+        text = client.sample(answer.model, version=answer.version or None).decode()
+        if len(text) > MAX_SHOWN_SAMPLE:
+            text = json.dumps(json.loads(text)[:1], ensure_ascii=False)
+    except (OSError, NotFound, ValueError, TypeError):
         return None
-    return text if len(text) <= MAX_SHOWN_SAMPLE else f"@{path}"
+    return text if len(text) <= MAX_SHOWN_SAMPLE else None
 
 
 def diff(file: Document, model: Models = None, output: OutputOption = Format.TEXT) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headway.client.mlflow_folder import MLMODEL, Prepared, prepare
+from headway.client.mlflow_source import Fetched, is_uri
 from headway.client.pack import DOCUMENT_NAMES, Bundle, gather, scan
-from headway.domain.errors import InvalidBundle, InvalidName, InvalidSpec
+from headway.domain.deployments import Source
+from headway.domain.errors import InvalidBundle, InvalidInput, InvalidName, InvalidSpec
 from headway.domain.names import MODEL_NAME, check_model_name
-from headway.domain.spec import ModelDeployment, default_document
+from headway.domain.spec import ModelDeployment, default_document, parse
 from headway.domain.spec_document import MAX_BYTES, parse_document
 
 ARTIFACTS = (".joblib", ".pkl", ".onnx")
@@ -23,6 +27,10 @@ class Deployable:
 
     document: ModelDeployment
     bundle: Bundle
+    mlflow: Prepared | None = None
+    """What is known of it as an MLflow model; None: it is none."""
+    source: Source | None = None
+    """Where the files were fetched from; None: they lay here."""
 
     @property
     def name(self) -> str:
@@ -34,11 +42,11 @@ class Deployable:
         return self.document.model_dump(by_alias=True, exclude_unset=True, mode="json")
 
 
-def from_folder(folder: Path, name: str | None = None) -> Deployable:
+def from_folder(folder: Path, name: str | None = None, spec: Mapping[str, Any] | None = None) -> Deployable:
     """The deployable of a folder: by its ``headway.yaml`` if there is one, else with every default.
 
-    ``name`` overrides the document's; without either the folder's own name is taken. Raises ``InvalidBundle``,
-    ``InvalidSpec``, ``InvalidName`` and what else a document is refused with.
+    ``name`` overrides the document's; without either the folder's own name is taken. ``spec`` is laid over the
+    document's. Raises ``InvalidBundle``, ``InvalidSpec``, ``InvalidName`` and what else a document is refused with.
     """
     if name is not None:
         check_model_name(name, where="--name")
@@ -46,22 +54,42 @@ def from_folder(folder: Path, name: str | None = None) -> Deployable:
     if len(present) > 1:
         raise InvalidSpec(f"{folder} holds both {' and '.join(DOCUMENT_NAMES)}", hint="keep one of them")
     if present:
-        return from_document(present[0], name)
+        return from_document(present[0], name, spec)
     bundle = scan(folder)
-    return _checked(Deployable(default_document(name or _name_of(bundle.folder)), bundle))
+    return _checked(Deployable(_laid_over(default_document(name or _name_of(bundle.folder.name)), spec), bundle))
 
 
-def from_document(path: Path, name: str | None = None) -> Deployable:
+def from_source(
+    found: Fetched, name: str | None, spec: Mapping[str, Any] | None, document: ModelDeployment | None = None
+) -> Deployable:
+    """The deployable of a model that was fetched from an MLflow server.
+
+    ``document`` is the one that names it; without one a ``headway.yaml`` that was logged with the model counts.
+    """
+    if document is not None:
+        return _checked(Deployable(document, scan(found.folder), source=found.source))
+    documents = [found.folder / one for one in DOCUMENT_NAMES if (found.folder / one).exists()]
+    named = name or (None if documents else _name_of(found.name))
+    return replace(from_folder(found.folder, named, spec), source=found.source)
+
+
+def from_document(path: Path, name: str | None = None, spec: Mapping[str, Any] | None = None) -> Deployable:
     """The deployable of a document; its ``spec.model.path`` counts from the folder it lies in."""
-    document = parse_document(text_of(path), str(path))
+    document = read_document(path)
     if name is not None:
         document = document.model_copy(update={"metadata": document.metadata.model_copy(update={"name": name})})
-    return with_files(document, path)
+    return with_files(_laid_over(document, spec), path)
 
 
 def with_files(document: ModelDeployment, path: Path) -> Deployable:
     """``document``, which lies at ``path``, with the files that it names. Raises ``InvalidBundle``."""
     graph = document.spec.graph
+    if is_uri(document.spec.model.path):
+        raise InvalidInput(
+            f"the model lies elsewhere: {document.spec.model.path[:200]}",
+            where=f"{path}: spec.model.path",
+            hint="headway apply and headway diff fetch what a document names so, headway deploy a URI",
+        )
     if graph is None:
         return _checked(Deployable(document, scan(path.parent / document.spec.model.path, document=path)))
     folders = {node.name: path.parent / node.folder for node in graph.nodes() if node.folder is not None}
@@ -82,6 +110,25 @@ def check_code(bundle: Bundle, prefix: str, entrypoint: str | None, whose: str) 
         )
 
 
+def read_document(path: Path) -> ModelDeployment:
+    """The document in the file ``path``."""
+    return parse_document(text_of(path), str(path))
+
+
+def _laid_over(document: ModelDeployment, spec: Mapping[str, Any] | None) -> ModelDeployment:
+    """``document`` with the fields of ``spec``, mappings merged field by field. Raises ``InvalidSpec``."""
+    if not spec:
+        return document
+    stated = document.model_dump(by_alias=True, exclude_unset=True, mode="json")
+    return parse({**stated, "spec": _merged(stated.get("spec", {}), spec)})
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if not (isinstance(below, Mapping) and isinstance(above, Mapping)):
+        return above
+    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+
+
 def text_of(path: Path) -> str:
     """The text of a document. Raises ``InvalidSpec``."""
     try:
@@ -96,13 +143,11 @@ def text_of(path: Path) -> str:
         raise InvalidSpec(f"the document cannot be read: {error.strerror or error}", where=str(path)) from None
 
 
-def _name_of(folder: Path) -> str:
+def _name_of(called: str) -> str:
     """``Iris_Model`` -> ``iris-model``."""
-    name = re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-")
+    name = re.sub(r"[^a-z0-9]+", "-", called.lower()).strip("-")
     if not MODEL_NAME.fullmatch(name):
-        raise InvalidName(
-            f"the folder's name {folder.name[:60]!r} cannot be made the model's name", hint="give one with --name"
-        )
+        raise InvalidName(f"the name {called[:60]!r} cannot be made the model's name", hint="give one with --name")
     return name
 
 
@@ -116,7 +161,10 @@ def _checked(found: Deployable) -> Deployable:
                 f"{bundle.folder} holds no {module}.py, which spec.model.entrypoint names",
                 where="spec.model.entrypoint",
             )
-        if not bundle.holds("model.R"):
+        if not bundle.holds("model.R") and bundle.holds(MLMODEL):
+            prepared = prepare(bundle)
+            found, bundle = replace(found, bundle=prepared.bundle, mlflow=prepared), prepared.bundle
+        elif not bundle.holds("model.R"):
             _check_artifact(bundle)
     if model.sample is not None and not bundle.holds(model.sample):
         raise InvalidBundle(f"{bundle.folder} holds no {model.sample}", where="spec.model.sample")
@@ -124,9 +172,7 @@ def _checked(found: Deployable) -> Deployable:
 
 
 def _check_artifact(bundle: Bundle) -> None:
-    """Without code, the folder must be an MLflow model or hold exactly one model file; the server loads it."""
-    if bundle.holds("MLmodel"):
-        return
+    """Without code, the folder must hold exactly one model file; the server loads it."""
     files = [e.file.path for e in bundle.files if "/" not in e.file.path and e.file.path.endswith(ARTIFACTS)]
     if not files:
         raise InvalidBundle(

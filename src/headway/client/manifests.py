@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from headway.client.documents import Deployable, text_of, with_files
+from headway.client.documents import Deployable, from_source, text_of, with_files
+from headway.client.mlflow_source import Fetched, is_uri
 from headway.domain.errors import InvalidInput, InvalidSpec
 from headway.domain.seldon import Translation, is_seldon, translate
 from headway.domain.spec import ModelDeployment, parse
@@ -31,9 +32,14 @@ class Manifest:
     notes: tuple[str, ...] = ()
     """What is done in another way than the file's own platform would."""
 
-    def deployables(self) -> list[Deployable]:
-        """Each document with its files. Raises ``InvalidBundle``."""
-        return [with_files(document, self.path) for document in self.documents]
+    def deployables(self, fetch: Callable[[str], Fetched]) -> list[Deployable]:
+        """Each document with its files; ``fetch`` gets those of a URI. Raises ``InvalidBundle``."""
+        return [
+            from_source(fetch(document.spec.model.path), None, None, document)
+            if is_uri(document.spec.model.path)
+            else with_files(document, self.path)
+            for document in self.documents
+        ]
 
 
 def read_manifest(path: Path, models: Mapping[str, Path] | None = None) -> Manifest:

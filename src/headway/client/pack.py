@@ -17,7 +17,7 @@ import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
@@ -49,7 +49,7 @@ _NEVER = pathspec.GitIgnoreSpec.from_lines(NEVER)
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file of a bundle and where it lies."""
+    """One file of a bundle and where it lies, or what it holds."""
 
     file: BundleFile
     source: Path
@@ -73,6 +73,27 @@ class Bundle:
     def holds(self, path: str) -> bool:
         """Whether the file ``path`` is in it."""
         return any(entry.file.path == path for entry in self.files)
+
+    def read(self, path: str, most_bytes: int) -> bytes | None:
+        """Content of the file ``path``; None when it is not there. Raises ``InvalidBundle`` for a larger one."""
+        for entry in self.files:
+            if entry.file.path == path:
+                if entry.file.size > most_bytes:
+                    raise InvalidBundle(f"{path} is larger than {readable_size(most_bytes)}", where=path)
+                try:
+                    return entry.source.read_bytes() if entry.content is None else entry.content
+                except OSError as error:
+                    raise _unreadable(path, error) from error
+        return None
+
+    def with_files(self, made: Mapping[str, bytes], without: Collection[str] = ()) -> Bundle:
+        """With these files, in place of those of the same path, and ``without`` some."""
+        kept = [entry for entry in self.files if entry.file.path not in made and entry.file.path not in without]
+        for path, content in made.items():
+            check_path(path)
+            kept.append(_made(path, self.folder, content))
+        kept.sort(key=lambda entry: entry.file.path.encode())
+        return Bundle(self.folder, tuple(kept), digest(entry.file for entry in kept))
 
     def write(self, target: IO[bytes]) -> None:
         """The archive (tar, gzip) to ``target``.
@@ -137,16 +158,19 @@ def gather(folder: Path, parts: Mapping[str, Path], document: Path | None = None
             found[path] = SourceFile(replace(entry.file, path=path), entry.source)
     if wanted:
         content = "".join(f"{line}\n" for line in wanted).encode()
-        file = BundleFile("requirements.txt", len(content), hashlib.sha256(content).hexdigest(), False)
-        found[file.path] = SourceFile(file, folder / file.path, content)
+        found["requirements.txt"] = _made("requirements.txt", folder, content)
     if not found:
         content = b"Every node of this graph is built in.\n"
-        file = BundleFile("README", len(content), hashlib.sha256(content).hexdigest(), False)
-        found[file.path] = SourceFile(file, folder / file.path, content)
+        found["README"] = _made("README", folder, content)
     if len(found) > MAX_FILES:
         raise InvalidBundle(f"the graph holds more than {MAX_FILES} files", hint=f"leave some out with {IGNORE_FILE}")
     files = tuple(found[path] for path in sorted(found, key=str.encode))
     return Bundle(folder, files, digest(entry.file for entry in files))
+
+
+def _made(path: str, folder: Path, content: bytes) -> SourceFile:
+    file = BundleFile(path, len(content), hashlib.sha256(content).hexdigest(), False)
+    return SourceFile(file, folder / path, content)
 
 
 def readable_size(size: int) -> str:

@@ -8,14 +8,14 @@ loses nothing. What is about the number of replicas stands in :mod:`headway.cont
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from headway.comparing.verdict import Verdict
 from headway.control import counts, trials
 from headway.control.agreement import agreed
 from headway.domain.comparisons import Comparison
-from headway.domain.deployments import Deployment, Version
+from headway.domain.deployments import Deployment, Source, Version
 from headway.domain.errors import Conflict, InvalidSpec, InvalidTraffic, ModelNotFound, Unsupported
 from headway.domain.events import EventType, NewEvent
 from headway.domain.lifecycle import DeploymentState, TrialState, VersionState
@@ -85,6 +85,7 @@ def deploy(
     canary: int | None,
     now: float,
     rules: TrialRules | None = None,
+    source: Source | None = None,
 ) -> Outcome:
     """Make ``bundle`` under ``doc`` a version of the model and ask for its share of the traffic.
 
@@ -95,27 +96,34 @@ def deploy(
     if doc.spec.arm is not None:
         if canary is not None:
             raise InvalidTraffic("a canary share and spec.arm exclude each other", where="spec.arm")
-        return deploy_together(current, [(doc, bundle)], now)
+        return deploy_together(current, [(doc, bundle)], now, {} if source is None else {bundle: source})
     wish = wish_of(doc)
     events: list[NewEvent] = []
     deployment = _begun(current, doc.metadata.name, wish, now, events)
-    deployment, version = _with_version(deployment, doc, bundle, now, events)
+    deployment, version = _with_version(deployment, doc, bundle, now, events, source)
     target = _target_of(deployment, version.name, wish, canary)
     return _configured(current, deployment, wish, target, [version], now, events, rules)
 
 
-def deploy_together(current: Deployment | None, parts: Sequence[tuple[ModelDeployment, str]], now: float) -> Outcome:
+def deploy_together(
+    current: Deployment | None,
+    parts: Sequence[tuple[ModelDeployment, str]],
+    now: float,
+    sources: Mapping[str, Source] | None = None,
+) -> Outcome:
     """Make each bundle under its document a version, and ask for the split that their ``arm`` fields state, in one go.
 
-    What else they say of the deployment they have to say alike. :attr:`Outcome.versions` are in their order; its
-    ``version`` is the one with the largest share. Raises ``InvalidSpec`` and ``InvalidTraffic``.
+    ``sources``: where bundles were fetched from. What else they say of the deployment they have to say alike.
+    :attr:`Outcome.versions` are in their order; its ``version`` is the one with the largest share. Raises
+    ``InvalidSpec`` and ``InvalidTraffic``.
     """
     wish, weights, copied = agreed([(doc, wish_of(doc)) for doc, _ in parts])
     events: list[NewEvent] = []
     deployment = _begun(current, parts[0][0].metadata.name, wish, now, events)
     versions: list[Version] = []
     for position, (doc, bundle) in enumerate(parts):
-        deployment, version = _with_version(deployment, doc, bundle, now, events)
+        source = (sources or {}).get(bundle)
+        deployment, version = _with_version(deployment, doc, bundle, now, events, source)
         if version in versions:
             raise InvalidSpec(f"documents {versions.index(version) + 1} and {position + 1} are the same version")
         versions.append(version)
@@ -136,7 +144,12 @@ def _begun(current: Deployment | None, name: str, wish: Wish, now: float, events
 
 
 def _with_version(
-    deployment: Deployment, doc: ModelDeployment, bundle: str, now: float, events: list[NewEvent]
+    deployment: Deployment,
+    doc: ModelDeployment,
+    bundle: str,
+    now: float,
+    events: list[NewEvent],
+    source: Source | None,
 ) -> tuple[Deployment, Version]:
     level = doc.version_level()
     digest = version_digest(bundle, level)
@@ -144,8 +157,10 @@ def _with_version(
     if version is not None:
         return deployment, version
     number = max((version_number(v.name) for v in deployment.versions), default=0) + 1
-    version = Version(version_name(number), digest, bundle, now, level, state_since=now)
-    data = {"digest": digest, "bundle": bundle}
+    version = Version(version_name(number), digest, bundle, now, level, state_since=now, source=source)
+    data: dict[str, Any] = {"digest": digest, "bundle": bundle}
+    if source is not None:
+        data["source"] = asdict(source)
     events.append(NewEvent(now, EventType.VERSION_CREATED, deployment.name, version.name, data=data))
     return deployment.with_version(version), version
 

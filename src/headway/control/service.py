@@ -11,7 +11,7 @@ from headway.control.book import Changed, DeploymentBook
 from headway.control.commands import Outcome, existing
 from headway.control.job_workers import WorkersStanding
 from headway.control.worker_service import WorkerService
-from headway.domain.deployments import Deployment
+from headway.domain.deployments import Deployment, Source
 from headway.domain.errors import Conflict
 from headway.domain.lifecycle import DeploymentState
 from headway.domain.names import check_model_name
@@ -81,21 +81,30 @@ class ControlService:
         self._jobs = jobs
 
     async def deploy(
-        self, spec: ModelDeployment, bundle: str, canary: int | None, rules: TrialRules | None = None
+        self,
+        spec: ModelDeployment,
+        bundle: str,
+        canary: int | None,
+        rules: TrialRules | None = None,
+        source: Source | None = None,
     ) -> Accepted:
         """See :func:`headway.control.commands.deploy`; ``BundleNotFound`` when it was not uploaded."""
         await self._bundles.path(bundle)
         now = self._clock.now()
         name = spec.metadata.name
-        return await self._command(name, lambda current: commands.deploy(current, spec, bundle, canary, now, rules))
+        return await self._command(
+            name, lambda current: commands.deploy(current, spec, bundle, canary, now, rules, source)
+        )
 
-    async def deploy_together(self, parts: Sequence[tuple[ModelDeployment, str]]) -> Accepted:
+    async def deploy_together(
+        self, parts: Sequence[tuple[ModelDeployment, str]], sources: Mapping[str, Source] | None = None
+    ) -> Accepted:
         """See :func:`headway.control.commands.deploy_together`; ``BundleNotFound`` as :meth:`deploy`."""
         for _, bundle in parts:
             await self._bundles.path(bundle)
         now = self._clock.now()
         name = parts[0][0].metadata.name
-        return await self._command(name, lambda current: commands.deploy_together(current, parts, now))
+        return await self._command(name, lambda current: commands.deploy_together(current, parts, now, sources))
 
     async def set_traffic(self, name: str, weights: Mapping[str, int]) -> Accepted:
         """See :func:`headway.control.commands.set_traffic`."""

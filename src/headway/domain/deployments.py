@@ -26,6 +26,20 @@ from headway.domain.trials import Trial
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where the files of a version were fetched from, as told by who deployed it; nothing depends on it."""
+
+    uri: str
+    """As it was asked for: ``models:/iris@champion``."""
+    resolved: str | None = None
+    """What that stood for at the time: ``models:/iris/3``; None: it says so itself."""
+    run_id: str | None = None
+    """The MLflow run that logged it."""
+    tracking_uri: str | None = None
+    """The server that was asked, without passwords."""
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One immutable build of a model; only ``state``, ``failure`` and the environment's facts change."""
 
@@ -43,6 +57,8 @@ class Version:
     """Interpreter of its environment, once that is built."""
     lock_digest: str | None = None
     """SHA-256 of the locked requirements; None when it runs in Headway's own environment."""
+    source: Source | None = None
+    """None: a folder. Of the first deploy of this content, whatever the next ones call it."""
 
     def moved(self, state: VersionState, now: float, failure: Failure | None = None) -> Version:
         """This version in ``state``, checked against the transition table."""

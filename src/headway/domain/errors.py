@@ -167,6 +167,10 @@ class TokenNotFound(NotFound, code="token_not_found"):
     """No token of that name."""
 
 
+class SourceNotFound(NotFound, code="source_not_found"):
+    """The MLflow server knows no such model, version, alias or run, or it holds no model there."""
+
+
 class Conflict(HeadwayError, code="conflict", status=409, exit_code=5):
     """The current state does not allow it now."""
 
@@ -323,6 +327,10 @@ class RegistryFailed(HeadwayError, code="registry_failed", status=502, exit_code
 
 class DigestMismatch(RegistryFailed, code="digest_mismatch"):
     """What was read is not what its digest promises: damaged on the way, or tampered with."""
+
+
+class SourceFailed(HeadwayError, code="source_failed", status=502, exit_code=9):
+    """The MLflow server that holds the model does not answer, or refuses."""
 
 
 class MissingBinary(HeadwayError, code="missing_binary", status=500, exit_code=9):

@@ -55,7 +55,10 @@ class Metadata(Part):
 
 
 class Model(Part):
-    path: FolderPath = Field(default=".", description="Folder of the model, relative to this document.")
+    path: FolderPath = Field(
+        default=".",
+        description="Folder of the model, relative to this document; or models:/… or runs:/… of an MLflow server.",
+    )
     entrypoint: EntryPoint | None = Field(
         default=None, description="module:attribute; left out, it is looked for in model.py."
     )

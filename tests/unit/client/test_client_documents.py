@@ -114,7 +114,7 @@ def test_another_entrypoint_needs_no_model_py(tmp_path: Path, file: str) -> None
     assert from_folder(tmp_path).bundle.holds(file)
 
 
-@pytest.mark.parametrize("file", ["MLmodel", "model.joblib", "iris.pkl", "net.onnx"])
+@pytest.mark.parametrize("file", ["model.joblib", "iris.pkl", "net.onnx"])
 def test_a_model_file_needs_no_code(tmp_path: Path, file: str) -> None:
     (tmp_path / file).touch()
     assert from_folder(tmp_path, "iris").bundle.holds(file)

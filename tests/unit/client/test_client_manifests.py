@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from headway.client.documents import from_folder
 from headway.client.manifests import read_manifest
+from headway.client.mlflow_source import Fetched
+from headway.domain.deployments import Source
 from headway.domain.errors import InvalidBundle, InvalidInput, InvalidSpec, Unsupported
 
 GRAPH = """
@@ -40,6 +43,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def no_uri(uri: str) -> Fetched:
+    raise AssertionError(uri)
+
+
 def write(folder: Path, text: str, name: str = "doc.yaml") -> Path:
     (folder / name).write_text(text)
     return folder / name
@@ -47,7 +54,7 @@ def write(folder: Path, text: str, name: str = "doc.yaml") -> Path:
 
 def test_a_graph_is_a_folder_for_each_node(folder: Path) -> None:
     (folder / "add" / "requirements.txt").write_text("six\n")
-    (found,) = read_manifest(write(folder, GRAPH)).deployables()
+    (found,) = read_manifest(write(folder, GRAPH)).deployables(no_uri)
     assert [entry.file.path for entry in found.bundle.files] == [
         "a/model.py",
         "a/requirements.txt",
@@ -64,9 +71,9 @@ def test_a_graph_is_a_folder_for_each_node(folder: Path) -> None:
 
 
 def test_where_a_graphs_folders_lie_makes_no_other_version(folder: Path) -> None:
-    (found,) = read_manifest(write(folder, GRAPH)).deployables()
+    (found,) = read_manifest(write(folder, GRAPH)).deployables(no_uri)
     (folder / "add").rename(folder / "a")
-    (moved,) = read_manifest(write(folder, GRAPH.replace(", path: ./add", ""))).deployables()
+    (moved,) = read_manifest(write(folder, GRAPH.replace(", path: ./add", ""))).deployables(no_uri)
     assert moved.bundle.digest == found.bundle.digest
     assert moved.document.version_level() == found.document.version_level()
 
@@ -82,12 +89,12 @@ def test_where_a_graphs_folders_lie_makes_no_other_version(folder: Path) -> None
 def test_a_folder_that_cannot_be_a_node(folder: Path, spoil: object, said: str) -> None:
     spoil(folder)  # type: ignore[operator]
     with pytest.raises(InvalidBundle, match=said):
-        read_manifest(write(folder, GRAPH)).deployables()
+        read_manifest(write(folder, GRAPH)).deployables(no_uri)
 
 
 def test_several_documents_of_one_model(folder: Path) -> None:
     text = "---\n".join([document("m", "add", "weight: 90"), document("m", "b", "weight: 10"), ""])
-    found = read_manifest(write(folder, text)).deployables()
+    found = read_manifest(write(folder, text)).deployables(no_uri)
     assert [one.spec()["spec"]["arm"] for one in found] == [{"weight": 90}, {"weight": 10}]
     text = "---\n".join([document("m", "add", "weight: 90"), document("n", "b", "weight: 10")])
     with pytest.raises(InvalidSpec, match="several models: m, n"):
@@ -116,7 +123,7 @@ def test_what_names_no_container_is_said(folder: Path) -> None:
     assert caught.value.hint == "it has c, o/c:1"
     with pytest.raises(InvalidInput, match="there is no folder"):
         read_manifest(seldon, {"c": folder / "nowhere"})
-    (found,) = read_manifest(seldon, {"o/c": folder / "add"}).deployables()
+    (found,) = read_manifest(seldon, {"o/c": folder / "add"}).deployables(no_uri)
     assert found.document.spec.model.path == "add"
     with pytest.raises(InvalidInput, match="no container or image 'x'"):
         read_manifest(write(folder, document("m", "add", "weight: 100"), "m.yaml"), {"x": folder / "b"})
@@ -132,5 +139,24 @@ def test_seldons_image_builder_knows_the_class(folder: Path) -> None:
     (folder / "add" / "model.py").rename(folder / "add" / "Iris.py")
     (folder / "add" / ".s2i").mkdir()
     (folder / "add" / ".s2i" / "environment").write_text("MODEL_NAME = Iris\nAPI_TYPE=REST\n")
-    (found,) = read_manifest(seldon).deployables()
+    (found,) = read_manifest(seldon).deployables(no_uri)
     assert found.document.spec.model.entrypoint == "Iris:Iris"
+
+
+def test_each_document_may_name_a_model_that_lies_elsewhere(folder: Path) -> None:
+    asked: list[str] = []
+
+    def fetch(uri: str) -> Fetched:
+        asked.append(uri)
+        return Fetched(folder / "b", Source(uri, tracking_uri="http://mlflow"), "iris")
+
+    uri = "models:/iris/2"
+    text = "---\n".join([document("m", "add", "weight: 90"), document("m", f'"{uri}"', "weight: 10"), ""])
+    here, there = read_manifest(write(folder, text)).deployables(fetch)
+    assert (asked, here.source, there.source) == ([uri], None, Source(uri, tracking_uri="http://mlflow"))
+    assert (there.name, there.spec()["spec"]["arm"]) == ("m", {"weight": 10})
+
+    write(folder / "add", document("m", f'"{uri}"', "weight: 100"), "headway.yaml")
+    with pytest.raises(InvalidInput, match="lies elsewhere") as caught:
+        from_folder(folder / "add")
+    assert "headway apply" in str(caught.value.hint)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from headway.control import commands
 from headway.control.commands import Outcome
-from headway.domain.deployments import Deployment
+from headway.domain.deployments import Deployment, Source
 from headway.domain.errors import InvalidSpec, InvalidTraffic
 from headway.domain.routing_table import Arm, Shadow
 from headway.domain.spec import ModelDeployment, parse
@@ -44,6 +44,15 @@ def test_versions_split_and_shadow_come_at_once() -> None:
         "version_created.v1",
         "traffic_requested.v1",
     ]
+
+
+def test_each_version_keeps_where_its_files_came_from() -> None:
+    source = Source("models:/iris@champion", "models:/iris/3")
+    outcome = commands.deploy_together(None, [(weight(75), A), (weight(25), B)], 9.0, {B: source})
+    assert [version.source for version in outcome.deployment.versions] == [None, source]
+    assert [event.data.get("source") for event in outcome.events[1:3]] == [None, {**asdict(source)}]
+    alone = commands.deploy(None, weight(100), A, None, 9.0, source=source)
+    assert alone.deployment.version("v1").source == source
 
 
 def test_the_same_again_is_unchanged_and_other_weights_are_no_other_versions() -> None:

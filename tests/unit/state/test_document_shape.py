@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from headway.adapters.sql.schema import HEAD
-from headway.domain.deployments import Deployment, Version
+from headway.domain.deployments import Deployment, Source, Version
 from headway.domain.replicas import Failure
 from headway.domain.routing_table import Arm, Shadow, Sticky
 
@@ -20,7 +20,8 @@ SHAPE = {
         "name created_at state message replicas versions target live previous sticky shadow generation "
         "resource_version extra"
     ),
-    Version: "name digest bundle_digest created_at spec state state_since failure python lock_digest",
+    Version: "name digest bundle_digest created_at spec state state_since failure python lock_digest source",
+    Source: "uri resolved run_id tracking_uri",
     Failure: "code message where hint log_tail",
     Arm: "version weight",
     Sticky: "kind name",

@@ -16,18 +16,16 @@ from headway.api.scaling_views import scaling_range
 from headway.api.schemas import (
     Change,
     DeployAnswer,
-    DeployTogetherBody,
     DiffAnswer,
     DiffBody,
     DiffLine,
     PromoteBody,
     ScaleBody,
     TrafficBody,
-    VersionBody,
 )
-from headway.api.schemas_deploy import DeployBody, TrialBody
+from headway.api.schemas_deploy import DeployBody, DeployTogetherBody, TrialBody, VersionBody
 from headway.api.views import arm_views, urls, urls_with
-from headway.domain.deployments import Deployment
+from headway.domain.deployments import Deployment, Source
 from headway.domain.errors import InvalidInput, InvalidSpec
 from headway.domain.names import check_digest, check_version_name
 from headway.domain.spec import ModelDeployment, parse
@@ -95,7 +93,7 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         spec = _parse_for(model, body)
         rules = None if body.auto is None else _rules(body.auto, body.canary)
         canary = body.canary if rules is None else rules.steps[0]
-        return deployed(await service.deploy(spec, body.bundle, canary, rules))
+        return deployed(await service.deploy(spec, body.bundle, canary, rules, _source(body)))
 
     @api.post(
         "/v1/models/{model}/deploy-together",
@@ -115,7 +113,9 @@ def add_routes(api: APIRouter, parts: Parts) -> None:
         """Make uploaded bundles versions and start one rollout to the split that their documents state in `spec.arm`:
         weights that sum to 100, and a shadow if there is one. What serves goes on serving until all are ready.
         """
-        return deployed(await service.deploy_together([(_parse_for(model, one), one.bundle) for one in body.versions]))
+        parts = [(_parse_for(model, one), one.bundle) for one in body.versions]
+        sources = {one.bundle: source for one in body.versions if (source := _source(one)) is not None}
+        return deployed(await service.deploy_together(parts, sources))
 
     @api.post(
         "/v1/models/{model}/diff",
@@ -227,6 +227,10 @@ def _elastic_note(deployment: Deployment) -> str | None:
     if bounds.shadow:
         return "the autoscaler is in shadow mode: it leaves this number as it is"
     return f"the autoscaler may change it again, between {bounds.min_replicas} and {bounds.max_replicas}"
+
+
+def _source(body: DeployBody | VersionBody) -> Source | None:
+    return None if body.source is None else Source(**body.source.model_dump())
 
 
 def _parse_for(model: str, body: DeployBody | DiffBody | VersionBody) -> ModelDeployment:
