@@ -18,8 +18,10 @@ from tests.waiting import PATIENCE_S
 
 RULES_BEYOND_THE_SCHEMA = {
     "POST /v1/models/{model}/deploy",  # what a document may say: GET /v1/schema
+    "POST /v1/models/{model}/deploy-together",
     "POST /v1/models/{model}/diff",
     "PUT /v1/models/{model}/scaling",  # what a policy may say: GET /v1/schema
+    "GET /v1/models/{model}/comparison",  # what a metric may be called: docs/reference/rest-api.md
     "GET /v1/models/{model}/decisions",  # spans and instants
     "GET /v1/models/{model}/explain",
     "PUT /v1/models/{model}/traffic",  # the weights sum to 100
