@@ -16,7 +16,7 @@ import pytest
 import tritonclient.http as triton_http
 
 from tests.contracts.server_doors import gateway_door, replica_door
-from tests.contracts.wire_formats_contract import META, NAMES, ROW, SAMPLE, TENSORS, WireFormatsContract
+from tests.contracts.wire_formats_contract import META, NAMES, ROW, SAMPLE, TENSORS, WireFormatsContract, told
 from tests.waiting import PortPicker
 
 MODEL = r"""
@@ -94,7 +94,7 @@ class TestRModel(WireFormatsContract):
 
     @pytest.mark.parametrize("payload", [{"strData": "hello"}, {"jsonData": {"a": [1], "b": "x"}}, {"binData": "AP8="}])
     def test_seldon_other_payloads(self, client: httpx.Client, payload: dict[str, Any]) -> None:
-        answer = client.post("api/v1.0/predictions", json=payload).json()
+        answer = told(client.post("api/v1.0/predictions", json=payload))
         if "strData" in payload:  # a vector of one element
             assert answer["data"] == {"names": [], "ndarray": ["hello"]}
         elif "jsonData" in payload:

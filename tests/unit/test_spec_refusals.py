@@ -53,7 +53,7 @@ FIELDS: dict[str, tuple[object, type[HeadwayError], str, str]] = {
         "spec.env[0].value",
         "did you mean value?",
     ),
-    "unlike anything": ({"zzzzzz": 1}, InvalidSpec, "spec.zzzzzz", "known fields: model, env"),
+    "unlike anything": ({"zzzzzz": 1}, InvalidSpec, "spec.zzzzzz", "known fields: model, graph, env"),
     "jobs: no attempt": ({"jobs": {"maxAttempts": 0}}, InvalidSpec, "spec.jobs.maxAttempts", "1"),
     "jobs: misspelt": ({"jobs": {"workers": {"maximum": 3}}}, InvalidSpec, "spec.jobs.workers.maximum", "max?"),
     "jobs: a number": ({"jobs": 3}, InvalidSpec, "spec.jobs", "must be a mapping"),

@@ -64,9 +64,9 @@ class SeldonFeedbackDesk:
         self._lost = 0.0
         self._record = record
         telemetry.counters += [
-            ("headway_seldon_feedback_total", "Seldon's feedback to this version.", lambda: [((), self._taken)]),
+            ("headway_feedback_messages_total", "Seldon's feedback to this version.", lambda: [((), self._taken)]),
             (
-                "headway_seldon_reward_total",
+                "headway_feedback_reward_total",
                 "Rewards in them, those above and those below zero apart.",
                 lambda: [((("sign", "positive"),), self._gained), ((("sign", "negative"),), self._lost)],
             ),
@@ -75,7 +75,7 @@ class SeldonFeedbackDesk:
             labels = telemetry.seldon.custom
             telemetry.counters += [
                 ("seldon_api_model_feedback_total", "Feedbacks.", lambda: [(labels, self._taken)]),
-                ("seldon_api_model_feedback_reward_total", "Their sum.", lambda: [(labels, self._gained - self._lost)]),
+                ("seldon_api_model_feedback_reward_total", "Rewards above zero.", lambda: [(labels, self._gained)]),
             ]
 
     def take(self, request: Request) -> Response | None:

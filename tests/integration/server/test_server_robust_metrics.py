@@ -76,6 +76,7 @@ def traffic(client: httpx.Client) -> None:
     assert client.get('/no"where\\{}').status_code == 404
     assert client.request("PURGE", "/predict").status_code == 405
     assert client.post("/api/v1.0/feedback", json={"reward": -1}).status_code == 200
+    assert client.post("/api/v1.0/predictions", json={"data": {"tftensor": {}}}).status_code == 422
     for path in ("/", "/metrics", "/openapi.json", "/health/ping", "/health/status", "/version", "/v2"):
         assert client.get(path).status_code == 200
 

@@ -39,7 +39,7 @@ def test_a_reward_in_seldons_form_is_kept_alike(tmp_path: Path) -> None:
                 assert status == 200
             assert [item[:3] for item in kept(log)] == [["r-1", "reward", -2.0]]
             page = bench.app.telemetry.render().decode()
-            assert 'headway_seldon_feedback_total{model="iris",version="v1"} 3' in page
+            assert 'headway_feedback_messages_total{model="iris",version="v1"} 3' in page
             assert 'headway_feedback_total{model="iris",version="v1"} 1' in page
 
     run(main)

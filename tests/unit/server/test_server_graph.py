@@ -310,8 +310,8 @@ def test_feedback_follows_the_routing(grown: Callable[..., LoadedModel]) -> None
     router = model.subject.root
     assert router.subject.learned == [([[1.5]], ["x"], 0.5, [3], 1)]
     assert [child.subject.learned for child in router.children] == [[], [(0.5, None)]]
-    assert 'headway_seldon_feedback_total{model="iris",version="v1"} 1' in metrics
-    assert 'headway_seldon_reward_total{model="iris",version="v1",sign="positive"} 0.5' in metrics
+    assert 'headway_feedback_messages_total{model="iris",version="v1"} 1' in metrics
+    assert 'headway_feedback_reward_total{model="iris",version="v1",sign="positive"} 0.5' in metrics
 
 
 def test_feedback_of_a_model_without_send_feedback_is_counted() -> None:
@@ -355,7 +355,7 @@ def test_a_feedback_that_is_none_is_refused(body: Any, where: str | None) -> Non
     status, answer, metrics = feedback(LoadedModel(Learner(), Path(), name="Learner"), body)
     assert status == 400
     assert answer["error"].get("where") == where
-    assert 'headway_seldon_feedback_total{model="iris",version="v1"} 0' in metrics
+    assert 'headway_feedback_messages_total{model="iris",version="v1"} 0' in metrics
 
 
 def test_a_feedback_about_another_version_is_not_counted_here() -> None:
@@ -363,5 +363,5 @@ def test_a_feedback_about_another_version_is_not_counted_here() -> None:
     status, answer, metrics = feedback(LoadedModel(Learner(), Path(), name="Learner"), body)
     assert (status, answer["error"]["code"]) == (409, "conflict")
     assert answer["error"]["hint"] == "send it to /models/iris/versions/v2/api/v1.0/feedback"
-    assert 'headway_seldon_feedback_total{model="iris",version="v1"} 0' in metrics
+    assert 'headway_feedback_messages_total{model="iris",version="v1"} 0' in metrics
     assert json.dumps(body)
