@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from headway.domain.spec_part import Part
-from headway.domain.spec_values import HeaderName, VersionName
+from headway.domain.spec_values import HeaderName, VersionName, syntax
 
 _DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _DNS_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -25,17 +25,6 @@ _IMAGE = re.compile(
     r"(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9._-]{0,127}))?(?:@sha256:(?P<digest>[0-9a-f]{64}))?"
 )
-
-
-def _syntax(pattern: str, words: str) -> AfterValidator:
-    compiled = re.compile(pattern.removeprefix("^").removesuffix("$"))
-
-    def run(text: str) -> str:
-        if compiled.fullmatch(text) is None:
-            raise ValueError(words)
-        return text
-
-    return AfterValidator(run)
 
 
 def _image(text: str) -> str:
@@ -51,30 +40,30 @@ Image = Annotated[str, Field(max_length=512), AfterValidator(_image)]
 ObjectName = Annotated[
     str,
     Field(max_length=253, json_schema_extra={"pattern": _DNS_NAME}),
-    _syntax(_DNS_NAME, "must be the name of an object: lowercase letters, digits, dashes and dots"),
+    syntax(_DNS_NAME, "must be the name of an object: lowercase letters, digits, dashes and dots"),
 ]
 Namespace = Annotated[
     str,
     Field(max_length=63, json_schema_extra={"pattern": _DNS_LABEL}),
-    _syntax(_DNS_LABEL, "must be the name of a namespace: 1 to 63 lowercase letters, digits and dashes"),
+    syntax(_DNS_LABEL, "must be the name of a namespace: 1 to 63 lowercase letters, digits and dashes"),
 ]
 HostName = Annotated[
     str,
     Field(max_length=253, json_schema_extra={"pattern": _HOST}),
-    _syntax(_HOST, "must be a host name, such as models.example.com or *.example.com"),
+    syntax(_HOST, "must be a host name, such as models.example.com or *.example.com"),
 ]
 LabelKey = Annotated[
-    str, Field(max_length=317), _syntax(_LABEL_KEY, "must be the key of a label, such as topology.kubernetes.io/zone")
+    str, Field(max_length=317), syntax(_LABEL_KEY, "must be the key of a label, such as topology.kubernetes.io/zone")
 ]
 LabelValue = Annotated[
     str,
     Field(max_length=63, json_schema_extra={"pattern": _LABEL_VALUE}),
-    _syntax(_LABEL_VALUE, "must be the value of a label: at most 63 letters, digits, dashes, dots and underscores"),
+    syntax(_LABEL_VALUE, "must be the value of a label: at most 63 letters, digits, dashes, dots and underscores"),
 ]
 HeaderText = Annotated[
     str,
     Field(max_length=256, json_schema_extra={"pattern": _HEADER_TEXT}),
-    _syntax(_HEADER_TEXT, "must be letters, digits and . _ ~ : / + = -"),
+    syntax(_HEADER_TEXT, "must be letters, digits and . _ ~ : / + = -"),
 ]
 Engine = Literal["headway", "hpa", "keda"]
 

@@ -52,7 +52,7 @@ def _checked(check: Callable[[str], object]) -> AfterValidator:
     return AfterValidator(run)
 
 
-def _syntax(pattern: str, words: str) -> AfterValidator:
+def syntax(pattern: str, words: str) -> AfterValidator:
     """Text that fits ``pattern``; ``words`` tell people what that is."""
     compiled = re.compile(pattern.removeprefix("^").removesuffix("$"))
 
@@ -133,28 +133,28 @@ BundlePath = Annotated[str, Field(min_length=1, max_length=1024), _checked(check
 ProbePath = Annotated[
     str,
     Field(max_length=256, json_schema_extra={"pattern": _PROBE_PATH}),
-    _syntax(_PROBE_PATH, "must be a path that starts with /, in printable ASCII without spaces"),
+    syntax(_PROBE_PATH, "must be a path that starts with /, in printable ASCII without spaces"),
 ]
 EntryPoint = Annotated[
     str,
     Field(max_length=300, json_schema_extra={"pattern": _ENTRYPOINT}),
-    _syntax(_ENTRYPOINT, "must be module:attribute, for example model:Iris"),
+    syntax(_ENTRYPOINT, "must be module:attribute, for example model:Iris"),
 ]
 EnvName = Annotated[
     str,
     Field(max_length=128, json_schema_extra={"pattern": _ENV_NAME}),
-    _syntax(_ENV_NAME, "must be letters, digits and underscores, not starting with a digit"),
+    syntax(_ENV_NAME, "must be letters, digits and underscores, not starting with a digit"),
     AfterValidator(_not_reserved),
 ]
 EnvValue = Annotated[str, Field(max_length=32_768), AfterValidator(_no_nul)]
 HeaderName = Annotated[
     str,
     Field(max_length=64, json_schema_extra={"pattern": _HEADER_NAME}),
-    _syntax(_HEADER_NAME, "must be a header name: letters, digits, dashes and underscores"),
+    syntax(_HEADER_NAME, "must be a header name: letters, digits, dashes and underscores"),
     AfterValidator(_not_ours),
 ]
 CookieName = Annotated[
     str,
     Field(max_length=64, json_schema_extra={"pattern": _COOKIE_NAME}),
-    _syntax(_COOKIE_NAME, "must be a cookie name: letters, digits, dots, dashes and underscores"),
+    syntax(_COOKIE_NAME, "must be a cookie name: letters, digits, dots, dashes and underscores"),
 ]
