@@ -70,10 +70,6 @@ class Children:
             return self._followed[kind].of(str(self._name))
         return self._caches[kind].of(self._uid) if kind in self._caches else []
 
-    def installed(self, kind: Kind) -> bool:
-        """Whether the cluster knows the kind."""
-        return kind in self._caches and self._caches[kind].installed is not False
-
 
 Render = Callable[[Object, Children, Sequence[Failure], float], Wanted]
 """``render(deployment, children, failures, now)``; called again with what failed, for the status that tells of it."""
