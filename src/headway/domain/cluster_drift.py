@@ -19,7 +19,7 @@ from headway.domain.cluster_objects import Object
 APPLIED: Final = "headway.dev/applied"
 """Annotation: the digest of what was applied."""
 
-_KEYS: Final[Mapping[str, str]] = {
+MERGED: Final[Mapping[str, str]] = {
     "containers": "name",
     "initContainers": "name",
     "volumes": "name",
@@ -69,9 +69,9 @@ def says(live: Any, wanted: Any, key: str = "", *, quantity: bool = False) -> bo
 def _list_says(live: Any, wanted: Sequence[Any], key: str) -> bool:
     if not isinstance(live, Sequence) or isinstance(live, str):
         return False
-    if key in _KEYS:
-        found = {item.get(_KEYS[key]): item for item in live if isinstance(item, Mapping)}
-        return all(item[_KEYS[key]] in found and says(found[item[_KEYS[key]]], item) for item in wanted)
+    if key in MERGED:
+        found = {item.get(MERGED[key]): item for item in live if isinstance(item, Mapping)}
+        return all(item[MERGED[key]] in found and says(found[item[MERGED[key]]], item) for item in wanted)
     return len(live) == len(wanted) and all(says(a, b, key) for a, b in zip(live, wanted, strict=True))
 
 

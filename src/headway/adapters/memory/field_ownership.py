@@ -10,18 +10,10 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from headway.domain.cluster_drift import MERGED
+
 Path = tuple[str, ...]
 
-MERGED: Final[Mapping[str, str]] = {
-    "containers": "name",
-    "initContainers": "name",
-    "volumes": "name",
-    "env": "name",
-    "volumeMounts": "mountPath",
-    "ownerReferences": "uid",
-    "conditions": "type",
-}
-"""Lists whose items are merged, by the field that tells them apart."""
 _UNOWNED: Final = frozenset({"apiVersion", "kind"})
 _SERVERS_OWN: Final = frozenset(
     {"name", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp"}
