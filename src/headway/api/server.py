@@ -50,7 +50,9 @@ class ControlServer(uvicorn.Server):
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket for the control API; :class:`AlreadyRunning` when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it the body of an answer on a connection that
+    # is kept waits 40 ms for the acknowledgement of its head.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

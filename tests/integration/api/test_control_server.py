@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from headway.api.bodies import MAX_JSON_BYTES
+from headway.api.server import bind
 from headway.domain.events import EventType, NewEvent
 from tests.integration.api.conftest import Served
 from tests.unit.api.world import ADMIN
@@ -16,6 +18,11 @@ from tests.waiting import PATIENCE_S, wait_until
 
 AUTH = {"authorization": f"Bearer {ADMIN}"}
 SSE = {**AUTH, "accept": "text/event-stream"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 def record(served: Served, count: int, size: int = 0) -> None:
@@ -153,3 +160,19 @@ def test_neither_the_server_nor_the_token_is_told(served: Served, caplog: pytest
     logged = [record.getMessage() for record in caplog.records if not record.name.startswith("http")]
     assert logged
     assert ADMIN not in "\n".join(logged)
+
+
+@pytest.mark.anyio
+async def test_the_body_of_an_answer_does_not_wait_for_the_acknowledgement_of_its_head() -> None:
+    """With asyncio's own loop; uvloop sets it in any case."""
+    accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def look(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    async with await asyncio.start_server(look, sock=bind("127.0.0.1", 0)) as server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        assert await accepted
+        writer.close()
+        await writer.wait_closed()

@@ -3,6 +3,8 @@
 Resource versions grow by one with each write, watches go on from any of them that is not forgotten yet, an apply
 that changes nothing writes nothing, and the objects that a deleted one controlled go with it, as the garbage
 collector sees to in a real cluster. Nothing else happens by itself: nobody starts pods here.
+
+What comes in is copied, and never changed in place from then on; so what goes out is the stored object itself.
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ class MemoryCluster:
     async def listing(self, kind: Kind, labels: Mapping[str, str]) -> Listing:
         """What there is."""
         self._check(kind)
-        found = [copy.deepcopy(s.item) for (k, _), s in self._objects.items() if k == kind and _has(s.item, labels)]
+        found = [s.item for (k, _), s in self._objects.items() if k == kind and _has(s.item, labels)]
         return Listing(found, str(self._last))
 
     async def watch(self, kind: Kind, labels: Mapping[str, str], resource_version: str) -> AsyncGenerator[Change]:
@@ -112,8 +114,7 @@ class MemoryCluster:
             return self._store(kind, name, _Stored(made, {owner: owned}), "added", None)
         others = set[Path]().union(*(paths for who, paths in stored.owners.items() if who != owner))
         gone = stored.owners.get(owner, set()) - owned - others
-        result = merged(without(stored.item, gone), stated)
-        result["metadata"]["uid"] = uid_of(stored.item)
+        result = merged(without(stored.item, gone) if gone else stored.item, stated)
         owners = {
             who: {path for path in paths if path not in owned or value_at(stored.item, path) == value_at(result, path)}
             for who, paths in stored.owners.items()
@@ -144,13 +145,13 @@ class MemoryCluster:
         return self._changed(kind, name, stored, result, owners, "")
 
     def find(self, kind: Kind, name: Name) -> dict[str, Any] | None:
-        """A copy of the object; None when there is none."""
+        """A copy of the object, for the caller to change; None when there is none."""
         stored = self._objects.get((kind, name))
         return None if stored is None else copy.deepcopy(stored.item)
 
-    def every(self, kind: Kind) -> list[dict[str, Any]]:
-        """Copies of all objects of the kind."""
-        return [copy.deepcopy(stored.item) for (k, _), stored in self._objects.items() if k == kind]
+    def every(self, kind: Kind) -> list[Object]:
+        """All objects of the kind."""
+        return [stored.item for (k, _), stored in self._objects.items() if k == kind]
 
     def forget(self) -> None:
         """What happened until now can no longer be watched, as after a compaction."""
@@ -177,11 +178,11 @@ class MemoryCluster:
         self, kind: Kind, name: Name, stored: _Stored, result: dict[str, Any], owners: dict[str, set[Path]], sub: str
     ) -> Object:
         before = stored.item
-        for key in ("resourceVersion", "generation"):
-            result["metadata"][key] = before["metadata"][key]
+        kept = {key: before["metadata"][key] for key in ("uid", "resourceVersion", "generation")}
+        result["metadata"] = {**result["metadata"], **kept}
         if result == before:
             stored.owners = owners
-            return copy.deepcopy(before)
+            return before
         if {k: v for k, v in result.items() if k not in ("metadata", "status")} != {
             k: v for k, v in before.items() if k not in ("metadata", "status")
         }:
@@ -192,15 +193,15 @@ class MemoryCluster:
         self._last = next(self._version)
         stored.item["metadata"]["resourceVersion"] = str(self._last)
         self._objects[kind, name] = stored
-        self._tell(_Event(self._last, kind, how, copy.deepcopy(stored.item), before))
-        return copy.deepcopy(stored.item)
+        self._tell(_Event(self._last, kind, how, stored.item, before))
+        return stored.item
 
     def _remove(self, kind: Kind, name: Name) -> None:
-        stored = self._objects.pop((kind, name))
+        item = self._objects.pop((kind, name)).item
         self._last = next(self._version)
-        stored.item["metadata"]["resourceVersion"] = str(self._last)
-        self._tell(_Event(self._last, kind, "deleted", stored.item, stored.item))
-        uid = uid_of(stored.item)
+        last = {**item, "metadata": {**item["metadata"], "resourceVersion": str(self._last)}}
+        self._tell(_Event(self._last, kind, "deleted", last, item))
+        uid = uid_of(item)
         for other, held in list(self._objects.items()):
             owners = held.item["metadata"].get("ownerReferences") or ()
             if any(owner["uid"] == uid for owner in owners) and other in self._objects:
@@ -227,5 +228,5 @@ def _as_seen(event: _Event, labels: Mapping[str, str]) -> Change | None:
     now = event.type != "deleted" and _has(event.item, labels)
     then = event.before is not None and _has(event.before, labels)
     if now:
-        return Change("modified" if then else "added", copy.deepcopy(event.item))
-    return Change("deleted", copy.deepcopy(event.item)) if then else None
+        return Change("modified" if then else "added", event.item)
+    return Change("deleted", event.item) if then else None
