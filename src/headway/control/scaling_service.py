@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from headway.control.autoscaler import TICK_S, Autoscaler
 from headway.control.book import DeploymentBook
+from headway.control.book_fleet import BookFleet
 from headway.control.function_signals import FunctionSignals
 from headway.control.latency_signals import LatencySignals
 from headway.control.outside_signals import OutsideSignals
@@ -54,15 +55,12 @@ def autoscaler(
         clock=clock,
     )
     made = Autoscaler(
-        book=book,
-        runtime=runtime,
-        gateway=gateway,
+        fleet=BookFleet(book, runtime, gateway, leaving),
         stats=stats,
         signals=signals,
         recorder=recorder,
         decisions=decisions,
         clock=clock,
-        leaving=leaving,
         tick_s=tick_s,
     )
     gateway.on_held = made.wake

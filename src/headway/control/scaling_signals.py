@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from headway.control.fleet import Scaled
 from headway.control.function_signals import FunctionSignals
 from headway.control.latency_signals import LatencySignals
 from headway.control.outside_signals import OutsideSignals
 from headway.control.replica_rates import ReplicaRates
-from headway.control.scaling_plan import Plan, Size
+from headway.control.scaling_plan import Size
 from headway.control.signal_watch import SignalKey, SignalWatch
-from headway.domain.deployments import Version
 from headway.domain.replicas import ReplicaStatus
 from headway.ports.clock import Clock
 from headway.ports.replica_stats import ReplicaStat
@@ -41,7 +41,7 @@ class ScalingSignals:
         *,
         latency: LatencySignals,
         outside: OutsideSignals,
-        functions: FunctionSignals,
+        functions: FunctionSignals | None,
         watch: SignalWatch,
         clock: Clock,
     ) -> None:
@@ -52,38 +52,27 @@ class ScalingSignals:
         self._clock = clock
         self.rates = ReplicaRates()
 
-    def samples(
-        self,
-        model: str,
-        version: Version,
-        plan: Plan,
-        size: Size,
-        *,
-        current: int,
-        weight: int,
-        held: int,
-        replicas: Sequence[ReplicaStatus],
-        stats: Mapping[str, ReplicaStat],
-        state: State,
-    ) -> Samples:
-        """Of ``version``, which has ``weight`` percent of the traffic. ``replicas``: its own, leaving ones left out."""
+    def samples(self, scaled: Scaled, stats: Mapping[str, ReplicaStat], state: State) -> Samples:
+        """Of one version; ``state`` is what its last decision left."""
+        model, name, plan, replicas = scaled.model, scaled.version, scaled.plan, scaled.replicas
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if replicas:
             self.rates.take_in(replicas, stats, plan.windows, now, monotonic)
-        name = version.name
         readings: dict[str, PerReplica | LatencyReading | Reading] = {}
         called: list[str] = []
         for trigger in plan.policy.triggers:
             reading: PerReplica | LatencyReading | Reading | None = None
             if isinstance(trigger, ReplicaTrigger):
-                reading = self._replicas(SignalKey(model, name, trigger.name), trigger, size, replicas, monotonic)
+                reading = self._replicas(
+                    SignalKey(model, name, trigger.name), trigger, scaled.size, replicas, monotonic
+                )
             elif isinstance(trigger, LatencyTrigger):
                 key = SignalKey(model, name, trigger.name)
                 reading = self._latency.reading(key, trigger, state.latency.get(trigger.name), now, monotonic)
             elif isinstance(trigger, ExternalTrigger):
                 # A sum is divided among the versions as their requests are. A ratio (metricType Value) is the same
                 # for each: half of "twice the target" would be "on target".
-                share = weight / 100 if trigger.average else 1.0
+                share = scaled.weight / 100 if trigger.average else 1.0
                 key = SignalKey(model, None, trigger.name)
                 reading = self._outside.reading(key, plan.outside[trigger.name], share, monotonic)
             elif isinstance(trigger, FunctionTrigger):
@@ -93,10 +82,12 @@ class ScalingSignals:
         ready = 0
         for replica in replicas:
             ready += replica.ready
-        samples = Samples(current, ready, held, readings)
+        samples = Samples(scaled.current, ready, scaled.held, readings)
         for each in called:
+            if self._functions is None or scaled.built is None:
+                continue
             key = SignalKey(model, name, each)
-            answer = self._functions.reading(key, plan.functions[each], version, plan.policy, samples, state)
+            answer = self._functions.reading(key, plan.functions[each], scaled.built, plan.policy, samples, state)
             if answer is not None:
                 readings[each] = answer
         return samples
@@ -106,13 +97,15 @@ class ScalingSignals:
         self.rates.keep(replica_ids)
         self._latency.sweep()
         self._outside.sweep()
-        self._functions.sweep()
+        if self._functions is not None:
+            self._functions.sweep()
         self._watch.sweep()
 
     async def close(self) -> None:
         """End every question that is open."""
         await self._latency.close()
-        await self._functions.close()
+        if self._functions is not None:
+            await self._functions.close()
         await self._outside.close()
 
     def _replicas(
