@@ -11,12 +11,21 @@ from collections.abc import Callable, Sequence
 
 from headway.adapters.kubernetes.cluster import KubernetesCluster
 from headway.adapters.kubernetes.connection import connect
+from headway.adapters.kubernetes.pod_stats import PodStats
 from headway.adapters.local import SystemClock
-from headway.cluster.install import NAMESPACE, installed_kind
+from headway.adapters.sql import SqlDatabase, SqlDecisionLog, SqlEventLog
+from headway.bootstrap_parts import metric_sources
+from headway.cluster.install import installed_kind
+from headway.cluster.names import NAMESPACE
+from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.leader import Leader
 from headway.control.operator.resources import operators
+from headway.control.scaling_service import cluster_autoscaler
 from headway.domain.cluster_objects import Name, Object
+from headway.settings import Settings
 
+DATABASE = "operator.db"
+"""In the home: decisions, and what is told of them."""
 LEASE_NAME = "headway-operator"
 NAMESPACE_VARIABLE = "HEADWAY_OPERATOR_NAMESPACE"
 
@@ -31,7 +40,8 @@ def operate(context: str | None, namespace: str | None, told: Callable[[str, str
 
 async def _operate(context: str | None, namespace: str | None, told: Callable[[str, str], None]) -> None:
     connection = connect(context)
-    clock, stopping = SystemClock(), asyncio.Event()
+    clock, stopping, settings = SystemClock(), asyncio.Event(), Settings()
+    home = os.environ.get(NAMESPACE_VARIABLE, NAMESPACE)
     identity = f"{socket.gethostname()}-{secrets.token_hex(3)}"
     async with connection.http as http:
         cluster = KubernetesCluster(http, namespace)
@@ -41,15 +51,28 @@ async def _operate(context: str | None, namespace: str | None, told: Callable[[s
             for one in running:
                 one.look_at_all()
 
-        lease = Name(os.environ.get(NAMESPACE_VARIABLE, NAMESPACE), LEASE_NAME)
-        leader = Leader(cluster, clock, lease, identity, changed)
-        running = operators(cluster, clock, leader)
+        leader = Leader(cluster, clock, Name(home, LEASE_NAME), identity, changed)
+        fleet = ClusterFleet(clock, lambda: leader.leads)
+        running = operators(cluster, clock, leader, fleet, namespace=home)
+        database = SqlDatabase(settings.home_path / DATABASE)
+        await database.open()
+        stats = PodStats(fleet.addresses, clock)
+        loop_of_own = cluster_autoscaler(
+            fleet,
+            stats=stats,
+            sources=metric_sources({}),
+            decisions=SqlDecisionLog(database),
+            events=SqlEventLog(database),
+            clock=clock,
+            max_age_s=settings.decisions_max_age_s,
+        )
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stopping.set)
         told("following", identity)
         leader.start()
         starting = [asyncio.create_task(one.start()) for one in running]
+        await loop_of_own.start()
         try:
             await stopping.wait()
         finally:
@@ -57,9 +80,12 @@ async def _operate(context: str | None, namespace: str | None, told: Callable[[s
             for task in starting:
                 task.cancel()
             await asyncio.gather(*starting, return_exceptions=True)
+            await loop_of_own.stop()
+            await stats.close()
             for one in running:
                 await one.stop()
             await leader.stop()
+            await database.close()
 
 
 def apply_objects(context: str | None, objects: Sequence[Object], told: Callable[[Object], None]) -> None:

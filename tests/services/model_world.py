@@ -11,6 +11,7 @@ import httpx2
 from headway.adapters.kubernetes.cluster import KubernetesCluster
 from headway.adapters.local.clock import SystemClock
 from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALING_POLICY
+from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.leader import Leader
 from headway.control.operator.operator import Operator
 from headway.control.operator.resources import LABELS, operators
@@ -41,7 +42,8 @@ class Looking:
     def __init__(self, cluster: KubernetesCluster, identity: str, resync_s: float) -> None:
         clock = SystemClock()
         self.leader = Leader(cluster, clock, Name("headway-system", "headway"), identity, self.look_at_all)
-        self.operators: list[Operator] = operators(cluster, clock, self.leader, resync_s=resync_s)
+        self.fleet = ClusterFleet(clock, lambda: self.leader.leads)
+        self.operators: list[Operator] = operators(cluster, clock, self.leader, self.fleet, resync_s=resync_s)
 
     @property
     def idle(self) -> bool:

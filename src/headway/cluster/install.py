@@ -7,13 +7,12 @@ from typing import Any, Final
 
 from headway.cluster.crds import crds
 from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALING_POLICY
-from headway.cluster.names import MANAGED_BY, Object
+from headway.cluster.names import MANAGED_BY, NAMESPACE, OPERATOR, Object
 from headway.cluster.pods import USER
 from headway.domain.cluster_objects import LEASE, POD, Kind
 from headway.domain.cluster_objects import Object as Found
 
-NAME: Final = "headway-operator"
-NAMESPACE: Final = "headway-system"
+NAME: Final = OPERATOR
 LABELS: Final = {
     "app.kubernetes.io/name": NAME,
     "app.kubernetes.io/part-of": "headway",

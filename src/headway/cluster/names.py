@@ -15,6 +15,10 @@ from headway.domain.cluster_drift import stamped
 from headway.domain.spec import API_VERSION, KIND
 
 GROUP: Final = "headway.dev"
+OPERATOR: Final = "headway-operator"
+"""Name of the operator's own objects."""
+NAMESPACE: Final = "headway-system"
+"""Where the operator is unless somebody says another."""
 MODEL_LABEL: Final = f"{GROUP}/model"
 VERSION_LABEL: Final = f"{GROUP}/version"
 DIGEST_ANNOTATION: Final = f"{GROUP}/version-digest"

@@ -6,11 +6,12 @@ again and again, one that runs and does not get ready.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from headway.domain.cluster_objects import instant_of
 
 Reason = Literal[
     "QuotaExceeded",
@@ -77,6 +78,20 @@ def missing(message: str) -> dict[str, int]:
     return {resource: int(count) for count, resource in _SHORT.findall(message)}
 
 
+def no_room(deployment: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> str:
+    """Why more replicas of ``deployment`` would find no place: a full cluster, a quota. Empty while nothing says so."""
+    refused = _refused(deployment)
+    if refused is not None and refused.reason == "QuotaExceeded":
+        return f"the quota is used up: {refused.message}"
+    waiting = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+    held = [cause for pod in waiting if (cause := _unschedulable(pod))]
+    short = sorted({resource for cause in held for resource in missing(cause.message)})
+    if not short:
+        return ""
+    pending = f"{len(held)} {'pod' if len(held) == 1 else 'pods'} pending"
+    return f"the cluster is full: {pending}, insufficient {' and '.join(short)}"
+
+
 def _refused(deployment: Mapping[str, Any]) -> Obstacle | None:
     failure = _condition(deployment, "ReplicaFailure")
     if failure is None or failure.get("status") != "True":
@@ -138,7 +153,7 @@ def _unready(pod: Mapping[str, Any], now: float, patience_s: float) -> Obstacle 
     for status in _statuses(pod):
         started = status.get("state", {}).get("running", {}).get("startedAt")
         # One that has not started yet is the startup probe's, which ends it when its time is over.
-        if started and status.get("started") and not status.get("ready") and now - _instant(started) > patience_s:
+        if started and status.get("started") and not status.get("ready") and now - instant_of(started) > patience_s:
             message = f"runs since {started} and its readiness probe fails"
             return Obstacle("NotReady", message, "its log says what it waits for")
     return None
@@ -162,8 +177,3 @@ def _ready(pod: Mapping[str, Any]) -> bool:
 def _condition(item: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:
     conditions = item.get("status", {}).get("conditions") or ()
     return next((one for one in conditions if one.get("type") == type_), None)
-
-
-def _instant(text: str) -> float:
-    """RFC 3339 as seconds since the epoch."""
-    return datetime.datetime.fromisoformat(text).timestamp()

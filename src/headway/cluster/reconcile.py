@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from headway.cluster.names import CLAIM_ANNOTATION, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
+from headway.cluster.elastic import SILENT, Elastic, Loop, counts, elastic
+from headway.cluster.names import CLAIM_ANNOTATION, NAMESPACE, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
 from headway.cluster.obstacles import obstacle
 from headway.cluster.refusals import admitted
 from headway.cluster.render import render_model, render_policy
@@ -21,6 +22,7 @@ from headway.cluster.versions import ClusterVersion, described, split_of, versio
 from headway.domain.cluster_objects import Object as Found
 from headway.domain.cluster_objects import labels_of
 from headway.domain.errors import HeadwayError, Unsupported
+from headway.domain.kubernetes_spec import Engine
 from headway.domain.names import version_number
 from headway.domain.routing_table import Arm
 from headway.domain.scaling_policy import ScalingPolicy
@@ -43,24 +45,35 @@ class Look:
     """The custom resource with a name for a new version: to be written before anything else, and looked at again."""
     again_s: float | None = None
     """When to look again although nothing has changed: somebody's patience may be over then."""
+    scaling: Mapping[str, Any] | None = None
+    """``spec.scaling`` where Headway's own loop is to carry it out."""
+    elastic: tuple[Elastic, ...] = ()
+    """What that loop scales."""
 
 
 def reconcile(
-    resource: Found, owned: Sequence[Found], pods: Sequence[Found], failures: Sequence[str], now: float
+    resource: Found,
+    owned: Sequence[Found],
+    pods: Sequence[Found],
+    failures: Sequence[str],
+    now: float,
+    loop: Loop = SILENT,
+    operator_namespace: str = NAMESPACE,
 ) -> Look:
     """What ``resource`` asks for, while it owns ``owned``; ``failures`` are those of the writes before, for the status.
 
-    ``pods`` are those of its versions; ``now`` is seconds since the epoch.
+    ``pods`` are those of its versions; ``now`` is seconds since the epoch. ``loop`` is what Headway's own loop has
+    decided; it asks the pods from ``operator_namespace``.
     """
     metadata = resource["metadata"]
     owner = Owner(resource["kind"], metadata["name"], metadata["namespace"], metadata["uid"])
     try:
         document = admitted(document_of(resource))
-        _refuse_own_engine(document)
         if isinstance(document, ScalingPolicy):
+            _refuse_own_engine(document)
             objects = tuple(render_policy(document, owner))
             return Look(policy_status(resource, document, failures, now), objects)
-        return _model(resource, document, owner, owned, pods, failures, now)
+        return _model(resource, document, owner, owned, pods, failures, now, loop, operator_namespace)
     except HeadwayError as error:
         # A mistake in a document takes nothing down.
         return Look(refused_status(resource, error, now))
@@ -81,6 +94,8 @@ def _model(
     pods: Sequence[Found],
     failures: Sequence[str],
     now: float,
+    loop: Loop,
+    operator_namespace: str,
 ) -> Look:
     records = {one["metadata"]["labels"][VERSION_LABEL]: one for one in owned if one["kind"] == "Deployment"}
     kept = tuple(sorted((version_of(one) for one in records.values()), key=lambda one: version_number(one.name)))
@@ -93,12 +108,31 @@ def _model(
     versions = with_version(kept, newest)
     split = split_of(document, newest, versions)
     ready = {name for name, one in records.items() if is_ready(one)}
-    live = split if all(arm.version in ready for arm in split if arm.weight) else live_split(owned, versions)
-    objects = render_model(document, versions, split, owner, live=live)
+    before = live_split(owned, versions)
+    shares = {arm.version: arm.weight for arm in before}
+    # One that has its share already may be without replicas, or wait for one of many; that holds up no other version.
+    live = split if all(arm.version in ready for arm in split if arm.weight > shares.get(arm.version, 0)) else before
+    scaling, own = document.spec.scaling, is_own(document)
+    wished: Mapping[str, int] = {}
+    arms: Sequence[Arm] = ()
+    if own:
+        arms = before if document.spec.kubernetes.route is not None else split
+        shadow = document.spec.shadow
+        beside = None if shadow is None else Arm(shadow.version, shadow.percent)
+        wished = counts(scaling, split, arms, beside, records, loop.wishes)
+    objects = render_model(
+        document, versions, split, owner, live=live, counts=wished, operator_namespace=operator_namespace
+    )
     short = [name for name in records if _lacks_pods(records[name])]
     stuck = {name: why for name in short if (why := obstacle(records[name], _of_version(name, pods), now, PATIENCE_S))}
-    verdict = Verdict(versions, split, live, records, tuple(failures), stuck)
-    return Look(model_status(resource, verdict, now), tuple(objects), again_s=PATIENCE_S if short else None)
+    verdict = Verdict(versions, split, live, records, tuple(failures), stuck, engine_of(document), loop.reports)
+    return Look(
+        model_status(resource, verdict, now),
+        tuple(objects),
+        again_s=PATIENCE_S if short else None,
+        scaling=scaling.model_dump(mode="json", by_alias=True) if own else None,
+        elastic=elastic(arms, split, versions, wished, records, pods, now) if own else (),
+    )
 
 
 def _lacks_pods(deployment: Found) -> bool:
@@ -110,14 +144,23 @@ def _of_version(version: str, pods: Sequence[Found]) -> list[Found]:
     return [pod for pod in pods if labels_of(pod).get(VERSION_LABEL) == version]
 
 
-def _refuse_own_engine(document: ModelDeployment | ScalingPolicy) -> None:
-    """Objects for Headway's own loop can be rendered; in a cluster nobody runs that loop yet."""
-    policy = isinstance(document, ScalingPolicy)
-    engine = document.spec.engine if isinstance(document, ScalingPolicy) else document.spec.kubernetes.engine
-    if engine == "headway" and document.spec.scaling.elastic:
+def engine_of(document: ModelDeployment | ScalingPolicy) -> Engine | None:
+    """Who moves the number of replicas; None: nobody."""
+    if not document.spec.scaling.elastic:
+        return None
+    return document.spec.engine if isinstance(document, ScalingPolicy) else document.spec.kubernetes.engine
+
+
+def is_own(document: ModelDeployment | ScalingPolicy) -> bool:
+    """Whether Headway's own loop does."""
+    return engine_of(document) == "headway"
+
+
+def _refuse_own_engine(document: ScalingPolicy) -> None:
+    if is_own(document):
         raise Unsupported(
-            "the operator does not evaluate triggers itself yet",
-            where="spec.engine" if policy else "spec.kubernetes.engine",
+            "the operator does not evaluate a policy's triggers itself yet",
+            where="spec.engine",
             hint="the engines hpa and keda do; or fix the number: scaling.minReplicas without triggers",
         )
 

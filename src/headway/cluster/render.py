@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from headway.cluster.gateway_routes import http_route
-from headway.cluster.names import MANAGED_BY, MANAGER, Object, Owner, labels, model_owner, version_object
+from headway.cluster.names import MANAGED_BY, MANAGER, NAMESPACE, Object, Owner, labels, model_owner, version_object
 from headway.cluster.refusals import check_model, check_policy
 from headway.cluster.scaling_objects import Target, scaling_objects
 from headway.cluster.traefik_routes import traefik_routes
@@ -30,12 +30,13 @@ def render_model(
     *,
     live: tuple[Arm, ...] | None = None,
     counts: Mapping[str, int] = NO_COUNTS,
+    operator_namespace: str = NAMESPACE,
 ) -> list[Object]:
     """Every object of ``document``'s model, all ``versions`` of it included.
 
     ``split`` is what was asked for: its versions run. ``live`` is what the routes do meanwhile (None: the same; empty:
-    no route yet). ``counts`` are replicas by version, where Headway's own loop has set them. Raises ``Unsupported`` and
-    ``InvalidTraffic`` for what a cluster cannot do.
+    no route yet). ``counts`` are replicas by version, where Headway's own loop has set them; from
+    ``operator_namespace`` it asks the pods. Raises ``Unsupported`` and ``InvalidTraffic`` for what a cluster cannot do.
     """
     check_model(document)
     spec, kubernetes = document.spec, document.spec.kubernetes
@@ -44,6 +45,7 @@ def render_model(
     if spec.shadow is not None:
         named.add(spec.shadow.version)
     running = [version for version in versions if version.name in named]
+    watcher = operator_namespace if spec.scaling.elastic and kubernetes.engine == "headway" else None
     elsewhere = spec.scaling.elastic and kubernetes.engine != "headway"
     found: list[Object] = []
     for version in versions:
@@ -51,7 +53,7 @@ def render_model(
             found += retired_objects(owner, version, kubernetes)
             continue
         replicas = None if elsewhere else counts.get(version.name, spec.scaling.first_count)
-        found += version_objects(owner, version, kubernetes, replicas)
+        found += version_objects(owner, version, kubernetes, replicas, watcher)
         name = version_object(owner.name, version.name)
         target = Target(name, labels(owner.name, version.name), name, kubernetes.trigger_secret)
         found += scaling_objects(owner, target, spec.scaling, kubernetes.engine)

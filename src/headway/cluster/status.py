@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from typing import Final
 
+from headway.cluster.elastic import Report
 from headway.cluster.names import MODEL_LABEL, Object
 from headway.cluster.obstacles import Obstacle
 from headway.cluster.versions import ClusterVersion
 from headway.domain.cluster_objects import Object as Found
+from headway.domain.cluster_objects import moment_of
 from headway.domain.errors import HeadwayError
+from headway.domain.kubernetes_spec import Engine
 from headway.domain.routing_table import Arm
 from headway.domain.scaling_policy import ScalingPolicy
 
@@ -31,6 +33,10 @@ class Verdict:
     """Of the writes before."""
     stuck: Mapping[str, Obstacle]
     """By version: what keeps pods of it from getting ready."""
+    engine: Engine | None = None
+    """Who moves the number of replicas; None: nobody."""
+    reports: Mapping[str, Report] = field(default_factory=dict)
+    """What Headway's own loop has decided, by version."""
 
 
 def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
@@ -43,12 +49,14 @@ def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
         waits = ", ".join(arm.version for arm in verdict.split if arm.weight)
         words = f"{_text(verdict.split)} is asked for; it comes when every replica of {waits} is ready"
     serving = bool(verdict.live)
+    decided = _decided(resource, verdict) if verdict.engine == "headway" else []
     conditions = [
         _condition("Accepted", True, "Accepted", ""),
         _applied(verdict.failures),
         _condition("Ready", serving, "Serving" if serving else "NotReady", words),
         _condition("Progressing", not reached, "Reached" if reached else "Waiting", ""),
         _healthy(verdict.stuck),
+        _scaling_active(resource, verdict),
     ]
     return {
         "observedGeneration": resource["metadata"].get("generation", 0),
@@ -57,6 +65,7 @@ def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
         "selector": f"{MODEL_LABEL}={resource['metadata']['name']}",
         "traffic": _text(verdict.live),
         "versions": versions,
+        "scaling": decided,
         "conditions": _dated(conditions, resource, now),
     }
 
@@ -80,6 +89,39 @@ def refused_status(resource: Found, error: HeadwayError, now: float) -> Object:
     generation = resource["metadata"].get("generation", 0)
     conditions = [*_dated([accepted], resource, now), *others]
     return {**before, "observedGeneration": generation, "conditions": conditions}
+
+
+def _decided(resource: Found, verdict: Verdict) -> list[Object]:
+    """The last decision about each version of the split; after a start of the operator the one told before."""
+    before = {one["version"]: one for one in (resource.get("status") or {}).get("scaling") or ()}
+    found = []
+    for arm in verdict.live or verdict.split:
+        report = verdict.reports.get(arm.version)
+        if report is not None:
+            found.append(report.document())
+        elif arm.version in before:
+            found.append(before[arm.version])
+    return found
+
+
+def _scaling_active(resource: Found, verdict: Verdict) -> Object:
+    """Whether the number of replicas follows the load."""
+    type_ = "ScalingActive"
+    if verdict.engine is None:
+        return _condition(type_, False, "FixedReplicas", "no triggers: scaling.minReplicas is the number of replicas")
+    if verdict.engine != "headway":
+        return _condition(type_, True, "ByEngine", f"the engine {verdict.engine} says how it goes")
+    troubled = [report for _, report in sorted(verdict.reports.items()) if report.trouble]
+    if troubled:
+        told = "\n".join(f"{report.version}: {report.message}" for report in troubled)
+        return _condition(type_, False, troubled[0].trouble, told[:LONGEST_MESSAGE])
+    if verdict.reports:
+        return _condition(type_, True, "Decided", "status.scaling has the last decision about each version")
+    conditions = (resource.get("status") or {}).get("conditions") or ()
+    before = next((one for one in conditions if one["type"] == type_), None)
+    if before is not None and before["reason"] in ("NoData", "NoRoom", "Decided", "Pending"):
+        return _condition(type_, before["status"] == "True", before["reason"], before.get("message", ""))
+    return _condition(type_, False, "Pending", "nothing has been decided yet")
 
 
 def _version(version: ClusterVersion, record: Found, weights: Mapping[str, int]) -> Object:
@@ -130,7 +172,7 @@ def _dated(conditions: Sequence[Object], resource: Found, now: float) -> list[Ob
     """With the moment at which each took its status, which is not the moment at which it was looked at."""
     before = {one["type"]: one for one in (resource.get("status") or {}).get("conditions", [])}
     generation = resource["metadata"].get("generation", 0)
-    moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = moment_of(now)
 
     def since(one: Object) -> str:
         known = before.get(one["type"])

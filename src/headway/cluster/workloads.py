@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from headway.cluster.names import Object, Owner, built, labels, selector, version_object
+from headway.cluster.names import OPERATOR, Object, Owner, built, labels, selector, version_object
 from headway.cluster.pods import PORT, PORT_NAME, pod_template
 from headway.cluster.versions import ClusterVersion
 from headway.domain.kubernetes_spec import Kubernetes
@@ -16,12 +16,13 @@ NOWHERE: Final = {"0.0.0.0/0": "169.254.0.0/16", "::/0": "fe80::/10"}
 
 
 def version_objects(
-    owner: Owner, version: ClusterVersion, kubernetes: Kubernetes, replicas: int | None
+    owner: Owner, version: ClusterVersion, kubernetes: Kubernetes, replicas: int | None, watcher: str | None
 ) -> list[Object]:
-    """All of a version that runs. ``replicas`` None: somebody else (an autoscaler's object) sets them."""
+    """All of a version that runs. ``replicas`` None: somebody else (an autoscaler's object) sets them. ``watcher``: the
+    namespace of the operator that asks the pods what they are doing; None: it does not."""
     return [
         _service_account(owner, version),
-        _network_policy(owner, version, kubernetes),
+        _network_policy(owner, version, kubernetes, watcher),
         deployment(owner, version, kubernetes, replicas),
         _service(owner, version),
         _disruption_budget(owner, version),
@@ -69,14 +70,19 @@ def _disruption_budget(owner: Owner, version: ClusterVersion) -> Object:
     return _of(owner, version, "policy/v1", "PodDisruptionBudget", {"spec": spec})
 
 
-def _network_policy(owner: Owner, version: ClusterVersion, kubernetes: Kubernetes) -> Object:
+def _network_policy(owner: Owner, version: ClusterVersion, kubernetes: Kubernetes, watcher: str | None) -> Object:
     """In: the one port, from all or from named namespaces. Out: a model may call what it needs, but no link-local
     address; pods are named besides, since not every network plugin counts them among addresses."""
     inward: Object = {"ports": [{"port": PORT, "protocol": "TCP"}]}
     if kubernetes.allow_from:
         names = sorted(set(kubernetes.allow_from))
         expression = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": names}
-        inward = {"from": [{"namespaceSelector": {"matchExpressions": [expression]}}], **inward}
+        callers: list[Object] = [{"namespaceSelector": {"matchExpressions": [expression]}}]
+        if watcher is not None:
+            operator = {"matchLabels": {"app.kubernetes.io/name": OPERATOR}}
+            place = {"matchLabels": {"kubernetes.io/metadata.name": watcher}}
+            callers.append({"namespaceSelector": place, "podSelector": operator})
+        inward = {"from": callers, **inward}
     outward = [{"ipBlock": {"cidr": all_, "except": [but]}} for all_, but in NOWHERE.items()]
     spec = {
         "podSelector": {"matchLabels": selector(owner.name, version.name)},

@@ -89,7 +89,10 @@ class Plans:
         """What a replica of ``version`` asks for."""
         known = self._sizes.get((model, version.name))
         if known is None or known[0] != version.digest:
-            known = self._sizes[model, version.name] = (version.digest, size(version))
+            known = self._sizes[model, version.name] = (
+                version.digest,
+                size_of(VersionSpec.model_validate(version.spec)),
+            )
         return known[1]
 
     def keep(self, models: Collection[str]) -> None:
@@ -123,8 +126,7 @@ def read(source: Mapping[str, Any], model: str) -> Plan:
     return Plan(source, policy, outside, functions, frozenset(windows))
 
 
-def size(version: Version) -> Size:
+def size_of(spec: VersionSpec) -> Size:
     """``resources.cpu``, or a core per worker where that is left out; ``resources.memory``."""
-    spec = VersionSpec.model_validate(version.spec)
     cpu = spec.cpu_millicores()
     return Size(cpu / 1000 if cpu is not None else float(spec.server.workers), spec.memory_bytes())

@@ -1,14 +1,16 @@
-"""What belongs together to scale: the loop, its signals, the watch over them, the recorder."""
+"""What belongs together to scale, on a machine and on a cluster: the loop, its signals, their watch, the recorder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from headway.control.autoscaler import TICK_S, Autoscaler
 from headway.control.book import DeploymentBook
 from headway.control.book_fleet import BookFleet
 from headway.control.function_signals import FunctionSignals
 from headway.control.latency_signals import LatencySignals
+from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.outside_signals import OutsideSignals
 from headway.control.scaling_recorder import ScalingRecorder
 from headway.control.scaling_signals import ScalingSignals
@@ -65,3 +67,36 @@ def autoscaler(
     )
     gateway.on_held = made.wake
     return made
+
+
+CLUSTER_TICK_S: Final = 2.0
+"""On a cluster a replica takes seconds to come, and every reading is a request to each pod."""
+
+
+def cluster_autoscaler(
+    fleet: ClusterFleet,
+    *,
+    stats: ReplicaStats,
+    sources: Mapping[str, MetricSource],
+    decisions: DecisionLog,
+    events: EventLog,
+    clock: Clock,
+    max_age_s: float | None,
+    tick_s: float = CLUSTER_TICK_S,
+) -> Autoscaler:
+    """The same loop for what ``fleet`` has of a cluster; it closes ``sources`` when it stops."""
+    recorder = ScalingRecorder(decisions, events, clock, max_age_s)
+    watch = SignalWatch(clock, recorder.tell)
+    signals = ScalingSignals(
+        latency=None, outside=OutsideSignals(sources, clock, watch), functions=None, watch=watch, clock=clock
+    )
+    return Autoscaler(
+        fleet=fleet,
+        stats=stats,
+        signals=signals,
+        recorder=recorder,
+        decisions=decisions,
+        clock=clock,
+        decided=fleet.decided,
+        tick_s=tick_s,
+    )

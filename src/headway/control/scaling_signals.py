@@ -39,7 +39,7 @@ class ScalingSignals:
     def __init__(
         self,
         *,
-        latency: LatencySignals,
+        latency: LatencySignals | None,
         outside: OutsideSignals,
         functions: FunctionSignals | None,
         watch: SignalWatch,
@@ -67,6 +67,8 @@ class ScalingSignals:
                     SignalKey(model, name, trigger.name), trigger, scaled.size, replicas, monotonic
                 )
             elif isinstance(trigger, LatencyTrigger):
+                if self._latency is None:
+                    continue
                 key = SignalKey(model, name, trigger.name)
                 reading = self._latency.reading(key, trigger, state.latency.get(trigger.name), now, monotonic)
             elif isinstance(trigger, ExternalTrigger):
@@ -82,7 +84,7 @@ class ScalingSignals:
         ready = 0
         for replica in replicas:
             ready += replica.ready
-        samples = Samples(scaled.current, ready, scaled.held, readings)
+        samples = Samples(scaled.current, ready, scaled.held, readings, full=scaled.full)
         for each in called:
             if self._functions is None or scaled.built is None:
                 continue
@@ -95,7 +97,8 @@ class ScalingSignals:
     def sweep(self, replica_ids: Collection[str]) -> None:
         """After a round over all versions: let go of what belongs to none of them any more."""
         self.rates.keep(replica_ids)
-        self._latency.sweep()
+        if self._latency is not None:
+            self._latency.sweep()
         self._outside.sweep()
         if self._functions is not None:
             self._functions.sweep()
@@ -103,7 +106,8 @@ class ScalingSignals:
 
     async def close(self) -> None:
         """End every question that is open."""
-        await self._latency.close()
+        if self._latency is not None:
+            await self._latency.close()
         if self._functions is not None:
             await self._functions.close()
         await self._outside.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 
 Object = Mapping[str, Any]
@@ -85,6 +86,16 @@ def controller_of(item: Object) -> Mapping[str, Any] | None:
     """The owner reference that is marked as the controller, if any."""
     owners = item["metadata"].get("ownerReferences") or ()
     return next((owner for owner in owners if owner.get("controller")), None)
+
+
+def instant_of(text: str) -> float:
+    """An instant as the API writes it (RFC 3339), as seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def moment_of(at: float) -> str:
+    """Seconds since the epoch as the API writes an instant."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def is_older(version: str, than: str) -> bool:

@@ -31,6 +31,17 @@ class VersionStatus(Part):
     ready_replicas: int = Field(default=0, ge=0)
 
 
+class ScalingStatus(Part):
+    """The last decision of Headway's own loop that says something new."""
+
+    version: str = Field(description="Whose replicas; of a policy, its target.")
+    at: str = Field(description="RFC 3339.")
+    current: int = Field(ge=0, description="Replicas asked for then.")
+    desired: int = Field(ge=0, description="Replicas decided.")
+    binding: str = Field(description="What settled it: a trigger or a rule.")
+    message: str = Field(default="", max_length=32_768)
+
+
 class ModelStatus(Part):
     """Status of a ``ModelDeployment``."""
 
@@ -40,6 +51,7 @@ class ModelStatus(Part):
     selector: str = Field(default="", description="Of the pods, for the scale subresource.")
     traffic: str = Field(default="", description="The split that the routes have now, for people.")
     versions: list[VersionStatus] = Field(default=[], max_length=1000)
+    scaling: list[ScalingStatus] = Field(default=[], max_length=100, description="With the engine headway.")
     conditions: list[Condition] = Field(default=[], max_length=16)
 
 

@@ -8,8 +8,9 @@
    alone: the stabilization window does not add to it.
 6. ``activation`` from 0 upward: the first replica, and what held requests need, waits for no window and no rule.
 7. ``cooldown``: with ``minReplicas: 0`` the last replica stays until nothing has been active for that long.
-8. ``minReplicas``, ``maxReplicas``: hold whatever was said before.
-9. ``room``: a limit that all share, as workers share the machine's, holds even then.
+8. ``full``: while replicas wait for a place, none is added: that the present ones are too few is known already.
+9. ``minReplicas``, ``maxReplicas``: hold whatever was said before.
+10. ``room``: a limit that all share, as workers share the machine's, holds even then.
 
 Pure: no clock, no I/O, no randomness. The same arguments give the same answer, which is what makes a record replayable.
 """
@@ -124,6 +125,8 @@ class _Course:
         if self.policy.least == 0:
             self._wake()
             self._cooldown()
+        if self.samples.full and self.wish > self.current:
+            self._to("full", self.current, self.samples.full)
         self._bounds()
         return self.wish
 

@@ -75,3 +75,5 @@ class Samples:
     """By trigger name. One that is missing is no data."""
     room: int | None = None
     """How many there is room for beside all others that share a limit; None: there is none to share."""
+    full: str = ""
+    """Why more replicas would find no place now, in words; empty while nothing is known to stand in the way."""

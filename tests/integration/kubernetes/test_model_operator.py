@@ -111,7 +111,7 @@ async def test_a_canary_has_its_share_and_both_run(api: KubernetesApi) -> None:
         ({"modle": {}}, "InvalidSpec"),
         ({"traffic": [{"version": "v7", "weight": 100}]}, "InvalidTraffic"),
         (
-            {"scaling": {"minReplicas": 1, "maxReplicas": 3, "triggers": [{"type": "rps", "target": 9}]}},
+            {"scaling": {"minReplicas": 1, "maxReplicas": 3, "triggers": [{"type": "python"}]}},
             "Unsupported",
         ),
     ],

@@ -16,6 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
+from headway.cluster.elastic import Elastic
 from headway.control.operator.cache import RESYNC_S, ObjectCache
 from headway.control.operator.leader import Leader
 from headway.control.operator.work_queue import WorkQueue
@@ -43,6 +44,10 @@ class Wanted:
     changed since."""
     again_s: float | None = None
     """When to look again although nothing has changed."""
+    scaling: Mapping[str, Any] | None = None
+    """``spec.scaling`` where Headway's own loop is to carry it out."""
+    elastic: tuple[Elastic, ...] = ()
+    """What that loop scales."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Operator:
     """A service. ``owner`` is the kind that wants, ``kinds`` are those that it may want, by the labels of ours.
 
     ``followed`` kinds are made by others on its behalf, and never written to; the label named is that of their owner.
+    ``looked`` is told what came of every look; None: there is no such resource any more.
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Operator:
         kinds: Sequence[Kind],
         labels: Mapping[str, str],
         followed: Mapping[Kind, str] = MappingProxyType({}),
+        looked: Callable[[Name, Wanted | None], None] = lambda name, wanted: None,
         workers: int = 4,
         resync_s: float = RESYNC_S,
     ) -> None:
@@ -99,6 +106,7 @@ class Operator:
         self._clock = clock
         self._leader = leader
         self._render = render
+        self._looked = looked
         self._owner = owner
         self._owners = ObjectCache(cluster, owner, {}, clock, self._owner_changed, resync_s=resync_s)
         self._caches = {
@@ -141,6 +149,10 @@ class Operator:
     def _all_caches(self) -> list[ObjectCache]:
         return [self._owners, *self._caches.values(), *self._followed.values()]
 
+    def look_at(self, name: Name) -> None:
+        """Look at one deployment as soon as possible."""
+        self._queue.add(name)
+
     def look_at_all(self) -> None:
         """Look at every deployment, as when the office was just won."""
         for item in self._owners.all():
@@ -150,6 +162,8 @@ class Operator:
 
     async def _look(self, name: Name) -> float | None:
         owner = self._owners.get(name)
+        if owner is None:
+            self._looked(name, None)
         if owner is None or owner["metadata"].get("deletionTimestamp") or not self._leader.leads:
             return None  # what a deleted deployment controlled is the garbage collector's
         children = Children(self._caches, uid_of(owner), self._followed, name)
@@ -158,6 +172,7 @@ class Operator:
             self._owners.note(await self._cluster.replace(self._owner, wanted.claim))
             self._queue.add(name)
             return None
+        self._looked(name, wanted)
         failures = await self._write(owner, wanted.objects) if wanted.objects is not None else []
         if failures:
             wanted = self._render(owner, children, failures, self._clock.now())
