@@ -20,7 +20,7 @@ from starlette.routing import Route
 from headway.adapters.memory.cluster import MemoryCluster
 from headway.api.server import bind, create_server
 from headway.domain.cluster_objects import Change, Kind, Name, version_of
-from headway.domain.errors import HeadwayError
+from headway.domain.errors import HeadwayError, KindMissing
 
 PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))(?:/namespaces/(?P<namespace>[^/]+))?"
@@ -104,7 +104,7 @@ class KubernetesApi:
         try:
             answer = await self._do(method, request, kind, found)
         except HeadwayError as error:
-            return refusal(error.status, error.message)
+            return refusal(404 if isinstance(error, KindMissing) else error.status, error.message)
         return self.faults.after(request) or answer
 
     async def _do(self, method: str, request: Request, kind: Kind, found: re.Match[str]) -> Response:

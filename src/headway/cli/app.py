@@ -24,6 +24,7 @@ from headway.cli import (
     operator,
     output,
     payloads,
+    place,
     plan,
     publish,
     query_log,
@@ -69,6 +70,8 @@ for room in (
     reference,
 ):
     room.register(app)
+app.callback()(place.options)
+place.guard(app)
 
 
 def run(args: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform as machine
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from headway.cli.output import Format, OutputOption, emit_json, is_json, say
+from headway.cli.place import nowhere
 from headway.cli.progress import LiveProgress, Step
 from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name
@@ -24,11 +26,43 @@ OURS: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.machine(), "amd64")
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How an image of what is deployed is made and where it goes; of no use without ``push``."""
+
+    push: str | None
+    base: str | None = None
+    platform: str | None = None
+    plain_http: bool = False
+
+    def refuse(self, why: str = "on this machine a folder is deployed as it is") -> None:
+        """Refuse what was given."""
+        given = {"--push": self.push, "--base": self.base, "--platform": self.platform, "--plain-http": self.plain_http}
+        for name, value in given.items():
+            if value:
+                hint = "headway --context CONTEXT deploy is for clusters, headway build for an image alone"
+                raise InvalidInput(why, where=name, hint=hint)
+
+    def run(self, found: Deployable) -> dict[str, Any]:
+        """Make the image and push it; what came of it, as ``headway build`` tells it."""
+        return _run(
+            found,
+            dockerfile=None,
+            python=OURS,
+            base=self.base or f"python:{OURS}-slim",
+            platform=self.platform or f"linux/{ARCHITECTURE}",
+            push=self.push,
+            to=None,
+            plain_http=self.plain_http,
+        )
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command(rich_help_panel=PANEL)(build)
 
 
+@nowhere
 def build(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with model.py or model.R.")],
     name: Annotated[

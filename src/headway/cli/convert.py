@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from headway.cli.output import Format, OutputOption, emit_json, is_json
+from headway.cli.place import nowhere
 from headway.domain.errors import InvalidInput
 
 Models = Annotated[
@@ -39,6 +40,7 @@ def folders(models: Sequence[str] | None) -> dict[str, Path]:
     return found
 
 
+@nowhere
 def convert(
     file: Annotated[Path, typer.Option("-f", "--file", metavar="FILE", help="A SeldonDeployment, YAML or JSON.")],
     model: Models = None,

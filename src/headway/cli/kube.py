@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, say
+from headway.cli.place import default_context, nowhere
 
 app = typer.Typer(help="Run models on Kubernetes.", no_args_is_help=True)
 PANEL = "Kubernetes"
@@ -32,8 +33,7 @@ Context = Annotated[
     str | None,
     typer.Option(
         metavar="CONTEXT",
-        envvar="HEADWAY_CONTEXT",
-        help="Of the kubeconfig. Default: HEADWAY_CONTEXT, else its current.",
+        help="Of the kubeconfig. Default: headway --context, HEADWAY_CONTEXT, else its current.",
     ),
 ]
 
@@ -44,6 +44,7 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
+@nowhere
 def render(file: Documents, namespace: InNamespace = None, output: OutputOption = Format.TEXT) -> None:
     """Print every object that documents come to, as YAML for kubectl apply -f -.
 
@@ -59,6 +60,7 @@ def render(file: Documents, namespace: InNamespace = None, output: OutputOption 
 
 
 @app.command()
+@nowhere
 def crds(output: OutputOption = Format.TEXT) -> None:
     """Print the custom resources that a cluster needs to know ModelDeployment and ScalingPolicy."""
     from headway.cluster.crds import crds as definitions
@@ -67,6 +69,7 @@ def crds(output: OutputOption = Format.TEXT) -> None:
 
 
 @app.command()
+@nowhere
 def install(
     image: Annotated[str, typer.Option(metavar="IMAGE", help="Holds headway with its extra kubernetes.")],
     namespace: Annotated[
@@ -85,7 +88,9 @@ def install(
         return
     from headway.bootstrap_operator import apply_objects
 
-    apply_objects(context, objects, lambda one: note(f"applied {one['kind']} {one['metadata']['name']}"))
+    apply_objects(
+        context or default_context(), objects, lambda one: note(f"applied {one['kind']} {one['metadata']['name']}")
+    )
     if is_json():
         emit_json(objects)
     else:

@@ -27,6 +27,7 @@ from headway.cli.output import (
     split_text,
     table,
 )
+from headway.cli.place import anywhere, chosen
 from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name, check_version_name
 
@@ -54,12 +55,18 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(command)
 
 
+@anywhere
 def list_models(output: OutputOption = Format.TEXT) -> None:
     """List deployed models."""
-    from headway.client import Client
+    if (place := chosen()) is not None:
+        from headway.cli import cluster
 
-    with Client() as client:
-        found = client.list()
+        found: Sequence[ModelSummary] = cluster.summaries(place)
+    else:
+        from headway.client import Client
+
+        with Client() as client:
+            found = client.list()
     if is_json():
         emit_json(found)
         return
@@ -88,16 +95,26 @@ def _ready(model: ModelSummary) -> str:
     return f"{model.ready_replicas}/{_summed(model)}{bounds}"
 
 
+@anywhere
 def status(name: Name, output: OutputOption = Format.TEXT) -> None:
     """Show a model: its state, traffic, versions and replicas."""
-    from headway.client import Client
-
-    with Client() as client:
-        view = client.get(check_model_name(name))
+    view = _view(name)
     if is_json():
         emit_json(view)
     else:
         _print_status(view)
+
+
+def _view(name: str) -> ModelView:
+    """The model, from where the command is to look."""
+    if (place := chosen()) is not None:
+        from headway.cli import cluster
+
+        return cluster.view(place, check_model_name(name))
+    from headway.client import Client
+
+    with Client() as client:
+        return client.get(check_model_name(name))
 
 
 def _print_status(view: ModelView) -> None:
@@ -116,9 +133,10 @@ def _print_status(view: ModelView) -> None:
     say(f"  replicas  {_replicas(view)}")
     if view.jobs is not None and _has_jobs(view):
         say(f"  jobs      {_jobs(view.jobs)}")
-    say(f"  url       {view.urls.production}")
+    say(f"  url       {view.urls.production or '-'}")
     for version, url in view.urls.pinned.items():
         say(f"            {url}  (always {version})")
+    on_cluster = _print_conditions(view)
     out.print()
     _print_versions(view)
     out.print()
@@ -131,7 +149,21 @@ def _print_status(view: ModelView) -> None:
     failures = [(v.name, v.failure) for v in newest if v.state == "failed"]
     for name, failure in failures + [(r.name, r.failure) for r in (*view.replica_list, *view.worker_list)]:
         if failure is not None:
-            _print_failure(name, failure)
+            _print_failure(name, failure, "failed")
+    for one in view.versions if on_cluster else ():
+        if one.failure is not None:
+            _print_failure(one.name, one.failure, "does not come up")
+
+
+def _print_conditions(view: ModelView) -> bool:
+    """What the operator says of a model on a cluster. Whether it is on one."""
+    found = getattr(view, "conditions", None)
+    if found is None:
+        return False
+    out.print()
+    rows = [(c.type, c.status, c.reason, moment(c.since), c.message.partition("\n")[0]) for c in found]
+    table(("condition", "status", "reason", "since", "message"), rows, empty="no conditions: no operator has seen it")
+    return True
 
 
 def trial_text(trial: TrialView) -> str:
@@ -180,10 +212,10 @@ def _replicas(view: ModelView) -> str:
     return f"{told}{bounds.max_replicas} of each version{shadow} (headway autoscale {view.name})"
 
 
-def _print_failure(name: str, failure: FailureView) -> None:
+def _print_failure(name: str, failure: FailureView, how: str) -> None:
     where = f" ({failure.where})" if failure.where else ""
     out.print()
-    say(f"[bold red]{name} failed:[/] {escape(failure.message + where)}")
+    say(f"[bold red]{name} {how}:[/] {escape(failure.message + where)}")
     tail = log_lines(failure.log_tail)
     if tail:
         say("[bold]last lines of its log:[/]")
@@ -230,12 +262,10 @@ def _failure(failure: object) -> str:
     return message if len(message) <= 80 else message[:77] + "..."
 
 
+@anywhere
 def versions(name: Name, output: OutputOption = Format.TEXT) -> None:
     """List a model's versions."""
-    from headway.client import Client
-
-    with Client() as client:
-        view = client.get(check_model_name(name))
+    view = _view(name)
     if is_json():
         emit_json(view.versions)
     else:

@@ -8,6 +8,7 @@ import typer
 
 from headway.cli.kube import PANEL, Context
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, say
+from headway.cli.place import default_context, nowhere
 
 
 def register(app: typer.Typer) -> None:
@@ -15,6 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(operator)
 
 
+@nowhere
 def operator(
     context: Context = None,
     namespace: Annotated[
@@ -36,6 +38,6 @@ def operator(
         else:
             note(f"{identity} is {what}")
 
-    operate(context, namespace, told)
+    operate(context or default_context(), namespace, told)
     if not is_json():
         say("the operator is down")

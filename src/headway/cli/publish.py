@@ -13,9 +13,11 @@ import typer
 from rich.markup import escape
 
 from headway.cli import scaffold
+from headway.cli.build import Making
 from headway.cli.completion import model_names
 from headway.cli.convert import Models, folders
 from headway.cli.output import Format, OutputOption, emit_json, err, is_json, note, say, table
+from headway.cli.place import anywhere, chosen, nowhere, refuse_given
 from headway.cli.progress import LiveProgress
 from headway.cli.trial import body_of, trial_of
 from headway.domain.errors import Conflict, InvalidInput, NotFound
@@ -57,6 +59,7 @@ def percent(text: str) -> int:
     return int(found[1])
 
 
+@nowhere
 def init(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model and of the new folder.")],
     r: Annotated[bool, typer.Option("--r", help="A model in R instead of Python.")] = False,
@@ -79,6 +82,7 @@ def init(
     say(f"next: headway deploy {name}")
 
 
+@anywhere
 def deploy(
     model: Annotated[
         str,
@@ -122,6 +126,13 @@ def deploy(
         str | None,
         typer.Option(metavar="URL", help="The MLflow server of a URI. Default: MLFLOW_TRACKING_URI."),
     ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="With a context: make an image, push it there (REGISTRY/NAME), deploy it."),
+    ] = None,
+    base: Annotated[str | None, typer.Option(metavar="IMAGE", help="Of --push: as for headway build.")] = None,
+    platform: Annotated[str | None, typer.Option(metavar="PLATFORM", help="Of --push: as for headway build.")] = None,
+    plain_http: Annotated[bool, typer.Option("--plain-http", help="Of --push: as for headway build.")] = False,
     no_wait: NoWait = False,
     timeout: Timeout = DEPLOY_S,
     output: OutputOption = Format.TEXT,
@@ -130,8 +141,19 @@ def deploy(
 
     Follows it until the version serves; a version that fails never gets traffic, and the one before serves on. The
     same content again is unchanged and starts nothing. With --auto it returns when the first step serves; headway
-    status tells how it goes on.
+    status tells how it goes on. With a context a version is an image: --push makes one of the folder, else it is the
+    one that headway.yaml names.
     """
+    making = Making(push, base, platform, plain_http)
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_publish
+
+        refuse_given({"--auto": auto, "--steps": steps, "--then": then, "--margin": margins, "--metric": metrics})
+        refuse_given({"--step-at-least": step_at_least, "--step-at-most": step_at_most, "--tracking-uri": tracking_uri})
+        share = percent(canary) if canary is not None else None
+        cluster_publish.deploy(place, model, name, share, making, no_wait, timeout)
+        return
+    making.refuse()
     from headway.client import Client
 
     share = percent(canary) if canary is not None else None
@@ -159,6 +181,7 @@ def deploy(
         _conclude(client, answer, model, no_wait)
 
 
+@anywhere
 def apply(
     file: Document,
     model: Models = None,
@@ -171,6 +194,12 @@ def apply(
     Content, resources, replicas, traffic: what the document leaves open stays as it is. Several documents of one model
     in a file, or the predictors of a SeldonDeployment, become its versions with their split.
     """
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_publish
+
+        refuse_given({"--model": model})
+        cluster_publish.apply(place, file, no_wait, timeout)
+        return
     from headway.client import Client
     from headway.client.manifests import read_manifest
 
@@ -282,6 +311,7 @@ def _ask(question: str) -> None:
         raise typer.Abort
 
 
+@anywhere
 def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -293,9 +323,17 @@ def delete(
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Take a model out of service for good, with all its versions."""
+    check_model_name(name)
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_publish
+
+        refuse_given({"--cancel-jobs": cancel_jobs})
+        if not yes:
+            _ask(f"Delete {name} and all its versions on {place.context}?")
+        cluster_publish.delete(place, name, no_wait, timeout)
+        return
     from headway.client import Client
 
-    check_model_name(name)
     with Client() as client:
         client.get(name)
         if not yes:

@@ -6,6 +6,7 @@ import typer
 
 from headway import __version__
 from headway.cli.output import Format, OutputOption, emit_json, is_json, say
+from headway.cli.place import nowhere
 
 PANEL = "Access and reference"
 
@@ -16,6 +17,7 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(command)
 
 
+@nowhere
 def schema(output: OutputOption = Format.TEXT) -> None:
     """Print the JSON Schema of headway.yaml, for editors and checks."""
     from headway.domain.spec import json_schema
@@ -23,6 +25,7 @@ def schema(output: OutputOption = Format.TEXT) -> None:
     emit_json(json_schema())
 
 
+@nowhere
 def version(output: OutputOption = Format.TEXT) -> None:
     """Print Headway's version."""
     if is_json():

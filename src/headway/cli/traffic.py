@@ -20,6 +20,7 @@ from headway.cli.output import (
     say,
     split_text,
 )
+from headway.cli.place import anywhere, chosen
 from headway.cli.progress import LiveProgress
 from headway.domain.errors import InvalidInput, InvalidTraffic
 from headway.domain.names import check_model_name, check_version_name
@@ -60,6 +61,7 @@ def weights_of(arms: list[str]) -> dict[str, int]:
     return weights
 
 
+@anywhere
 def traffic(
     name: Name,
     arms: Annotated[list[str], typer.Argument(metavar="VERSION=PERCENT", help="For example: v1=90 v2=10")],
@@ -72,13 +74,20 @@ def traffic(
     The shares sum to 100. A version with a share of 0 keeps running, on its pinned route; one that is not named drains
     and stops.
     """
+    weights = weights_of(arms)
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_traffic
+
+        check_model_name(name)
+        cluster_traffic.change(place, lambda models: models.set_traffic(name, weights), no_wait, timeout)
+        return
     from headway.client import Client
 
-    weights = weights_of(arms)
     with Client() as client:
         _finish(client, client.set_traffic(check_model_name(name), weights), no_wait, timeout)
 
 
+@anywhere
 def promote(
     name: Name,
     version: Annotated[
@@ -89,22 +98,36 @@ def promote(
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Give all traffic to a version: a canary becomes production."""
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_traffic
+
+        check_model_name(name)
+        cluster_traffic.change(place, lambda models: models.promote(name, version), no_wait, timeout)
+        return
     from headway.client import Client
 
     with Client() as client:
         _finish(client, client.promote(check_model_name(name), version), no_wait, timeout)
 
 
+@anywhere
 def rollback(
     name: Name, no_wait: NoWait = False, timeout: Timeout = WAIT_S, output: OutputOption = Format.TEXT
 ) -> None:
     """Return to the split before, or call a rollout off."""
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_traffic
+
+        check_model_name(name)
+        cluster_traffic.change(place, lambda models: models.rollback(name), no_wait, timeout)
+        return
     from headway.client import Client
 
     with Client() as client:
         _finish(client, client.rollback(check_model_name(name)), no_wait, timeout)
 
 
+@anywhere
 def scale(
     name: Name,
     replicas: Annotated[
@@ -115,6 +138,12 @@ def scale(
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Set how many replicas each version in the split runs."""
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_traffic
+
+        check_model_name(name)
+        cluster_traffic.change(place, lambda models: models.scale(name, replicas), no_wait, timeout)
+        return
     from headway.client import Client
 
     with Client() as client:
@@ -129,18 +158,18 @@ def scale(
 
 def _finish(client: Client, change: Change, no_wait: bool, timeout: float) -> None:
     if not no_wait:
-        with LiveProgress(f"{change.model}: towards {_wish(change)}", brief=True) as progress:
+        with LiveProgress(f"{change.model}: towards {wish_text(change)}", brief=True) as progress:
             client.wait_until(change.model, cursor=change.cursor, timeout_s=timeout, progress=progress.update)
     if is_json():
         emit_json(change)
     else:
         done = "asked for" if no_wait else "now"
-        say(f"{change.model}: {done} {_wish(change)}")
+        say(f"{change.model}: {done} {wish_text(change)}")
         if change.note:
             note(f"note: {escape(change.note)}")
 
 
-def _wish(change: Change) -> str:
+def wish_text(change: Change) -> str:
     """``v1 90 %, v2 10 %, 2 replicas each``; where triggers move their number, its bounds."""
     bounds = change.scaling
     if bounds is None:

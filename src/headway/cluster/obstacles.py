@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from headway.domain.cluster_objects import instant_of
@@ -43,6 +43,13 @@ class Obstacle:
     message: str
     hint: str
     pods: int = 1
+    said: str = ""
+    """The last lines of a container that ended."""
+
+    @property
+    def text(self) -> str:
+        """The message with what the container said."""
+        return f"{self.message}; last it said:\n{self.said}" if self.said else self.message
 
 
 def obstacle(
@@ -66,7 +73,7 @@ def obstacle(
         found = [cause for pod in waiting if (cause := look(pod))]
         if found:
             first = found[0]
-            return Obstacle(first.reason, first.message, first.hint, len(found))
+            return replace(first, pods=len(found))
     return None
 
 
@@ -142,10 +149,10 @@ def _crash(pod: Mapping[str, Any]) -> Obstacle | None:
         said = "\n".join(str(ended.get("message") or "").strip().splitlines()[-LOG_LINES:])
         if ended.get("reason") == "OOMKilled":
             message = f"killed for using more memory than its limit, {times} times restarted"
-            return Obstacle("OutOfMemory", _with(message, said), "raise spec.resources.memory")
+            return Obstacle("OutOfMemory", message, "raise spec.resources.memory", said=said)
         how = f"signal {ended['signal']}" if ended.get("signal") else f"exit code {ended.get('exitCode')}"
         message = f"ended with {how}, {times} times restarted"
-        return Obstacle("CrashLoop", _with(message, said), "the last lines of its log say why")
+        return Obstacle("CrashLoop", message, "the last lines of its log say why", said=said)
     return None
 
 
@@ -157,10 +164,6 @@ def _unready(pod: Mapping[str, Any], now: float, patience_s: float) -> Obstacle 
             message = f"runs since {started} and its readiness probe fails"
             return Obstacle("NotReady", message, "its log says what it waits for")
     return None
-
-
-def _with(message: str, said: str) -> str:
-    return f"{message}; last it said:\n{said}" if said else message
 
 
 def _statuses(pod: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

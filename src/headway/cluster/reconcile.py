@@ -99,12 +99,9 @@ def _model(
 ) -> Look:
     records = {one["metadata"]["labels"][VERSION_LABEL]: one for one in owned if one["kind"] == "Deployment"}
     kept = tuple(sorted((version_of(one) for one in records.values()), key=lambda one: version_number(one.name)))
-    newest = described(document, kept)
-    if newest not in kept:
-        claimed = _claimed(resource)
-        newest = _named(newest, kept, claimed)
-        if claimed.get(newest.name) != newest.digest:
-            return Look(dict(resource.get("status") or {}), claim=_with_claim(resource, newest))
+    newest = newest_of(resource, document, kept)
+    if newest not in kept and _claimed(resource).get(newest.name) != newest.digest:
+        return Look(dict(resource.get("status") or {}), claim=_with_claim(resource, newest))
     versions = with_version(kept, newest)
     split = split_of(document, newest, versions)
     ready = {name for name, one in records.items() if is_ready(one)}
@@ -163,6 +160,12 @@ def _refuse_own_engine(document: ScalingPolicy) -> None:
             where="spec.engine",
             hint="the engines hpa and keda do; or fix the number: scaling.minReplicas without triggers",
         )
+
+
+def newest_of(resource: Found, document: ModelDeployment, kept: Sequence[ClusterVersion]) -> ClusterVersion:
+    """The version that ``document``, which ``resource`` holds, describes: under the name that it has or is to get."""
+    newest = described(document, kept)
+    return newest if newest in kept else _named(newest, kept, _claimed(resource))
 
 
 def _claimed(resource: Found) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from headway.cluster.engines import engine_problems
 from headway.domain.errors import Unsupported
 from headway.domain.job_spec import Jobs
 from headway.domain.scaling_policy import ScalingPolicy, parse_either
-from headway.domain.spec import ModelDeployment
+from headway.domain.spec import Model, ModelDeployment
 
 ON = "on Kubernetes"
 
@@ -39,6 +39,11 @@ def _of_model(document: ModelDeployment) -> Iterator[tuple[str, str]]:
     spec, kubernetes = document.spec, document.spec.kubernetes
     if kubernetes.image is None:
         yield "spec.kubernetes.image", f"{ON} a version is an image: registry.example.com/iris@sha256:..."
+    if spec.model.path != Model().path:
+        yield (
+            "spec.model.path",
+            f"{ON} the model is in the image and no folder is read; headway deploy DIR --push makes an image of one",
+        )
     name = document.metadata.name
     if name[0].isdigit():
         yield "metadata.name", f"{ON} it must begin with a letter: Services are called by it"

@@ -64,6 +64,7 @@ def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
         "readyReplicas": sum(one["readyReplicas"] for one in versions),
         "selector": f"{MODEL_LABEL}={resource['metadata']['name']}",
         "traffic": _text(verdict.live),
+        **_splits(resource.get("status") or {}, verdict.live),
         "versions": versions,
         "scaling": decided,
         "conditions": _dated(conditions, resource, now),
@@ -136,6 +137,17 @@ def _version(version: ClusterVersion, record: Found, weights: Mapping[str, int])
     }
 
 
+def _splits(before: Object, live: Sequence[Arm]) -> Object:
+    """The split that serves, or did last, and the one before it.
+
+    The one before is only told apart from the present one by looking back, and the status is what there is to look back
+    at. Pods that are away for a moment make no split of nobody.
+    """
+    was = before.get("split") or []
+    now = [{"version": arm.version, "weight": arm.weight} for arm in live] or was
+    return {"split": now, "previousSplit": was if was and was != now else before.get("previousSplit") or []}
+
+
 def _text(split: Sequence[Arm]) -> str:
     """``v1 90 %, v2 10 %``"""
     return ", ".join(f"{arm.version} {arm.weight} %" for arm in split)
@@ -151,7 +163,7 @@ def _healthy(stuck: Mapping[str, Obstacle]) -> Object:
     if not stuck:
         return _condition("Healthy", True, "Healthy", "")
     told = [
-        f"{version}, {why.pods} {'pod' if why.pods == 1 else 'pods'}: {why.message} ({why.hint})"
+        f"{version}, {why.pods} {'pod' if why.pods == 1 else 'pods'}: {why.text} ({why.hint})"
         for version, why in sorted(stuck.items())
     ]
     first = stuck[min(stuck)]

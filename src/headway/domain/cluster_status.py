@@ -42,6 +42,13 @@ class ScalingStatus(Part):
     message: str = Field(default="", max_length=32_768)
 
 
+class SplitArm(Part):
+    """One version's share of the traffic."""
+
+    version: str
+    weight: int = Field(ge=0, le=100, description="In percent.")
+
+
 class ModelStatus(Part):
     """Status of a ``ModelDeployment``."""
 
@@ -50,6 +57,12 @@ class ModelStatus(Part):
     ready_replicas: int = Field(default=0, ge=0)
     selector: str = Field(default="", description="Of the pods, for the scale subresource.")
     traffic: str = Field(default="", description="The split that the routes have now, for people.")
+    split: list[SplitArm] = Field(
+        default=[], max_length=100, description="Who has the traffic, or had it last; the condition Ready says which."
+    )
+    previous_split: list[SplitArm] = Field(
+        default=[], max_length=100, description="Who had it before; headway rollback returns to it."
+    )
     versions: list[VersionStatus] = Field(default=[], max_length=1000)
     scaling: list[ScalingStatus] = Field(default=[], max_length=100, description="With the engine headway.")
     conditions: list[Condition] = Field(default=[], max_length=16)

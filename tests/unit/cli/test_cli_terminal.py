@@ -97,9 +97,12 @@ def test_commands_options_and_model_names_are_completed(terminal: Terminal, monk
 def test_completion_without_a_control_plane_offers_nothing_and_says_nothing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert model_names("") == []
+    context = typer.Context(typer.main.get_command(app))
+    assert model_names(context, "") == []
     monkeypatch.setenv("HEADWAY_CONTROL_PORT", "not a port")
-    assert model_names("") == []
+    assert model_names(context, "") == []
+    context.params = {"context_name": "nowhere", "namespace": None}
+    assert model_names(context, "") == []
     assert capsys.readouterr() == ("", "")
 
 

@@ -63,7 +63,7 @@ def test_each_cause_is_told(one: dict[str, Any], reason: str, words: str) -> Non
     cause = found(one)
     assert cause is not None
     assert cause.reason == reason
-    assert words in cause.message
+    assert words in cause.text
     assert cause.hint
 
 
@@ -120,5 +120,5 @@ def test_what_the_cluster_has_too_little_of() -> None:
 def test_a_long_log_is_cut_to_its_end() -> None:
     cause = found(pod(ended(exitCode=1, message="\n".join(f"line {n}" for n in range(50)))))
     assert cause is not None
-    assert cause.message.count("line ") == LOG_LINES
-    assert "line 49" in cause.message
+    assert cause.said.count("line ") == LOG_LINES
+    assert "line 49" in cause.said
