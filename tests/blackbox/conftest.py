@@ -1,0 +1,24 @@
+"""The same tests on a laptop and, with the mark ``cluster``, on the cluster that KUBECONFIG names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.blackbox.local_place import LocalPlace
+from tests.blackbox.place import Place, http_client
+from tests.installation import module_installation
+from tests.waiting import PortPicker
+
+
+@pytest.fixture(scope="module", params=["local", pytest.param("cluster", marks=pytest.mark.cluster)])
+def place(request: pytest.FixtureRequest, free_port: PortPicker) -> Iterator[Place]:
+    """Where a test runs; each uses model names of its own and deletes them."""
+    if request.param == "cluster":
+        found: Any = request.getfixturevalue("cluster_place")
+        yield found
+        return
+    with module_installation(free_port) as headway, http_client(base_url=headway.data_url) as http:
+        yield LocalPlace(headway, http)

@@ -1,0 +1,55 @@
+"""The laptop: a Headway of its own in a scratch folder, with the real HAProxy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.blackbox.place import Call, caller_of, status
+from tests.installation import Installation, Outcome
+from tests.waiting import PATIENCE_S
+
+IMAGE = "registry.example/times:1"
+"""Of no meaning here; the document is the same everywhere."""
+
+
+class LocalPlace:
+    """A :class:`tests.blackbox.place.Place`."""
+
+    name = "local"
+    patience_s = PATIENCE_S
+    answers = True
+
+    def __init__(self, installation: Installation, http: httpx.Client) -> None:
+        self._installation = installation
+        self._http = http
+        self.scratch = installation.scratch
+
+    def needs(self, what: str) -> None:
+        """It has everything."""
+
+    def run(self, *args: str) -> Outcome:
+        return self._installation.run(*args)
+
+    def caller(self, model: str, version: str | None = None) -> Call:
+        return caller_of(self._http, f"/models/{model}" + (f"/versions/{version}" if version else ""))
+
+    def lives(self, model: str) -> set[str]:
+        return {str(one["pid"]) for one in status(self, model)["replica_list"]}
+
+    def kill(self, model: str) -> str:
+        victim = min(self.lives(model))
+        self._installation.kill(psutil.Process(int(victim)))
+        return victim
+
+    def stop_control(self) -> None:
+        pid = self._installation.ok("info", "-o", "json").json()["pid"]
+        self._installation.kill(psutil.Process(pid))
+
+    def start_control(self) -> None:
+        self._installation.up()
+
+    def kubernetes(self) -> dict[str, Any]:
+        return {"image": IMAGE}
