@@ -42,6 +42,10 @@ test: $(STAMP) ## Run the tests (ARGS="tests/unit -k spec" for some of them)
 	@scripts/services.sh
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
+.PHONY: test-cluster
+test-cluster: $(STAMP) ## Run the tests on the cluster that KUBECONFIG names (ARGS="--cluster-image IMAGE", see docs)
+	@$(BIN)/python -m pytest -n 0 --cluster -m cluster tests $(ARGS)
+
 .PHONY: check
 check: $(STAMP) ## Style, types, room boundaries, house rules, documentation
 	@scripts/check.sh $(BIN)

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from tests.cluster_options import add_cluster_options
 from tests.leaks import LeakCheck, environment, make_scratch, remove_scratch
 from tests.reruns import reruns_of
+from tests.services.cluster import cluster_image, real_cluster  # noqa: F401 - fixtures
 from tests.services.fixtures import (  # noqa: F401 - fixtures
     postgresql_service,
     prometheus_service,
@@ -36,6 +38,10 @@ settings.register_profile("headway", deadline=None, print_blob=True)
 settings.load_profile("headway")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    add_cluster_options(parser)
+
+
 def layer(path: Path) -> str:
     """``unit``, ``properties``, … : the folder of ``tests`` that holds the test module at ``path``."""
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else ""
@@ -46,6 +52,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     What takes long comes first, in random order as before: so no process waits at the end for another's long test.
     """
+    if not config.getoption("--cluster"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("cluster")])
+        items[:] = [item for item in items if not item.get_closest_marker("cluster")]
     items.sort(key=lambda item: LONGEST_FIRST.get(layer(item.path), len(LONGEST_FIRST)))
     for item in items:
         if layer(item.path) == "e2e":

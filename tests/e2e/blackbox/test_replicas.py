@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.blackbox.place import Place, deploy, ok, status
+from tests.e2e.blackbox.place import Place, deploy, ok, status
 from tests.waiting import wait_until
 
 
@@ -70,7 +70,7 @@ def test_a_replica_that_dies_is_replaced(place: Place) -> None:
 
 
 def test_traffic_goes_on_while_nobody_looks_after_it(place: Place) -> None:
-    place.needs("answers")
+    place.needs("control")
     deploy(place, "alone", {"FACTOR": 2}, scaling={"minReplicas": 2})
     before = place.lives("alone")
     place.stop_control()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.blackbox.local_place import LocalPlace
-from tests.blackbox.place import Place, http_client
+from tests.e2e.blackbox.cluster_place import cluster_place  # noqa: F401 - a fixture
+from tests.e2e.blackbox.local_place import LocalPlace
+from tests.e2e.blackbox.place import Place, http_client
 from tests.installation import module_installation
 from tests.waiting import PortPicker
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import httpx
+import httpx2
 
 from tests.e2e.calls import Reply
 from tests.installation import Outcome
@@ -36,7 +36,8 @@ class Place(Protocol):
     """Whether its replicas are real: on a cluster whose nodes run nothing they only look so."""
 
     def needs(self, what: str) -> None:
-        """Skip the test by name unless this place has it: ``answers``, or a ``gateway`` that makes a split felt."""
+        """Skip the test by name unless this place has it: ``answers``, a ``gateway`` that makes a split felt, ``control``
+        that may be killed."""
         ...
 
     def run(self, *args: str) -> Outcome:
@@ -72,17 +73,15 @@ KEPT_S = 2.0
 """For a connection that is idle: gateways close theirs after 5 s, and a request sent at that moment is lost."""
 
 
-def http_client(**options: Any) -> httpx.Client:
+def http_client(**options: Any) -> httpx2.Client:
     """For :func:`caller_of`; threads may share it."""
-    return httpx.Client(trust_env=False, timeout=PATIENCE_S, limits=httpx.Limits(keepalive_expiry=KEPT_S), **options)
+    return httpx2.Client(trust_env=False, timeout=PATIENCE_S, limits=httpx2.Limits(keepalive_expiry=KEPT_S), **options)
 
 
-def caller_of(http: httpx.Client, prefix: str) -> Call:
+def caller_of(http: httpx2.Client, prefix: str) -> Call:
     """Asks what is found under ``prefix``."""
 
-    def call(
-        path: str, body: str | bytes | None = "[[1, 2]]", *, method: str | None = None, **headers: str
-    ) -> Reply:
+    def call(path: str, body: str | bytes | None = "[[1, 2]]", *, method: str | None = None, **headers: str) -> Reply:
         sent = {"content-type": "application/json", **{key.replace("_", "-").lower(): v for key, v in headers.items()}}
         answer = http.request(method or ("GET" if body is None else "POST"), prefix + path, content=body, headers=sent)
         return Reply(answer.status_code, dict(answer.headers), answer.content)

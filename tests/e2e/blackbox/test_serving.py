@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.blackbox.place import Place, deploy, ok
+from tests.e2e.blackbox.place import Place, deploy, ok
 
 ROWS = "[[1, 2], [3, 4]]"
 
@@ -28,7 +28,11 @@ PROTOCOLS = {
         '{"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3, 4]]}}',
         lambda said: said["predictions"],
     ),
-    "seldon": ("/api/v1.0/predictions", '{"data": {"ndarray": [[1, 2], [3, 4]]}}', lambda said: said["data"]["ndarray"]),
+    "seldon": (
+        "/api/v1.0/predictions",
+        '{"data": {"ndarray": [[1, 2], [3, 4]]}}',
+        lambda said: said["data"]["ndarray"],
+    ),
     "open inference": (
         "/v2/models/times/infer",
         json.dumps({"inputs": [{"name": "x", "shape": [2, 2], "datatype": "INT64", "data": [1, 2, 3, 4]}]}),

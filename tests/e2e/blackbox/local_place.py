@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2
 import psutil
 
-from tests.blackbox.place import Call, caller_of, status
+from tests.e2e.blackbox.place import Call, caller_of, status
 from tests.installation import Installation, Outcome
 from tests.waiting import PATIENCE_S
 
@@ -16,13 +16,13 @@ IMAGE = "registry.example/times:1"
 
 
 class LocalPlace:
-    """A :class:`tests.blackbox.place.Place`."""
+    """A :class:`tests.e2e.blackbox.place.Place`."""
 
     name = "local"
     patience_s = PATIENCE_S
     answers = True
 
-    def __init__(self, installation: Installation, http: httpx.Client) -> None:
+    def __init__(self, installation: Installation, http: httpx2.Client) -> None:
         self._installation = installation
         self._http = http
         self.scratch = installation.scratch

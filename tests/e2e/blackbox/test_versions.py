@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.blackbox.place import Place, deploy, document, live, ok
+from tests.e2e.blackbox.place import Place, deploy, document, live, ok
 from tests.waiting import wait_until
 
 
@@ -69,7 +69,9 @@ def test_a_version_that_is_broken_gets_no_traffic_and_says_why(place: Place, kin
     name = f"broken-{how}"
     deploy(place, name, {"FACTOR": 2})
     probes = {"startup": {"path": "/health/ready", "periodSeconds": 1, "failureThreshold": 8}}
-    outcome = place.run("deploy", str(document(place, name, {"FACTOR": 3, "BREAK": how}, probes=probes)), "--timeout", "60")
+    outcome = place.run(
+        "deploy", str(document(place, name, {"FACTOR": 3, "BREAK": how}, probes=probes)), "--timeout", "60"
+    )
     assert outcome.code not in (0, 70), outcome
     for word in words:
         assert word in outcome.stderr, outcome
