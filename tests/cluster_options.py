@@ -31,8 +31,8 @@ def add_cluster_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--cluster-url",
         metavar="URL",
-        help="Where a gateway of the cluster answers from here. Without it replicas are asked through the API server, and "
-        "tests of the traffic split are skipped.",
+        help="Where a gateway of the cluster answers from here. Without it replicas are asked through the API server, "
+        "and tests of the traffic split are skipped.",
     )
     group.addoption(
         "--cluster-gateway", metavar="NAMESPACE/NAME", help="Of --cluster-url: the Gateway that routes are attached to."

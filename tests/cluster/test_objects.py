@@ -1,4 +1,4 @@
-"""What only a real API server can judge: it takes every object, the operator's rights suffice, and all of it settles."""
+"""What only a real API server can judge: it takes every object, the operator's rights suffice, all of it settles."""
 
 from __future__ import annotations
 
@@ -72,8 +72,10 @@ class World:
     def clear(self) -> None:
         for kind, name in self._made:
             self.cluster.delete(kind, name)
-        for _, name in self._made:
-            wait_until(lambda name=name: not self.owned(name), self.place.patience_s, what=f"objects of {name} gone")
+        names = {name for _, name in self._made}
+        wait_until(
+            lambda: not any(self.owned(name) for name in names), self.place.patience_s, what=f"objects of {names} gone"
+        )
 
 
 @pytest.fixture

@@ -202,7 +202,7 @@ def real_cluster(request: pytest.FixtureRequest) -> Iterator[RealCluster]:
     """The cluster, with a restricted namespace and an operator; all of it gone at the end."""
     option = request.config.getoption
     whole = KubeConfig.from_env()
-    context = option("--cluster-context") or whole.current_context
+    context = str(option("--cluster-context") or whole.current_context or "")
     config = whole.get(context) if context else None
     if config is None:
         pytest.fail("no cluster: KUBECONFIG names none, or has no such context", pytrace=False)

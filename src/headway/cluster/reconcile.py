@@ -8,6 +8,7 @@ All the rest is the same whoever writes it and however often.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,6 +33,9 @@ PATIENCE_S: Final = 30.0
 """For a container that has started to get ready."""
 ROUTES: Final = ("HTTPRoute", "IngressRoute")
 """Kinds that hold the split of a model."""
+
+_SHARE: Final = re.compile(r"(v\d+)[= ](\d+)")
+"""Of ``v1=90,v2=10`` on a route and of ``v1 90 %, v2 10 %`` in a status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,7 @@ def _model(
     versions = with_version(kept, newest)
     split = split_of(document, newest, versions)
     ready = {name for name, one in records.items() if is_ready(one)}
-    before = live_split(owned, versions)
+    before = live_split(resource, owned, versions)
     shares = {arm.version: arm.weight for arm in before}
     # One that has its share already may be without replicas, or wait for one of many; that holds up no other version.
     live = split if all(arm.version in ready for arm in split if arm.weight > shares.get(arm.version, 0)) else before
@@ -198,14 +202,14 @@ def is_ready(deployment: Found) -> bool:
     return bool(seen and wished > 0 and enough)
 
 
-def live_split(owned: Sequence[Found], versions: Sequence[ClusterVersion]) -> tuple[Arm, ...]:
-    """The split that the routes have; none before the first."""
+def live_split(resource: Found, owned: Sequence[Found], versions: Sequence[ClusterVersion]) -> tuple[Arm, ...]:
+    """The split that the routes have, or, without a route, that the status tells of; none before the first."""
     known = {version.name for version in versions}
-    for one in owned:
-        text = (one["metadata"].get("annotations") or {}).get(SPLIT_ANNOTATION, "")
-        if one["kind"] in ROUTES and text:
-            parts = (part.partition("=") for part in text.split(","))
-            live = tuple(Arm(name, int(weight)) for name, _, weight in parts if weight.isdigit())
-            if {arm.version for arm in live} <= known:
-                return live
+    routes = (one for one in owned if one["kind"] in ROUTES)
+    marked = ((one["metadata"].get("annotations") or {}).get(SPLIT_ANNOTATION, "") for one in routes)
+    told = (resource.get("status") or {}).get("traffic", "")
+    for text in (*marked, told):
+        live = tuple(Arm(name, int(weight)) for name, weight in _SHARE.findall(text))
+        if live and {arm.version for arm in live} <= known:
+            return live
     return ()

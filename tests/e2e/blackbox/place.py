@@ -36,8 +36,8 @@ class Place(Protocol):
     """Whether its replicas are real: on a cluster whose nodes run nothing they only look so."""
 
     def needs(self, what: str) -> None:
-        """Skip the test by name unless this place has it: ``answers``, a ``gateway`` that makes a split felt, ``control``
-        that may be killed."""
+        """Skip the test by name unless this place has it: ``answers``, a ``gateway`` that makes a split felt,
+        ``control`` that may be killed."""
         ...
 
     def run(self, *args: str) -> Outcome:

@@ -53,7 +53,12 @@ def scale_up_and_down(place: Place) -> None:
     if place.answers:
         call = place.caller("scaled")
         seen: set[str] = set()
-        wait_until(lambda: seen.add(call("/predict").headers["x-headway-replica"]) or len(seen) == 3, place.patience_s)
+
+        def all_seen() -> bool:
+            seen.add(call("/predict").headers["x-headway-replica"])
+            return len(seen) == 3
+
+        wait_until(all_seen, place.patience_s, what="an answer of each")
     ok(place, "scale", "scaled", "1")
     wait_until(lambda: len(status(place, "scaled")["replica_list"]) == 1, place.patience_s, what="one replica")
 

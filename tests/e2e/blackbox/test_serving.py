@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def times(place: Place) -> Iterator[Place]:
     ok(place, "delete", "times", "--yes")
 
 
-PROTOCOLS = {
+PROTOCOLS: dict[str, tuple[str, str, Callable[[Any], object]]] = {
     "rows": ("/predict", ROWS, lambda said: said["predictions"]),
     "mlflow": ("/invocations", '{"inputs": [[1, 2], [3, 4]]}', lambda said: said["predictions"]),
     "mlflow split": (

@@ -94,6 +94,23 @@ async def test_the_split_moves_when_the_new_version_is_ready_and_a_rollback_make
         assert images(api) == {"v1": "iris:1", "v2": "iris:2"}
 
 
+async def test_without_a_route_too_the_old_version_runs_until_the_new_one_is_ready(api: KubernetesApi) -> None:
+    put(api, model("iris:1", kubernetes={"route": None}))
+    async with operating(api) as looking:
+        await settled(api, looking)
+        put(api, model("iris:2", kubernetes={"route": None}))
+        await settled(api, looking, but=("iris-v2",))
+        assert replicas(api) == {"iris-v1": 1, "iris-v2": 1}
+        assert condition(api, "Ready") == (
+            "True",
+            "Serving",
+            "v2 100 % is asked for; it comes when every replica of v2 is ready",
+        )
+        await settled(api, looking)
+        assert replicas(api) == {"iris-v1": 0, "iris-v2": 1}
+        assert condition(api, "Ready") == ("True", "Serving", "traffic: v2 100 %")
+
+
 async def test_a_canary_has_its_share_and_both_run(api: KubernetesApi) -> None:
     put(api, model("iris:1"))
     async with operating(api) as looking:

@@ -23,7 +23,7 @@ class Times:
             os._exit(7)
         print(f"loaded, times {self.factor}", flush=True)
 
-    def predict(self, X: list[list[Any]], features_names: list[str] | None = None) -> list[list[Any]]:
+    def predict(self, X: list[list[Any]], features_names: list[str] | None = None) -> list[list[Any]]:  # noqa: N803
         if self.broken == "predict":
             raise RuntimeError("no way to say")
         if X and X[0] and X[0][0] == 13:
