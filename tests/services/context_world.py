@@ -17,7 +17,8 @@ from headway.domain.cluster_objects import DEPLOYMENT, POD, Object
 from tests.services.kubernetes_api import KubernetesApi
 from tests.services.model_world import KINDS, bring_up, operating
 
-PATIENCE_S = 90.0
+PATIENCE_S = 240.0
+"""Building an image takes half a minute where nobody else has the processor."""
 
 
 class Said(NamedTuple):
@@ -65,7 +66,7 @@ class ContextWorld:
         return {**kept, **home, "KUBECONFIG": str(file), **more}
 
     async def run(self, *arguments: str, **more: str) -> Said:
-        """``headway`` with ``arguments``, as a process."""
+        """``headway`` with ``arguments``, as a process; ``more`` are variables of its environment."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

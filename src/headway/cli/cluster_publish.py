@@ -100,10 +100,11 @@ def _imaged(folder: Path, name: str | None, making: Making) -> ModelDeployment:
     found = from_folder(folder, name)
     image = making.run(found)["pushed"]["image"]
     stated = found.spec()
-    # What it names is in the image now.
-    stated["spec"].get("model", {}).pop("path", None)
-    stated["spec"]["kubernetes"] = {**stated["spec"].get("kubernetes", {}), "image": image}
-    return parse(stated)
+    spec = stated["spec"]
+    # The folder that the document names is in the image now.
+    model = {key: value for key, value in spec.pop("model", {}).items() if key != "path"}
+    kubernetes = {**spec.get("kubernetes", {}), "image": image}
+    return parse({**stated, "spec": {**spec, **({"model": model} if model else {}), "kubernetes": kubernetes}})
 
 
 def _documented(folder: Path, name: str | None, making: Making) -> ModelDeployment:

@@ -153,7 +153,7 @@ class Standing:
         return int((record.get("status") or {}).get("readyReplicas") or 0)
 
     def is_full(self, version: str) -> bool:
-        """Whether ``version`` has all replicas that it is to have; where triggers move them, as many as at the least."""
+        """Whether ``version`` has all replicas that it is to have; where triggers move them, as many as the least."""
         record, wished = self.records.get(version), self.wished(version)
         if record is None or wished is None:
             return False

@@ -57,21 +57,21 @@ class ClusterRollout:
         if isinstance(asked, AskedPolicy):
             await self._wait_policy(asked)
             return
-        standing: Standing | None = None
         while True:
             try:
                 standing = await self._models.get(asked.name.name)
+            except ClusterFailed as error:
+                # A server that does not answer for a moment is waited for like all the rest.
+                if type(error) is not ClusterFailed or not self._left_s:
+                    raise
+                self._told("apply", "running", first_line(error.message))
+            else:
                 if self._reached(standing, asked):
                     self._told("ready", "done", _ready_text(standing))
                     self._told("route", "done", f"traffic: {split_text(standing.live)}")
                     return
-            except ClusterFailed as error:
-                # One that does not answer for a moment is waited for like all the rest.
-                if type(error) is not ClusterFailed or standing is None or not self._left_s:
-                    raise
-                self._told("apply", "running", first_line(error.message))
-            if not self._left_s:
-                raise _too_late(asked, standing, self._timeout_s)
+                if not self._left_s:
+                    raise _too_late(asked, standing, self._timeout_s)
             await self._clock.sleep(min(LOOK_S, self._left_s))
 
     async def _wait_policy(self, asked: AskedPolicy) -> None:

@@ -11,6 +11,7 @@ import pytest
 from headway.cluster.kinds import MODEL_DEPLOYMENT
 from headway.domain.cluster_objects import DEPLOYMENT, Name, Object
 from tests.services.context_world import ContextWorld, contexts
+from tests.services.kubernetes_api import refusal
 from tests.services.model_world import GATEWAY, IRIS, condition, put, weights
 from tests.waiting import eventually
 
@@ -189,6 +190,13 @@ async def test_surroundings_that_are_not_as_they_should_be(world: ContextWorld) 
     said = await world.run("--context", "gone", "list", "-o", "json")
     assert (said.code, said.error["code"]) == (9, "cluster_failed")
     assert "http://127.0.0.1:1" in said.error["hint"]
+    world.api.faults.request = lambda request: (
+        refusal(403, "iris may not") if "/apis/headway" in request.url.path else None
+    )
+    said = await world.prod("list", "-o", "json")
+    assert (said.code, said.error["code"]) == (4, "cluster_forbidden")
+    assert "modeldeployments" in said.error["hint"]
+    world.api.faults.request = lambda _: None
     world.api.cluster.missing.add(MODEL_DEPLOYMENT)
     for command in (["list"], ["status", "iris"], ["apply", "-f", str(file)]):
         said = await world.prod(*command, "-o", "json")
