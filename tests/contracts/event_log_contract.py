@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,21 @@ class EventLogContract:
         assert numbers(await log.read(model="wine")) == [0, 2, 4, 6, 8]
         assert numbers(await log.read(after=every[2].cursor, limit=2, model="wine")) == [4, 6]
         assert await log.read(model="none") == []
+
+    async def test_what_has_a_key_is_recorded_once(self, log: EventLog) -> None:
+        one, two = replace(event(1), key="u/one"), replace(event(2), key="u/two")
+        await log.append([one, event(0), one])
+        assert await log.append([replace(one, at=9.0), two, event(3)]) == await log.last_cursor()
+        newest = await log.last_cursor()
+        assert await log.append([one, two]) == newest
+        assert [(e.key, e.data["number"]) for e in await log.read()] == [
+            ("u/one", 1), (None, 0), ("u/two", 2), (None, 3),
+        ]  # fmt: skip
+
+    async def test_several_who_find_out_the_same_record_it_once(self, log: EventLog) -> None:
+        same = [replace(event(number), key=f"u/{number}") for number in range(5)]
+        await asyncio.gather(*(log.append(same) for _ in range(4)))
+        assert numbers(await log.read()) == [0, 1, 2, 3, 4]
 
     @pytest.mark.parametrize("arguments", [{"limit": 0}, {"limit": -1}, {"after": 2**63}, {"after": 10**30}])
     async def test_odd_bounds_read_nothing(self, log: EventLog, arguments: dict[str, int]) -> None:

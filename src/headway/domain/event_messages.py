@@ -29,7 +29,7 @@ class EventMessage:
 
 
 def message_of(event: Event, log_id: str) -> EventMessage:
-    """``log_id`` tells this log's cursors from those of every other log."""
+    """``log_id`` tells this log's cursors from those of every other log; an event with a key is called by that."""
     owner = "installation" if event.model is None else f"model.{event.model}"
     body = {
         "cursor": event.cursor,
@@ -41,4 +41,4 @@ def message_of(event: Event, log_id: str) -> EventMessage:
         "data": dict(event.data),
     }
     topic = f"{owner}.{event.type}"
-    return EventMessage(f"{log_id}-{event.cursor}", topic, event.model or "", event.at, event.type, body)
+    return EventMessage(event.key or f"{log_id}-{event.cursor}", topic, event.model or "", event.at, event.type, body)

@@ -75,6 +75,8 @@ class NewEvent:
     replica: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     """JSON values only."""
+    key: str | None = None
+    """Names what happened where it may be found out more than once, at most 160 characters; recorded once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +91,5 @@ class Event:
     version: str | None
     replica: str | None
     data: Mapping[str, Any]
+    key: str | None = None
+    """As in :class:`NewEvent`."""

@@ -12,7 +12,10 @@ class EventLog(Protocol):
     """Append-only. Cursors grow; what a reader sees after cursor N is never changed by a later append."""
 
     async def append(self, events: Sequence[NewEvent]) -> int:
-        """Record all of them durably, or none; the cursor of the last one (the newest there is for none)."""
+        """Record all of them durably, or none; the cursor of the last one (the newest there is for none).
+
+        Events whose key was recorded before are left out.
+        """
         ...
 
     async def read(self, *, after: int = 0, limit: int = 1000, model: str | None = None) -> list[Event]:

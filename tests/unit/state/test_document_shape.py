@@ -14,7 +14,7 @@ from headway.domain.routing_table import Arm, Shadow, Sticky
 # Of the schema revision below. To change it: add a migration (an empty one will do when the new field has
 # a default), set HEAD, and write the new shape here. An older Headway then refuses the database instead
 # of reading it without the new field and saving it that way. Before the first release: only write it here.
-REVISION = "0005"
+REVISION = "0006"
 SHAPE = {
     Deployment: (
         "name created_at state message replicas versions target live previous sticky shadow generation "

@@ -21,6 +21,7 @@ class MemoryEventLog:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._keys: set[str] = set()
         self._grown = asyncio.Event()
 
     async def append(self, events: Sequence[NewEvent]) -> int:
@@ -52,15 +53,20 @@ class MemoryEventLog:
     def prepare(self, events: Sequence[NewEvent]) -> list[NewEvent]:
         """Copies of ``events``, checked: what can fail fails here, before anything is changed."""
         return [
-            NewEvent(event.at, event.type, event.model, event.version, event.replica, _plain(event)) for event in events
+            NewEvent(event.at, event.type, event.model, event.version, event.replica, _plain(event), event.key)
+            for event in events
         ]
 
     def record(self, prepared: Iterable[NewEvent]) -> None:
         """Add what :meth:`prepare` returned. Does not yield and cannot fail."""
         for event in prepared:
-            cursor = len(self._events) + 1
+            if event.key is not None and event.key in self._keys:
+                continue
+            if event.key is not None:
+                self._keys.add(event.key)
+            cursor, type_ = len(self._events) + 1, str(event.type)
             self._events.append(
-                Event(cursor, event.at, str(event.type), event.model, event.version, event.replica, event.data)
+                Event(cursor, event.at, type_, event.model, event.version, event.replica, event.data, event.key)
             )
         # Whoever waits now wakes; whoever comes later looks at the list first.
         self._grown.set()
@@ -77,4 +83,4 @@ def _plain(event: NewEvent) -> Any:
 
 def _copy(event: Event) -> Event:
     data = json.loads(json.dumps(event.data))
-    return Event(event.cursor, event.at, event.type, event.model, event.version, event.replica, data)
+    return Event(event.cursor, event.at, event.type, event.model, event.version, event.replica, data, event.key)

@@ -10,10 +10,13 @@ from headway.adapters.sql.deployment_store import SqlDeploymentStore
 from headway.adapters.sql.event_log import SqlEventLog
 from headway.adapters.sql.jobs import SqlJobs
 from headway.adapters.sql.plan_store import SqlPlanStore
+from headway.adapters.sql.postgresql import PostgresqlServer
 from headway.adapters.sql.relay_store import SqlRelayStore
+from headway.adapters.sql.sighting_store import SqlSightingStore
 from headway.adapters.sql.token_store import SqlTokenStore
 
 __all__ = [
+    "PostgresqlServer",
     "SqlDatabase",
     "SqlDecisionLog",
     "SqlDeploymentStore",
@@ -21,5 +24,6 @@ __all__ = [
     "SqlJobs",
     "SqlPlanStore",
     "SqlRelayStore",
+    "SqlSightingStore",
     "SqlTokenStore",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -38,17 +38,34 @@ def event_rows(new_events: Sequence[NewEvent]) -> list[dict[str, Any]]:
                 "version": event.version,
                 "replica": event.replica,
                 "data": data,
+                "key": event.key,
             }
         )
     return rows
 
 
 def insert_events(connection: sa.Connection, rows: list[dict[str, Any]]) -> int:
-    """Insert at least one row; the last cursor."""
+    """Insert the rows, but those whose key is recorded already; the last cursor."""
+    keys = [row["key"] for row in rows if row["key"] is not None]
+    if keys:
+        draw(connection, EVENT_CURSOR, 0)  # whoever else writes waits: what is found missing stays so
+        known = set(connection.execute(sa.select(events.c.key).where(events.c.key.in_(keys))).scalars())
+        rows = list(_unrecorded(rows, known))
+        if not rows:
+            return newest_cursor(connection)
     last = draw(connection, EVENT_CURSOR, len(rows))
     first = last - len(rows) + 1
     connection.execute(sa.insert(events), [{**row, "cursor": first + i} for i, row in enumerate(rows)])
     return last
+
+
+def _unrecorded(rows: list[dict[str, Any]], known: set[str]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if row["key"] is None:
+            yield row
+        elif row["key"] not in known:
+            known.add(row["key"])
+            yield row
 
 
 def newest_cursor(connection: sa.Connection) -> int:

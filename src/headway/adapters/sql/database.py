@@ -1,8 +1,9 @@
-"""One SQLite file: its connections, transactions and durability.
+"""The database of the state: its connections, transactions and durability.
 
-Write-ahead log with ``synchronous=FULL``: a committed transaction survives a crash of the process, the
-system and the power. Readers see one consistent state and never wait for the writer. Writers of this
-process queue in memory; those of other processes are waited for up to ``busy_timeout_s``.
+One SQLite file, or a PostgreSQL database (:mod:`headway.adapters.sql.postgresql`). Of the file: write-ahead log with
+``synchronous=FULL``, so a committed transaction survives a crash of the process, the system and the power. Readers see
+one consistent state and never wait for the writer. Writers of this process queue in memory; those of other processes
+are waited for up to ``busy_timeout_s``.
 
 A transaction that has begun is brought to its end even when the caller is cancelled, so a
 cancellation leaves neither a half-used connection nor a commit whose events wake nobody.
@@ -20,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from headway.adapters.sql.appends import Appends, event_rows, insert_events
 from headway.adapters.sql.documents import to_json
+from headway.adapters.sql.postgresql import PostgresqlServer
 from headway.adapters.sql.schema import begin_immediate, prepare
 from headway.domain.errors import HeadwayError, StorageFailed
 from headway.domain.events import NewEvent
@@ -31,7 +33,7 @@ _WRITES = "headway_writes"
 class SqlDatabase:
     """The database at ``path``; made on :meth:`open` if it is not there. For one event loop."""
 
-    def __init__(self, path: Path, *, busy_timeout_s: float = 10.0) -> None:
+    def __init__(self, path: Path | PostgresqlServer, *, busy_timeout_s: float = 10.0) -> None:
         self.path = path
         self.appends = Appends()
         self._busy_timeout_s = busy_timeout_s
@@ -46,7 +48,9 @@ class SqlDatabase:
         Raises ``Unsupported`` for a database of a newer Headway, ``StorageFailed`` for one that cannot be used.
         """
         async with self._changing:
-            if self._engine is None:
+            if self._engine is None and isinstance(self.path, PostgresqlServer):
+                self._engine = await self.path.open()
+            elif self._engine is None and isinstance(self.path, Path):
                 await asyncio.to_thread(prepare, self.path, self._busy_timeout_s)
                 self._engine = self._make_engine()
 
@@ -94,8 +98,9 @@ class SqlDatabase:
         task.add_done_callback(self._finished)
         try:
             return await asyncio.shield(task)
-        except sa.exc.DBAPIError as error:
-            raise StorageFailed(f"the database failed: {error.orig}", where=str(self.path)) from error
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError, OSError) as error:
+            reason = getattr(error, "orig", None) or error
+            raise StorageFailed(f"the database failed: {reason}", where=str(self.path)) from error
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

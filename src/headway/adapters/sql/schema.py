@@ -23,7 +23,7 @@ from headway.domain.errors import StorageFailed, Unsupported
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The newest revision in ``migrations/versions``."""
 JOBS_HEAD: Final = "0001"
 """The newest revision in ``migrations/job_versions``."""

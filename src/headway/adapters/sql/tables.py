@@ -59,7 +59,9 @@ events: Final = sa.Table(
     sa.Column("version", sa.String(20)),
     sa.Column("replica", sa.String(63)),
     sa.Column("data", sa.JSON(), nullable=False),
+    sa.Column("key", sa.String(160)),
     sa.Index("ix_events_model_cursor", "model", "cursor"),
+    sa.Index("uq_events_key", "key", unique=True),
 )
 
 tokens: Final = sa.Table(
@@ -124,3 +126,17 @@ relays: Final = sa.Table(
     sa.Column("cursor", sa.BigInteger(), nullable=False),
 )
 """Up to which event each relay has told what happened; ``log_id`` is a part of what its messages are named."""
+
+sightings: Final = sa.Table(
+    "sightings",
+    metadata,
+    sa.Column("uid", sa.String(63), primary_key=True),
+    sa.Column("kind", sa.String(63), nullable=False),
+    sa.Column("namespace", sa.String(63), nullable=False),
+    sa.Column("name", sa.String(253), nullable=False),
+    sa.Column("version", sa.String(40), nullable=False),
+    sa.Column("facts", sa.JSON(none_as_null=True)),
+    sa.Column("gone_at", sa.Double()),
+    sa.Index("ix_sightings_gone_at", "gone_at"),
+)
+"""What events have told of each object of a cluster: what it was like when it was last looked at."""
