@@ -58,8 +58,8 @@ class SightingStoreContract:
         self, seen: Seen, before: Sighting | None
     ) -> None:
         await seen.store.record([Step(None, FIRST, [])])
+        steps = [Step(None, replace(FIRST, uid="u-2"), [event("x")]), Step(before, LATER, [event("y")])]
         with pytest.raises(StaleWrite):
-            steps = [Step(None, replace(FIRST, uid="u-2"), [event("x")]), Step(before, LATER, [event("y")])]
             await seen.store.record(steps)
         assert await seen.store.load() == [FIRST]
         assert await keys(seen) == []

@@ -19,6 +19,7 @@ from headway.domain.sightings import Facts, Sighting
 MOST_RUNS: Final = 100
 """Starts of one container that are made up for at once."""
 _LONGEST_MESSAGE: Final = 2000
+_NOTHING: Final[Facts] = {"starts": 0, "ends": 0, "ready": False, "ready_at": None, "leaving": False, "failed": None}
 _E = EventType
 
 
@@ -34,12 +35,12 @@ def pod_facts(pod: Object) -> Facts | None:
     restarts = int(container.get("restartCount") or 0)
     runs = "running" in state
     starts = restarts + 1 if runs or ended or restarts else 0
-    ready = next((one for one in status.get("conditions") or () if one.get("type") == "Ready"), {})
+    ready: Mapping[str, Any] = next((one for one in status.get("conditions") or () if one.get("type") == "Ready"), {})
     return {
         "model": labels[MODEL_LABEL],
         "version": labels[VERSION_LABEL],
-        "starts": starts,
-        "ends": starts - 1 if runs else starts,
+        "runs": runs,
+        "counted": starts,
         "ready": runs and ready.get("status") == "True",
         "leaving": bool(pod["metadata"].get("deletionTimestamp")),
         "failed": _failed(status),
@@ -49,6 +50,18 @@ def pod_facts(pod: Object) -> Facts | None:
         "ready_at": _instant(ready.get("lastTransitionTime")),
         "ready_turn": str(ready.get("lastTransitionTime") or version_of(pod)),
     }
+
+
+def with_runs(facts: Facts, before: Facts | None) -> Facts:
+    """``facts`` with how often the container was started and has ended in all.
+
+    The count that a pod gives begins anew when its node lost it, as after a crash of the node; this one goes on.
+    """
+    lost = 0
+    if before is not None:
+        lost = before["starts"] if facts["counted"] < before["counted"] else before["lost"]
+    starts = lost + facts["counted"]
+    return {**facts, "lost": lost, "starts": starts, "ends": starts - 1 if facts["runs"] else starts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +97,20 @@ def pod_transitions(
         if facts["starts"] and not facts["failed"]:
             yield tell.event(_E.REPLICA_STOPPED, "", "stopped", _phase(facts), restarts=_restarts(facts["starts"]))
         return
-    was = was or {"starts": 0, "ends": 0, "ready": False, "leaving": False, "failed": None, "waits": None}
+    was = was or _NOTHING
     yield from _runs(tell, was, facts)
     same_run = was["starts"] == facts["starts"]
     ready_before = was["ready"] and same_run
     restarts = _restarts(facts["starts"])
-    if facts["ready"] and not ready_before:
-        old, at = ("starting" if not same_run else _phase(was)), facts["ready_at"]
-        yield tell.event(_E.REPLICA_READY, f"{restarts}/{facts['ready_turn']}", "ready", old, at, restarts=restarts)
-    elif ready_before and not facts["ready"] and facts["ends"] < facts["starts"] and not facts["leaving"]:
-        turn, at = f"{restarts}/{facts['ready_turn']}", facts["ready_at"]
+    turn, at = f"{restarts}/{facts['ready_turn']}", facts["ready_at"]
+    # Ready since another moment: it was not in between, though nobody looked then.
+    flickered = ready_before and facts["ready"] and at != was["ready_at"]
+    lost = ready_before and not facts["ready"] and facts["ends"] < facts["starts"] and not facts["leaving"]
+    if lost or flickered:
         yield tell.event(_E.REPLICA_UNREADY, turn, "unready", "ready", at, restarts=restarts)
+    if facts["ready"] and (flickered or not ready_before):
+        old = "unready" if flickered else _phase(was) if same_run else "starting"
+        yield tell.event(_E.REPLICA_READY, turn, "ready", old, at, restarts=restarts)
     if facts["leaving"] and not was["leaving"] and facts["starts"]:
         old = "ready" if facts["ready"] else _phase(was)
         yield tell.event(_E.REPLICA_STOPPING, "", "stopping", old, restarts=restarts)
@@ -114,13 +130,15 @@ def _runs(tell: _Teller, was: Facts, facts: Facts) -> Iterator[NewEvent]:
     while starts < facts["starts"] or ends < last_end:
         if starts > ends:
             known = facts["end"] if ends == facts["ends"] - 1 else None
-            at, old = (known["at"] if known else None), ("ready" if was["ready"] and ends == was["ends"] else "starting")
+            at = known["at"] if known else None
+            phase = "ready" if was["ready"] and ends == was["ends"] else "starting"
             details = {} if known is None else {"reason": _reason(facts, known), "failure": _failure(tell, known)}
             ends += 1
-            yield tell.event(_E.REPLICA_EXITED, ends, "backoff", old, at, restarts=_restarts(ends), **details)
+            yield tell.event(_E.REPLICA_EXITED, ends, "backoff", phase, at, restarts=_restarts(ends), **details)
         else:
             starts += 1
-            at, old = (facts["started_at"] if starts == facts["starts"] else None), "backoff" if starts > 1 else None
+            at = facts["started_at"] if starts == facts["starts"] else None
+            old = "backoff" if starts > 1 else None
             yield tell.event(_E.REPLICA_STARTED, starts, "starting", old, at, restarts=_restarts(starts))
 
 
@@ -137,7 +155,10 @@ def _phase(facts: Facts) -> str:
         return "stopping"
     if facts["ready"]:
         return "ready"
-    return "backoff" if facts["starts"] == facts["ends"] and facts["starts"] else "starting"
+    if facts["starts"] and facts["starts"] == facts["ends"]:
+        return "backoff"
+    # One that runs, is not ready and says since when was ready, or starts: Kubernetes does not tell the two apart.
+    return "starting"
 
 
 def _reason(facts: Facts, end: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Sightings: what a cluster's objects were like when events were last told of them.
 
-What is kept of an object are *facts*: the few things whose change is worth an event, as JSON. The next look at the object
-is compared with them, however much later it comes.
+What is kept of an object are *facts*: the few things whose change is worth an event, as JSON. The next look at the
+object is compared with them, however much later it comes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state in PostgreSQL: for those who keep it away from the machine that writes it, as the operator of a cluster does.
+"""The state in PostgreSQL: for who keeps it away from the machine that writes it, as a cluster's operator does.
 
 The tables are those of the file. Transactions are PostgreSQL's own (READ COMMITTED); what has to come one after the
 other waits for a row: see ``counters``.
@@ -38,20 +38,16 @@ class PostgresqlServer:
         try:
             import asyncpg
         except ImportError as error:
-            raise MissingExtra("a database in PostgreSQL needs asyncpg", hint="pip install 'headway[postgresql]'") from (
-                error
-            )
+            raise MissingExtra("PostgreSQL needs asyncpg", hint="pip install 'headway[postgresql]'") from error
 
         async def connect() -> Any:
+            settings = {
+                "application_name": "headway",
+                "synchronous_commit": "on",
+                "idle_in_transaction_session_timeout": "15s",
+            }
             return await asyncpg.connect(
-                self._url,
-                timeout=self._timeout_s,
-                command_timeout=60.0,
-                server_settings={
-                    "application_name": "headway",
-                    "synchronous_commit": "on",
-                    "idle_in_transaction_session_timeout": "15s",
-                },
+                self._url, timeout=self._timeout_s, command_timeout=60.0, server_settings=settings
             )
 
         engine = create_async_engine(

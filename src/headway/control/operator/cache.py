@@ -70,6 +70,11 @@ class ObjectCache:
 
     # -- what there is ---------------------------------------------------------------------------------
 
+    @property
+    def version(self) -> str:
+        """The resource version up to which everything is known; empty while that is not known."""
+        return self._version
+
     def get(self, name: Name) -> Object | None:
         """The object; None when there is none."""
         return self._objects.get(name)

@@ -121,6 +121,8 @@ class Operator:
         }  # fmt: skip
         self._queue = WorkQueue(clock, self._look, self._failed, workers=workers)
         self._started = False
+        self.on_change: Callable[[Kind, Object], None] = lambda _kind, _item: None
+        """Called with every object that changed, or as it last was when it is gone."""
 
     @property
     def idle(self) -> bool:
@@ -152,6 +154,11 @@ class Operator:
     def look_at(self, name: Name) -> None:
         """Look at one deployment as soon as possible."""
         self._queue.add(name)
+
+    @property
+    def caches(self) -> Mapping[Kind, ObjectCache]:
+        """What is known of each kind."""
+        return {cache.kind: cache for cache in self._all_caches()}
 
     def look_at_all(self) -> None:
         """Look at every deployment, as when the office was just won."""
@@ -221,15 +228,18 @@ class Operator:
 
     def _owner_changed(self, kind: Kind, item: Object) -> None:
         self._queue.add(name_of(item))
+        self.on_change(kind, item)
 
     def _child_changed(self, kind: Kind, item: Object) -> None:
         owner = controller_of(item)
         if owner is not None and owner.get("kind") == self._owner.kind:
             self._queue.add(Name(name_of(item).namespace, str(owner["name"])))
+        self.on_change(kind, item)
 
     def _followed_changed(self, label: str, kind: Kind, item: Object) -> None:
         if model := labels_of(item).get(label):
             self._queue.add(Name(name_of(item).namespace, model))
+        self.on_change(kind, item)
 
     def _failed(self, name: Name, error: Exception, again_s: float) -> None:
         level = logging.WARNING if isinstance(error, HeadwayError) else logging.ERROR
