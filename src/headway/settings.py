@@ -54,6 +54,13 @@ def _check_jobs_database(text: str) -> None:
         raise ValueError("jobs are stored in PostgreSQL or in the home; write postgresql://USER:PASSWORD@HOST/DATABASE")
 
 
+def _check_operator_database(text: str) -> None:
+    if text.startswith("postgresql://") and urlsplit(text).hostname:
+        return
+    if "://" in text or not Path(text).is_absolute():
+        raise ValueError("events are stored in PostgreSQL, postgresql://USER:PASSWORD@HOST/DATABASE, or a file, /PATH")
+
+
 def _check_broker(text: str) -> None:
     if not text.startswith(("amqp://", "amqps://")) or not urlsplit(text).hostname:
         raise ValueError("the broker is RabbitMQ; write amqp://USER:PASSWORD@HOST/VHOST")
@@ -135,6 +142,12 @@ class Settings(BaseSettings):
     )
     events_queue: Annotated[str, _checked(_check_broker_name)] | None = Field(
         default=None, description="Queue that is made for all events, so that none is lost before somebody listens."
+    )
+
+    operator_database: Annotated[str, _checked(_check_operator_database)] | None = Field(
+        default=None,
+        repr=False,
+        description="Where headway operator keeps events: postgresql://… or a file; default: it keeps none.",
     )
 
     @property

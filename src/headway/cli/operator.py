@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from headway.cli.kube import PANEL, Context
+from headway.cli.lifecycle import read_settings
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, say
 from headway.cli.place import default_context, nowhere
 
@@ -32,12 +33,14 @@ def operator(
     """
     from headway.bootstrap_operator import operate
 
+    settings = read_settings()
+
     def told(what: str, identity: str) -> None:
         if is_json():
             emit_json({"operator": identity, "state": what}, indent=None)
         else:
             note(f"{identity} is {what}")
 
-    operate(context or default_context(), namespace, told)
+    operate(context or default_context(), namespace, settings, told)
     if not is_json():
         say("the operator is down")

@@ -6,6 +6,7 @@ other waits for a row: see ``counters``.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,9 +22,11 @@ _LOCK: Final = 0x4865616477617930
 
 
 class PostgresqlServer:
-    """The database at ``url`` (``postgresql://user@host:5432/database``)."""
+    """The database at ``url`` (``postgresql://user@host:5432/database``). Raises ``MissingExtra``."""
 
     def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+        if find_spec("asyncpg") is None:
+            raise MissingExtra("PostgreSQL needs asyncpg", hint="pip install 'headway[postgresql]'")
         found = urlsplit(url)
         self._where = f"postgresql://{found.hostname or ''}{f':{found.port}' if found.port else ''}{found.path}"
         self._url = url
@@ -34,11 +37,8 @@ class PostgresqlServer:
         return self._where
 
     async def open(self) -> AsyncEngine:
-        """Make or migrate the tables; raises ``MissingExtra``, ``StorageFailed``, ``Unsupported``."""
-        try:
-            import asyncpg
-        except ImportError as error:
-            raise MissingExtra("PostgreSQL needs asyncpg", hint="pip install 'headway[postgresql]'") from error
+        """Make or migrate the tables; raises ``StorageFailed``, ``Unsupported``."""
+        import asyncpg
 
         async def connect() -> Any:
             settings = {

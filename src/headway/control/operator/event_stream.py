@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -41,6 +41,7 @@ _LONGEST_PAUSE_S: Final = 30.0
 class EventStream:
     """A service beside the operators whose ``caches`` it looks into. ``relay`` runs while this one leads.
 
+    ``open_store`` is awaited, again until it does not raise, before anything is asked of the store.
     ``namespace``: the one that the caches are limited to, None: all.
     """
 
@@ -51,6 +52,7 @@ class EventStream:
         clock: Clock,
         leads: Callable[[], bool],
         *,
+        open_store: Callable[[], Awaitable[None]],
         relay: EventRelay | None = None,
         namespace: str | None = None,
     ) -> None:
@@ -58,6 +60,7 @@ class EventStream:
         self._caches = {kind: cache for kind, cache in caches.items() if kind in TOLD_OF}
         self._clock = clock
         self._leads = leads
+        self._open_store = open_store
         self._relay = relay
         self._namespace = namespace
         self._follows = False
@@ -145,6 +148,7 @@ class EventStream:
         elif not self._follows:
             for cache in self._caches.values():
                 await cache.wait_listed()
+            await self._open_store()
             if self._relay is not None:
                 await self._relay.start()
             self._resume(await self._store.load())
