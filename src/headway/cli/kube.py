@@ -75,6 +75,13 @@ def install(
     namespace: Annotated[
         str, typer.Option("-n", "--namespace", metavar="NAMESPACE", help="Of the operator itself.")
     ] = "headway-system",
+    events_secret: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECRET",
+            help="Its keys database and broker say where to record what happens, and whom to tell. Default: nowhere.",
+        ),
+    ] = None,
     context: Context = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the objects and touch nothing.")] = False,
     output: OutputOption = Format.TEXT,
@@ -82,7 +89,7 @@ def install(
     """Install the operator on a cluster, or bring what is there to this release."""
     from headway.cluster.install import install as objects_of
 
-    objects = objects_of(image, namespace)
+    objects = objects_of(image, namespace, events_secret=events_secret)
     if dry_run:
         emit_objects(objects)
         return

@@ -31,6 +31,13 @@ INSTALLED: Final = (
     Kind("apps/v1", "Deployment", "deployments"),
 )
 """In the order in which they are made."""
+EVENTS_KEYS: Final = {
+    "HEADWAY_OPERATOR_DATABASE": ("database", True),
+    "HEADWAY_EVENTS_BROKER": ("broker", False),
+    "HEADWAY_EVENTS_EXCHANGE": ("exchange", False),
+    "HEADWAY_EVENTS_QUEUE": ("queue", False),
+}
+"""By setting: the key of the Secret that says it, and whether it has to."""
 _BY_NAME: Final = {kind.kind: kind for kind in INSTALLED}
 _RBAC: Final = "rbac.authorization.k8s.io/v1"
 _FOLLOW: Final = ("get", "list", "watch")
@@ -41,8 +48,12 @@ def installed_kind(item: Found) -> Kind:
     return _BY_NAME[item["kind"]]
 
 
-def install(image: str, namespace: str = NAMESPACE) -> list[Object]:
-    """Everything, in the order in which it can be created. ``image`` holds ``headway`` with ``[kubernetes]``."""
+def install(image: str, namespace: str = NAMESPACE, *, events_secret: str | None = None) -> list[Object]:
+    """Everything, in the order in which it can be created. ``image`` holds ``headway`` with ``[kubernetes]``.
+
+    ``events_secret``: a Secret of the namespace that says where events are recorded and told (:data:`EVENTS_KEYS`);
+    then the image holds ``[postgresql]`` and ``[rabbitmq]`` too.
+    """
     subject = [{"kind": "ServiceAccount", "name": NAME, "namespace": namespace}]
     whole = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": NAME}
     own = {**whole, "kind": "Role"}
@@ -56,7 +67,7 @@ def install(image: str, namespace: str = NAMESPACE) -> list[Object]:
         _object(_RBAC, "Role", inside, {"rules": _own_rules()}),
         _object(_RBAC, "RoleBinding", inside, {"roleRef": own, "subjects": subject}),
         _object("policy/v1", "PodDisruptionBudget", inside, {"spec": {"maxUnavailable": 1, "selector": _selector()}}),
-        _object("apps/v1", "Deployment", inside, {"spec": _deployment(image)}),
+        _object("apps/v1", "Deployment", inside, {"spec": _deployment(image, events_secret)}),
     ]
 
 
@@ -103,7 +114,7 @@ def _selector() -> Object:
     return {"matchLabels": {"app.kubernetes.io/name": NAME}}
 
 
-def _deployment(image: str) -> Object:
+def _deployment(image: str, events_secret: str | None) -> Object:
     """Two of them: one works, the other takes over within seconds."""
     container: dict[str, Any] = {
         "name": "operator",
@@ -113,6 +124,7 @@ def _deployment(image: str) -> Object:
         "env": [
             {"name": "HOME", "value": "/tmp"},  # noqa: S108
             {"name": "HEADWAY_OPERATOR_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            *_events_environment(events_secret),
         ],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": {
@@ -143,6 +155,19 @@ def _deployment(image: str) -> Object:
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": {"metadata": {"labels": LABELS}, "spec": pod},
     }
+
+
+def _events_environment(secret: str | None) -> list[Object]:
+    """Read by the kubelet: the operator itself may read no Secret."""
+    if secret is None:
+        return []
+    found: list[Object] = []
+    for variable, (key, needed) in EVENTS_KEYS.items():
+        reference: Object = {"name": secret, "key": key}
+        found.append(
+            {"name": variable, "valueFrom": {"secretKeyRef": reference if needed else {**reference, "optional": True}}}
+        )
+    return found
 
 
 def _object(api_version: str, kind: str, place: Object, body: Object) -> Object:

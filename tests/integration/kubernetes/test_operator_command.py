@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from headway.cluster.kinds import MODEL_DEPLOYMENT
 from headway.domain.cluster_objects import DEPLOYMENT, Kind, Name, name_of
 from tests.services.kubernetes_api import PATH, KubernetesApi
 from tests.services.model_world import IRIS, KINDS, bring_up, condition, model, put, weights
+from tests.services.operator_command import environment, headway
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.anyio
@@ -42,32 +40,6 @@ async def api() -> AsyncIterator[KubernetesApi]:
     kinds: dict[tuple[str, str], Kind] = {(kind.api_version, kind.plural): kind for kind in (*KINDS, *INSTALLED)}
     async with KubernetesApi(list(kinds.values())) as made:
         yield made
-
-
-def environment(api: KubernetesApi, scratch: Path) -> dict[str, str]:
-    """With a kubeconfig of two contexts, of which the second is meant."""
-    file = scratch / "kubeconfig"
-    clusters = [{"name": "here", "cluster": {"server": api.url}}]
-    contexts = [
-        {"name": "elsewhere", "context": {"cluster": "nowhere", "user": "me"}},
-        {"name": "prod", "context": {"cluster": "here", "user": "me"}},
-    ]
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [*clusters, {"name": "nowhere", "cluster": {"server": "http://127.0.0.1:1"}}],
-        "contexts": contexts,
-        "users": [{"name": "me", "user": {"token": "x"}}],
-        "current-context": "elsewhere",
-    }
-    file.write_text(json.dumps(document))
-    return {**os.environ, "KUBECONFIG": str(file), "HOME": str(scratch)}
-
-
-async def headway(*arguments: str, env: dict[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "headway.cli.main", *arguments, env=env, stderr=asyncio.subprocess.PIPE
-    )
 
 
 def forbidden(api: KubernetesApi) -> set[str]:

@@ -10,6 +10,7 @@ import yaml
 from headway.cli.app import run
 from headway.cli.kube import yaml_stream
 from headway.cluster.install import INSTALLED, install, installed_kind
+from headway.settings import Settings
 from tests.unit.cluster import pod_security, schemas
 
 OBJECTS = install("headway-operator")
@@ -47,7 +48,26 @@ def test_the_folder_for_gitops_holds_what_is_installed() -> None:
     assert [image["name"] for image in kustomization["images"]] == ["headway-operator"]
 
 
+def test_where_events_go_is_read_from_a_secret_that_the_operator_may_not_read() -> None:
+    objects = install("headway-operator", events_secret="where-events-go")
+    [deployment] = [one for one in objects if one["kind"] == "Deployment"]
+    schemas.check(deployment)
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    given = {one["name"]: one["valueFrom"].get("secretKeyRef") for one in container["env"] if "valueFrom" in one}
+    assert given.pop("HEADWAY_OPERATOR_NAMESPACE") is None
+    assert {f"HEADWAY_{name.upper()}" for name in Settings.model_fields} >= given.keys()
+    assert given["HEADWAY_OPERATOR_DATABASE"] == {"name": "where-events-go", "key": "database"}
+    assert [one.get("optional") for one in given.values()] == [None, True, True, True]
+    assert [one for one in objects if one["kind"] != "Deployment"] == [
+        one for one in OBJECTS if one["kind"] != "Deployment"
+    ]
+
+
 def test_a_dry_run_prints_and_touches_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["kube", "install", "--image", "r/headway:1", "-n", "ops", "--dry-run"]) == 0
     found = list(yaml.safe_load_all(capsys.readouterr().out))
     assert found == install("r/headway:1", "ops")
+    command = ["kube", "install", "--image", "r/headway:1", "--events-secret", "events", "--dry-run"]
+    assert run(command) == 0
+    found = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert found == install("r/headway:1", events_secret="events")

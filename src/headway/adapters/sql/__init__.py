@@ -1,7 +1,7 @@
 """State in SQL: deployments, versions, events, tokens, decisions and plans in one database; what belongs together is
 saved in one transaction.
 
-SQLite is what is supported now; see ``docs/explanation/state.md``.
+On one machine that is a SQLite file; an operator of a cluster has PostgreSQL. See ``docs/explanation/state.md``.
 """
 
 from headway.adapters.sql.database import SqlDatabase
