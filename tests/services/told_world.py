@@ -179,7 +179,8 @@ async def caught_up(api: KubernetesApi, store: SightingStore, *streams: EventStr
         )
         return same and all(stream.settled for stream in streams)
 
-    await eventually(done, 60, what="all is recorded")
+    fact: Callable[[], bool | Awaitable[bool]] = done
+    await eventually(fact, 60, what="all is recorded")
 
 
 async def replica_events(log: EventLog) -> list[Event]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,15 @@ async def test_a_rollout_is_told_from_its_beginning_to_its_end(
         async def retired() -> bool:
             return bring_up(api) and "v1 version_retired" in await told(log)
 
-        await eventually(retired)
+        fact: Callable[[], bool | Awaitable[bool]] = retired
+        await eventually(fact)
         await api.cluster.delete(MODEL_DEPLOYMENT, IRIS, "")
 
         async def deleted() -> bool:
             return stream.settled and "- deployment_deleted" in await told(log)
 
-        await eventually(deleted)
+        gone: Callable[[], bool | Awaitable[bool]] = deleted
+        await eventually(gone)
     events = await told(log)
     assert len(events) == len(set(events)) + 2  # the split is moved twice and taken away
     of_versions = [one for one in events if "version_" in one]

@@ -79,7 +79,7 @@ def short(events: list[NewEvent]) -> list[str]:
 
 
 CRASHED = pod(waits="CrashLoopBackOff", ended={"reason": "Error", "message": "no file"})
-LEAVING = {"metadata": {"deletionTimestamp": "2026-11-30T06:01:00Z"}}
+LEAVING: dict[str, Any] = {"metadata": {"deletionTimestamp": "2026-11-30T06:01:00Z"}}
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,8 @@ def test_a_node_that_forgot_its_counts_makes_no_start_the_same_as_an_earlier_one
     second = sighting(POD, pod(restarts=0), first)
     third = sighting(POD, pod(restarts=1, ended={}), second)
     assert short(transitions(first, second, NOW)) == ["exited", "started"]
-    keys = [one.key for pair in ((None, first), (first, second), (second, third)) for one in transitions(*pair, NOW)]
+    looks = ((None, first), (first, second), (second, third))
+    keys = [one.key for before, after in looks for one in transitions(before, after, NOW)]
     assert len(keys) == len(set(keys)) == 11
     assert short(transitions(second, third, NOW)) == ["exited", "started"]
 
@@ -172,7 +173,8 @@ def test_whoever_missed_what_others_saw_calls_the_rest_the_same() -> None:
             if what == "again" or (down and what != "crash"):
                 restarts += 1
             down = what == "crash"
-            moment, ended = f"2026-11-30T06:00:{second:02}Z", {} if restarts else None
+            moment = f"2026-11-30T06:00:{second:02}Z"
+            ended: dict[str, Any] | None = {} if restarts else None
             match what:
                 case "ready":
                     item = pod(restarts=restarts, ready=moment, ended=ended)
