@@ -11,16 +11,25 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from headway.adapters.sql import PostgresqlServer, SqlDatabase, SqlEventLog, SqlRelayStore, SqlSightingStore
+from headway.adapters.sql import (
+    PostgresqlServer,
+    SqlDatabase,
+    SqlDecisionLog,
+    SqlEventLog,
+    SqlRelayStore,
+    SqlSightingStore,
+)
 from headway.adapters.sql.tables import metadata
 from headway.domain.errors import StorageFailed
+from headway.domain.sightings import Step
+from tests.contracts.decision_log_contract import DecisionLogContract
 from tests.contracts.event_log_contract import EventLogContract, event
 from tests.contracts.relay_store_contract import Relayed, RelayStoreContract
 from tests.contracts.sighting_store_contract import FIRST, Seen, SightingStoreContract
 from tests.services.fixtures import PostgresqlService
 
 POLL_S = 60.0
-TABLES = "events, sightings, relays"
+TABLES = "events, sightings, relays, decisions"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +65,12 @@ class TestRelayStoreInPostgresql(RelayStoreContract):
     @pytest.fixture
     def state(self, database: SqlDatabase) -> Relayed:
         return Relayed(SqlRelayStore(database), SqlEventLog(database))
+
+
+class TestDecisionLogInPostgresql(DecisionLogContract):
+    @pytest.fixture
+    def log(self, database: SqlDatabase) -> SqlDecisionLog:
+        return SqlDecisionLog(database)
 
 
 class TestSightingStoreInPostgresql(SightingStoreContract):
@@ -94,7 +109,5 @@ class TestSightingStoreInPostgresql(SightingStoreContract):
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         await admin.close()
-        from headway.domain.sightings import Step
-
         await store.record([Step(None, FIRST, [])])
         assert await store.load() == [FIRST]
