@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
 from headway.adapters.kubernetes.cluster import KubernetesCluster
 from headway.adapters.kubernetes.connection import connect
+from headway.adapters.kubernetes.pod_logs import KubernetesPodLogs
 from headway.adapters.local import SystemClock
+from headway.api.cluster_logs import cluster_logs
 from headway.control.cluster_models import ClusterModels
 from headway.domain.errors import ClusterFailed, ClusterForbidden, KindMissing
 
@@ -22,16 +25,45 @@ def on_cluster(context: str, namespace: str | None, work: Callable[[ClusterModel
 
     Its errors of the cluster name the context, and say what to do.
     """
-    return asyncio.run(_on_cluster(context, namespace, work))
+
+    async def run() -> T:
+        async with _opened(context, namespace) as (models, _):
+            return await work(models)
+
+    return asyncio.run(run())
 
 
-async def _on_cluster(context: str, namespace: str | None, work: Callable[[ClusterModels], Awaitable[T]]) -> T:
+def logs_on_cluster(
+    context: str,
+    namespace: str | None,
+    name: str,
+    write: Callable[[bytes], None],
+    *,
+    replica: str | None,
+    version: str | None,
+    tail: int | None,
+    follow: bool,
+) -> None:
+    """Call ``write`` with whole lines of what the pods of the model ``name`` print."""
+
+    async def run() -> None:
+        async with _opened(context, namespace) as (models, logs):
+            lines = cluster_logs(models, logs, name, replica=replica, version=version, tail=tail, follow=follow)
+            async with aclosing(lines):
+                async for chunk in lines:
+                    write(chunk)
+
+    asyncio.run(run())
+
+
+@asynccontextmanager
+async def _opened(context: str, namespace: str | None) -> AsyncGenerator[tuple[ClusterModels, KubernetesPodLogs]]:
     connection = connect(context)
     chosen = namespace or connection.namespace
     async with connection.http as http:
         cluster = KubernetesCluster(http, chosen, manager=MANAGER)
         try:
-            return await work(ClusterModels(cluster, SystemClock(), chosen))
+            yield ClusterModels(cluster, SystemClock(), chosen), KubernetesPodLogs(http, chosen)
         except ClusterFailed as error:
             raise _explained(error, context, connection.server, chosen) from error
 
@@ -45,7 +77,7 @@ def _explained(error: ClusterFailed, context: str, server: str, namespace: str) 
     elif isinstance(error, ClusterForbidden):
         error.hint = (
             f"it takes, in the namespace {namespace}, get, list, create, update and delete on modeldeployments and "
-            "scalingpolicies of headway.dev, and get and list on deployments and pods"
+            "scalingpolicies of headway.dev, get and list on deployments and pods, and for logs get on pods/log"
         )
     elif type(error) is ClusterFailed:
         error.hint = f"the context {context} says that it is at {server}"

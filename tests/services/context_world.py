@@ -67,7 +67,19 @@ class ContextWorld:
 
     async def run(self, *arguments: str, **more: str) -> Said:
         """``headway`` with ``arguments``, as a process; ``more`` are variables of its environment."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self.start(*arguments, **more)
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        assert process.returncode is not None
+        return Said(process.returncode, out.decode(), err.decode())
+
+    async def start(self, *arguments: str, **more: str) -> asyncio.subprocess.Process:
+        """The same, not waited for."""
+        return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "headway.cli.main",
@@ -77,14 +89,6 @@ class ContextWorld:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        try:
-            out, err = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        assert process.returncode is not None
-        return Said(process.returncode, out.decode(), err.decode())
 
     async def prod(self, *arguments: str) -> Said:
         """The same on this cluster."""

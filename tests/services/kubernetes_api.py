@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from headway.adapters.memory.cluster import MemoryCluster
+from headway.adapters.memory.replica_logs import MemoryReplicaLogs
 from headway.api.server import bind, create_server
 from headway.domain.cluster_objects import Change, Kind, Name, version_of
 from headway.domain.errors import HeadwayError, KindMissing
@@ -59,6 +60,8 @@ class KubernetesApi:
     def __init__(self, kinds: list[Kind], cluster: MemoryCluster | None = None) -> None:
         self.cluster = cluster or MemoryCluster()
         self.faults = Faults()
+        self.logs = MemoryReplicaLogs()
+        """Of pods, by their name."""
         self.requests: list[tuple[str, str]] = []
         self.page = 10_000
         self._kinds = {(kind.api_version, kind.plural): kind for kind in kinds}
@@ -118,6 +121,12 @@ class KubernetesApi:
             case "WATCH":
                 stream = self._watch(kind, labels, name.namespace, query["resourceVersion"], self.faults.cut)
                 return StreamingResponse(stream, media_type="application/json")
+            case "GET" if found["sub"] == "log":
+                tail = int(query["tailLines"]) if "tailLines" in query else None
+                if not self.logs.has(name.name):
+                    return refusal(404, f'pods "{name.name}" not found')
+                chunks = self.logs.logs(name.name, tail_lines=tail, follow=query.get("follow") == "true")
+                return StreamingResponse(chunks, media_type="text/plain")
             case "GET":
                 item = await self.cluster.read(kind, name)
                 return JSONResponse(item) if item else refusal(404, f'{kind.plural} "{name.name}" not found')

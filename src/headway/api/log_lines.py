@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from headway.domain.errors import NotFound
 from headway.ports.clock import Clock
-from headway.ports.runtime import Runtime
+from headway.ports.replica_logs import ReplicaLogs
 
 MAX_LINE_BYTES = 64 * 1024
 """A longer line is passed on in pieces of this size."""
@@ -19,13 +19,13 @@ LOOK_S = 1.0
 
 
 async def one_after_the_other(
-    runtime: Runtime, replicas: Sequence[str], tail: int | None
+    logs: ReplicaLogs, replicas: Sequence[str], tail: int | None
 ) -> AsyncGenerator[bytes, None]:
     """Each replica's log to its present end; one that is gone by then is left out."""
     for replica in replicas:
         name = replica if len(replicas) > 1 else None
         try:
-            async for chunk in whole_lines(runtime.logs(replica, tail_lines=tail, follow=False)):
+            async for chunk in whole_lines(logs.logs(replica, tail_lines=tail, follow=False)):
                 yield led(name, chunk)
         except NotFound:
             continue
@@ -39,9 +39,9 @@ class Following:
     """
 
     def __init__(
-        self, runtime: Runtime, clock: Clock, tail: int | None, wanted: Callable[[], Sequence[str] | None]
+        self, logs: ReplicaLogs, clock: Clock, tail: int | None, wanted: Callable[[], Sequence[str] | None]
     ) -> None:
-        self._runtime = runtime
+        self._logs = logs
         self._clock = clock
         self._tail = tail
         self._wanted = wanted
@@ -82,7 +82,7 @@ class Following:
 
     async def _follow(self, replica: str) -> None:
         try:
-            async for chunk in whole_lines(self._runtime.logs(replica, tail_lines=self._tail, follow=True)):
+            async for chunk in whole_lines(self._logs.logs(replica, tail_lines=self._tail, follow=True)):
                 await self._chunks.put((replica, chunk))
         except NotFound:
             return

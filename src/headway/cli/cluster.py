@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from headway.cli.output import print_line
 from headway.cli.place import Place
 from headway.cli.progress import LiveProgress, Step
 
@@ -46,3 +47,18 @@ def names(place: Place, beginning: str) -> list[str]:
 def telling(progress: LiveProgress) -> Told:
     """``progress`` as what follows a rollout tells it."""
     return lambda stage, state, text: progress.update(Step(stage, state, text))
+
+
+def print_logs(
+    place: Place, name: str, *, replica: str | None, version: str | None, tail: int | None, follow: bool
+) -> None:
+    """What the pods of a model print, line by line."""
+    from headway.bootstrap_context import logs_on_cluster
+
+    def write(chunk: bytes) -> None:
+        for line in chunk.decode("utf-8", "replace").splitlines():
+            print_line(line)
+
+    logs_on_cluster(
+        place.context, place.namespace, name, write, replica=replica, version=version, tail=tail, follow=follow
+    )

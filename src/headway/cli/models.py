@@ -21,6 +21,7 @@ from headway.cli.output import (
     log_lines,
     moment,
     out,
+    print_line,
     range_text,
     say,
     size,
@@ -315,6 +316,7 @@ def body_of(data: str, where: str = "-d") -> bytes:
         raise InvalidInput(f"cannot read {path}: {why}", where=where) from None
 
 
+@anywhere
 def logs(
     name: Name,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")] = False,
@@ -328,15 +330,16 @@ def logs(
     output: OutputOption = Format.TEXT,
 ) -> None:
     """Show what a model's replicas printed."""
-    from headway.client import Client
-
     check_model_name(name)
     if version is not None:
         check_version_name(version, where="--version")
+    if (place := chosen()) is not None:
+        from headway.cli import cluster
+
+        cluster.print_logs(place, name, replica=replica, version=version, tail=tail, follow=follow)
+        return
+    from headway.client import Client
+
     with Client() as client:
         for line in client.logs(name, replica=replica, version=version, tail=tail, follow=follow):
-            if is_json():
-                emit_json({"line": line}, indent=None)
-            else:
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
+            print_line(line)

@@ -81,6 +81,15 @@ def emit_json(value: Any, *, indent: int | None = 2) -> None:
     sys.stdout.flush()
 
 
+def print_line(line: str) -> None:
+    """One of many lines that may go on for ever, as it is; as ``{"line": ...}`` when JSON was asked for."""
+    if is_json():
+        emit_json({"line": line}, indent=None)
+        return
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 def say(text: str) -> None:
     """A line for people on standard output; nothing when JSON was asked for."""
     if not is_json():

@@ -26,6 +26,8 @@ class PodState:
     reason: str | None
     started_at: float | None
     ready_at: float | None
+    has_run: bool
+    """Whether its container was ever started."""
 
     @property
     def ready(self) -> bool:
@@ -47,6 +49,7 @@ def pod_state(pod: Object) -> PodState:
         reason=_reason(pod, containers),
         started_at=instant(running[0].get("startedAt")) if running else None,
         ready_at=instant(ready.get("lastTransitionTime")) if is_ready else None,
+        has_run=any(one.get("restartCount") or _ran(one, "state") or _ran(one, "lastState") for one in containers),
     )
 
 
@@ -59,6 +62,11 @@ def condition_of(item: Object, type_: str) -> Mapping[str, Any]:
 def instant(text: str | None) -> float | None:
     """RFC 3339 as seconds since the epoch; None stays None."""
     return None if not text else datetime.fromisoformat(text).timestamp()
+
+
+def _ran(container: Mapping[str, Any], which: str) -> bool:
+    state = container.get(which) or {}
+    return "running" in state or "terminated" in state
 
 
 def _phase(pod: Object, containers: list[Mapping[str, Any]], is_ready: bool) -> ReplicaPhase:

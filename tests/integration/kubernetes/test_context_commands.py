@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,35 @@ async def test_surroundings_that_are_not_as_they_should_be(world: ContextWorld) 
         said = await world.prod(*command, "-o", "json")
         assert (said.code, said.error["code"]) == (9, "kind_missing")
         assert "headway --context prod kube install" in said.error["hint"]
+
+
+async def test_what_pods_print_is_shown_and_followed(world: ContextWorld) -> None:
+    assert (await world.prod("apply", "-f", str(world.file("1.yaml", document())))).code == 0
+    world.api.logs.write("iris-v1-abc12", b"one\ntwo\n")
+    assert (await world.prod("logs", "iris")).out == "one\ntwo\n"
+    assert (await world.prod("logs", "iris", "--tail", "1", "-o", "json")).json == {"line": "two"}
+    said = await world.prod("logs", "iris", "--replica", "none", "-o", "json")
+    assert (said.code, said.error["code"]) == (3, "replica_not_found")
+    said = await world.prod("logs", "iris", "--version", "v9", "-o", "json")
+    assert (said.code, said.error["code"]) == (3, "version_not_found")
+
+    process = await world.start("--context", "prod", "logs", "iris", "-f")
+    assert process.stdout is not None
+    try:
+        assert [await process.stdout.readline() for _ in range(2)] == [b"one\n", b"two\n"]
+        # Another version begins; from then on lines say whose they are.
+        second = world.file("2.yaml", document("r.example.com/iris:2"))
+        world.api.logs.write("iris-v2-abc12", b"three\n")
+        assert (await world.prod("apply", "-f", str(second))).code == 0
+        assert await asyncio.wait_for(process.stdout.readline(), 90) == b"iris-v2-abc12 | three\n"
+        assert (await world.prod("delete", "iris", "--yes", "--no-wait")).code == 0
+        for name in ("iris-v1-abc12", "iris-v2-abc12"):
+            world.api.logs.end(name)
+        assert await asyncio.wait_for(process.wait(), 90) == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 async def test_commands_that_know_no_cluster_refuse_and_do_nothing_here(world: ContextWorld) -> None:
