@@ -27,6 +27,7 @@ from headway.control.operator.event_stream import EventStream
 from headway.control.operator.leader import Leader
 from headway.control.operator.operator import Operator
 from headway.control.operator.resources import operators
+from headway.control.operator.target_watch import TargetWatch
 from headway.control.scaling_service import cluster_autoscaler
 from headway.domain.cluster_objects import Name, Object
 from headway.domain.errors import HeadwayError, InvalidInput
@@ -120,7 +121,8 @@ async def _operate(
 
         leader = Leader(cluster, clock, Name(home, LEASE_NAME), identity, changed)
         fleet = ClusterFleet(clock, lambda: leader.leads)
-        running = operators(cluster, clock, leader, fleet, namespace=home)
+        targets = TargetWatch(cluster, clock, fleet, lambda: leader.leads)
+        running = operators(cluster, clock, leader, fleet, targets, namespace=home)
         stream = records.stream(running, leader, namespace)
         stats = PodStats(fleet.addresses, clock)
         loop_of_own = cluster_autoscaler(
@@ -138,6 +140,7 @@ async def _operate(
         told("following", identity)
         leader.start()
         starting = [asyncio.create_task(one.start()) for one in running]
+        targets.start()
         starting.append(asyncio.create_task(records.scale(loop_of_own)))
         if stream is not None:
             stream.start()
@@ -149,6 +152,7 @@ async def _operate(
                 task.cancel()
             await asyncio.gather(*starting, return_exceptions=True)
             await loop_of_own.stop()
+            await targets.stop()
             await stats.close()
             for one in running:
                 await one.stop()

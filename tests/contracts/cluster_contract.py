@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headway.domain.cluster_objects import Change, Kind, Name, Object, name_of, uid_of, version_of
+from headway.domain.cluster_objects import DEPLOYMENT, Change, Kind, Name, Object, name_of, uid_of, version_of
 from headway.domain.errors import KindMissing, StaleWrite, WatchExpired
 from headway.ports.cluster import Cluster
 
@@ -90,6 +90,17 @@ class ClusterContract:
         gone = {"metadata": {"name": "gone", "namespace": "team-a"}, "status": {"ready": 2}}
         with pytest.raises((StaleWrite, KindMissing)):
             await cluster.apply(MODEL, gone, subresource="status")
+
+    async def test_a_scale_is_the_number_of_replicas_alone(self, cluster: Cluster, other: Cluster) -> None:
+        theirs = {"metadata": {"name": "w", "namespace": "team-a"}}
+        await other.apply(DEPLOYMENT, {**theirs, "spec": {"replicas": 1, "paused": True}})
+        await cluster.apply(DEPLOYMENT, {**theirs, "spec": {"replicas": 7}}, subresource="scale")
+        found = await cluster.read(DEPLOYMENT, Name("team-a", "w"))
+        assert found is not None
+        assert found["spec"] == {"replicas": 7, "paused": True}
+        gone = {"metadata": {"name": "gone", "namespace": "team-a"}, "spec": {"replicas": 7}}
+        with pytest.raises((StaleWrite, KindMissing)):
+            await cluster.apply(DEPLOYMENT, gone, subresource="scale")
 
     async def test_replace_makes_once_and_never_overwrites_what_it_has_not_seen(self, cluster: Cluster) -> None:
         made = await cluster.replace(SERVICE, service())

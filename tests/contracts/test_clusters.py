@@ -9,7 +9,7 @@ import pytest
 
 from headway.adapters.kubernetes.cluster import KubernetesCluster
 from headway.adapters.memory.cluster import MemoryCluster
-from headway.domain.cluster_objects import LEASE, Kind, Object
+from headway.domain.cluster_objects import DEPLOYMENT, LEASE, Kind, Object
 from headway.ports.cluster import Cluster
 from tests.contracts.cluster_contract import MODEL, SERVICE, UNKNOWN, ClusterContract, service
 from tests.services.kubernetes_api import KubernetesApi
@@ -49,7 +49,7 @@ class TestMemoryCluster(ClusterContract):
 class TestKubernetesCluster(ClusterContract):
     @pytest.fixture
     async def api(self) -> AsyncIterator[KubernetesApi]:
-        async with KubernetesApi([SERVICE, MODEL, LEASE]) as api:
+        async with KubernetesApi([SERVICE, MODEL, DEPLOYMENT, LEASE]) as api:
             api.page = 2
             yield api
 

@@ -26,6 +26,7 @@ LONG = b"x" * (MOST_BYTES + 1)
 class Pod:
     """A model server as far as its stats go."""
 
+    clock: ManualClock
     port: int = 0
     life: int = 0
     in_flight: int = 0
@@ -71,7 +72,8 @@ class Pod:
     def said(self) -> bytes:
         if self.body is not None:
             return self.body
-        found: dict[str, object] = {"at": 1.0, "epoch": f"e{self.life}", "cpu_s": 0.5, "memory_bytes": 1024}
+        found: dict[str, object] = {"at": self.clock.monotonic() + 1e4, "epoch": f"e{self.life}"}
+        found |= {"cpu_s": 0.5, "memory_bytes": 1024}
         found |= {"in_flight": self.in_flight, "in_flight_s": self.flown, "finished": self.finished, "queue_s": 0.0}
         return json.dumps(found).encode()
 
@@ -94,7 +96,7 @@ class PodsFleet:
         self.stats = PodStats(lambda: {name: f"127.0.0.1:{pod.port}" for name, pod in self.pods.items()}, self.clock)
 
     def start(self, replica_id: str) -> None:
-        self.pods.setdefault(replica_id, Pod()).up()
+        self.pods.setdefault(replica_id, Pod(self.clock)).up()
 
     def arrive(self, replica_id: str, count: int) -> None:
         self.pods[replica_id].in_flight += count
@@ -165,6 +167,19 @@ class TestPodStats(ReplicaStatsContract):
         fleet.pass_time(AGAIN_S)
         await fleet.stats.read()
         assert {one.replica_id for one in await fleet.stats.read()} == set(fleet.pods)
+
+    async def test_rates_are_by_the_pods_own_clock_and_a_clock_that_has_stopped_is_set_anew(
+        self, fleet: PodsFleet
+    ) -> None:
+        fleet.start("iris-v1-aaaaa")
+        pod = fleet.pods["iris-v1-aaaaa"]
+        first = await only(fleet)
+        fleet.pass_time(2)
+        pod.clock = ManualClock()
+        pod.clock.advance(first.at + 1.5)  # the answer is read half a second late
+        assert (await only(fleet)).at == pytest.approx(first.at + 1.5)
+        fleet.pass_time(60)
+        assert (await only(fleet)).at == fleet.monotonic()
 
     async def test_a_pod_that_is_gone_is_hung_up(self, fleet: PodsFleet) -> None:
         fleet.start("iris-v1-aaaaa")

@@ -15,6 +15,7 @@ from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.leader import Leader
 from headway.control.operator.operator import Operator
 from headway.control.operator.resources import LABELS, operators
+from headway.control.operator.target_watch import TargetWatch
 from headway.domain.cluster_objects import DEPLOYMENT, LEASE, POD, Kind, Name, Object, labels_of, name_of, version_of
 from tests.services.kubernetes_api import KubernetesApi
 from tests.waiting import eventually
@@ -43,7 +44,10 @@ class Looking:
         clock = SystemClock()
         self.leader = Leader(cluster, clock, Name("headway-system", "headway"), identity, self.look_at_all)
         self.fleet = ClusterFleet(clock, lambda: self.leader.leads)
-        self.operators: list[Operator] = operators(cluster, clock, self.leader, self.fleet, resync_s=resync_s)
+        self.targets = TargetWatch(cluster, clock, self.fleet, lambda: self.leader.leads)
+        self.operators: list[Operator] = operators(
+            cluster, clock, self.leader, self.fleet, self.targets, resync_s=resync_s
+        )
 
     @property
     def idle(self) -> bool:
@@ -70,6 +74,7 @@ async def operating(api: KubernetesApi, identity: str = "one", *, resync_s: floa
     async with httpx2.AsyncClient(base_url=api.url, timeout=60, verify=False) as http:
         looking = Looking(KubernetesCluster(http), identity, resync_s)
         looking.leader.start()
+        looking.targets.start()
         for one in looking.operators:
             await one.start()
         try:
@@ -77,6 +82,7 @@ async def operating(api: KubernetesApi, identity: str = "one", *, resync_s: floa
         finally:
             for one in looking.operators:
                 await one.stop()
+            await looking.targets.stop()
             await looking.leader.stop()
 
 

@@ -64,6 +64,10 @@ class Loop:
 
     wishes: Mapping[str, Wish] = field(default_factory=dict)
     reports: Mapping[str, Report] = field(default_factory=dict)
+    blocked: tuple[str, str] | None = None
+    """Why nothing can be decided at all: reason and message."""
+    replicas: int | None = None
+    """Of all versions, as found; None: not known."""
 
 
 SILENT: Final = Loop()
@@ -158,6 +162,16 @@ def elastic(
         for arm in arms
         if arm.version in records
     )
+
+
+def target_of(deployment: Found, pods: Sequence[Found]) -> Elastic:
+    """A Deployment of somebody else's. ``pods``: its own, as far as they matter."""
+    name, count = deployment["metadata"]["name"], _count(deployment)
+    ready = min(int((deployment.get("status") or {}).get("readyReplicas", 0)), count)
+    phases = [ReplicaPhase.READY] * ready + [ReplicaPhase.STARTING] * (count - ready)
+    replicas = tuple(ReplicaStatus(f"{name}/{place}", name, "", phase, None) for place, phase in enumerate(phases))
+    version = f"deployment/{name}"
+    return Elastic(version, "", {}, WEIGHT_TOTAL, count, count, replicas, False, no_room(deployment, pods))
 
 
 def replicas_of(pods: Sequence[Found], now: float) -> Iterator[ReplicaStatus]:

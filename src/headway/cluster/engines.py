@@ -49,12 +49,19 @@ _CRON_EXTENSION = re.compile(r"#|(?<![A-Za-z])L(?![A-Za-z])")
 
 
 def engine_problems(
-    scaling: Scaling, engine: Engine, *, secret: str | None, where: str, secret_at: str, cpu: bool | None
+    scaling: Scaling,
+    engine: Engine,
+    *,
+    secret: str | None,
+    where: str,
+    secret_at: str,
+    cpu: bool | None,
+    model: bool = True,
 ) -> Problems:
     """What ``engine`` cannot honour; ``where`` is the place of ``scaling``.
 
     ``secret``: the trigger secret, named at ``secret_at``. ``cpu``: whether pods ask for a processor share; None: not
-    known here.
+    known here. ``model``: whether it is about a model, whose pods can be asked.
     """
     if "warm_start" in scaling.model_fields_set and scaling.warm_start:
         yield f"{where}.warmStart", "pods start by themselves, not from a process that has loaded the model"
@@ -64,7 +71,7 @@ def engine_problems(
     if not scaling.elastic:
         return
     if engine == "headway":
-        yield from _of_headway(scaling, where)
+        yield from _of_headway(scaling, where, model)
         return
     if scaling.shadow:
         yield f"{where}.shadow", f"the engine {engine} carries out what it decides; use the engine headway"
@@ -80,13 +87,15 @@ def engine_problems(
         yield secret_at, "triggers name ...FromEnv; KEDA reads them from a Secret: name it"
 
 
-def _of_headway(scaling: Scaling, where: str) -> Problems:
+def _of_headway(scaling: Scaling, where: str, model: bool) -> Problems:
     """The loop is that of a machine; what it lacks on a cluster is a gateway that holds requests, the environments of
     versions, and secrets."""
     for position, trigger in enumerate(scaling.triggers):
         place = f"{where}.triggers[{position}]"
         if trigger.type in NOT_ON_CLUSTERS:
             yield f"{place}.type", f"{NOT_ON_CLUSTERS[trigger.type]}, so {trigger.type} is for a laptop"
+        elif isinstance(trigger, UtilizationTrigger) and not model:
+            yield f"{place}.type", f"only models tell the operator of their {trigger.type}; use the engine hpa or keda"
         for field in (*FROM_ENV, "connection_from_env"):
             if getattr(trigger, field, None) is not None:
                 yield f"{place}.{to_camel(field)}", "the operator reads no secrets; the engine keda does"

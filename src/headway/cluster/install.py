@@ -9,7 +9,7 @@ from headway.cluster.crds import crds
 from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALING_POLICY
 from headway.cluster.names import MANAGED_BY, NAMESPACE, OPERATOR, Object
 from headway.cluster.pods import USER
-from headway.domain.cluster_objects import LEASE, POD, Kind
+from headway.domain.cluster_objects import DEPLOYMENT, LEASE, POD, Kind
 from headway.domain.cluster_objects import Object as Found
 
 NAME: Final = OPERATOR
@@ -84,6 +84,8 @@ def _rules() -> list[Object]:
         _rule(group, [f"{name}/status" for name in resources], ("get", "patch")),
         # Why a version does not come up stands on its pods.
         _rule(_group(POD), [POD.plural], _FOLLOW),
+        # To give Deployments that are not ours the number of replicas that a policy asks for.
+        _rule(_group(DEPLOYMENT), [f"{DEPLOYMENT.plural}/scale"], ("patch",)),
         # To own what may hold up the owner's end, where the cluster asks for that right.
         _rule(group, [f"{name}/finalizers" for name in resources], ("update",)),
         *(

@@ -20,9 +20,9 @@ from headway.cluster.refusals import admitted
 from headway.cluster.render import render_model, render_policy
 from headway.cluster.status import Verdict, model_status, policy_status, refused_status
 from headway.cluster.versions import ClusterVersion, described, split_of, version_of, with_version
+from headway.domain.cluster_objects import Name, labels_of
 from headway.domain.cluster_objects import Object as Found
-from headway.domain.cluster_objects import labels_of
-from headway.domain.errors import HeadwayError, Unsupported
+from headway.domain.errors import HeadwayError
 from headway.domain.kubernetes_spec import Engine
 from headway.domain.names import version_number
 from headway.domain.routing_table import Arm
@@ -53,6 +53,10 @@ class Look:
     """``spec.scaling`` where Headway's own loop is to carry it out."""
     elastic: tuple[Elastic, ...] = ()
     """What that loop scales."""
+    target: Name | None = None
+    """Somebody else's Deployment that the loop scales."""
+    scale: int | None = None
+    """How many replicas ``target`` is to be given now."""
 
 
 def reconcile(
@@ -74,9 +78,7 @@ def reconcile(
     try:
         document = admitted(document_of(resource))
         if isinstance(document, ScalingPolicy):
-            _refuse_own_engine(document)
-            objects = tuple(render_policy(document, owner))
-            return Look(policy_status(resource, document, failures, now), objects)
+            return _policy(resource, document, owner, failures, now, loop)
         return _model(resource, document, owner, owned, pods, failures, now, loop, operator_namespace)
     except HeadwayError as error:
         # A mistake in a document takes nothing down.
@@ -88,6 +90,18 @@ def document_of(resource: Found) -> Object:
     metadata = {key: resource["metadata"][key] for key in ("name", "namespace")}
     kinds = {key: resource[key] for key in ("apiVersion", "kind")}
     return {**kinds, "metadata": metadata, "spec": resource.get("spec", {})}
+
+
+def _policy(
+    resource: Found, policy: ScalingPolicy, owner: Owner, failures: Sequence[str], now: float, loop: Loop
+) -> Look:
+    objects = tuple(render_policy(policy, owner))
+    status = policy_status(resource, policy, failures, now, engine_of(policy), loop)
+    if not is_own(policy):
+        return Look(status, objects)
+    scaling, target = policy.spec.scaling.model_dump(mode="json", by_alias=True), policy.spec.target_ref.name
+    scale = next((wish.desired for wish in loop.wishes.values()), None)
+    return Look(status, objects, scaling=scaling, target=Name(owner.namespace, target), scale=scale)
 
 
 def _model(
@@ -117,7 +131,7 @@ def _model(
     wished: Mapping[str, int] = {}
     arms: Sequence[Arm] = ()
     if own:
-        arms = before if document.spec.kubernetes.route is not None else split
+        arms = before
         shadow = document.spec.shadow
         beside = None if shadow is None else Arm(shadow.version, shadow.percent)
         wished = counts(scaling, split, arms, beside, records, loop.wishes)
@@ -126,7 +140,7 @@ def _model(
     )
     short = [name for name in records if _lacks_pods(records[name])]
     stuck = {name: why for name in short if (why := obstacle(records[name], _of_version(name, pods), now, PATIENCE_S))}
-    verdict = Verdict(versions, split, live, records, tuple(failures), stuck, engine_of(document), loop.reports)
+    verdict = Verdict(versions, split, live, records, tuple(failures), stuck, engine_of(document), loop)
     return Look(
         model_status(resource, verdict, now),
         tuple(objects),
@@ -155,15 +169,6 @@ def engine_of(document: ModelDeployment | ScalingPolicy) -> Engine | None:
 def is_own(document: ModelDeployment | ScalingPolicy) -> bool:
     """Whether Headway's own loop does."""
     return engine_of(document) == "headway"
-
-
-def _refuse_own_engine(document: ScalingPolicy) -> None:
-    if is_own(document):
-        raise Unsupported(
-            "the operator does not evaluate a policy's triggers itself yet",
-            where="spec.engine",
-            hint="the engines hpa and keda do; or fix the number: scaling.minReplicas without triggers",
-        )
 
 
 def newest_of(resource: Found, document: ModelDeployment, kept: Sequence[ClusterVersion]) -> ClusterVersion:

@@ -32,7 +32,8 @@ def check_policy(policy: ScalingPolicy) -> None:
     """The same for a policy."""
     spec = policy.spec
     secret, place = spec.trigger_secret, "spec.triggerSecret"
-    _refuse(engine_problems(spec.scaling, spec.engine, secret=secret, where="spec.scaling", secret_at=place, cpu=None))
+    at = {"where": "spec.scaling", "secret_at": place}
+    _refuse(engine_problems(spec.scaling, spec.engine, secret=secret, **at, cpu=None, model=False))
 
 
 def _of_model(document: ModelDeployment) -> Iterator[tuple[str, str]]:

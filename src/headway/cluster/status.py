@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from headway.cluster.elastic import Report
+from headway.cluster.elastic import SILENT, Loop
 from headway.cluster.names import MODEL_LABEL, Object
 from headway.cluster.obstacles import Obstacle
 from headway.cluster.versions import ClusterVersion
@@ -18,6 +18,8 @@ from headway.domain.routing_table import Arm
 from headway.domain.scaling_policy import ScalingPolicy
 
 LONGEST_MESSAGE: Final = 2000
+OF_THE_LOOP: Final = ("NoData", "NoRoom", "Decided", "Pending", "TargetMissing", "ScalingDisabled")
+"""Reasons of ``ScalingActive`` that stay until the loop has another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Verdict:
     """By version: what keeps pods of it from getting ready."""
     engine: Engine | None = None
     """Who moves the number of replicas; None: nobody."""
-    reports: Mapping[str, Report] = field(default_factory=dict)
-    """What Headway's own loop has decided, by version."""
+    loop: Loop = SILENT
+    """What Headway's own loop has to say."""
 
 
 def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
@@ -49,14 +51,15 @@ def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
         waits = ", ".join(arm.version for arm in verdict.split if arm.weight)
         words = f"{_text(verdict.split)} is asked for; it comes when every replica of {waits} is ready"
     serving = bool(verdict.live)
-    decided = _decided(resource, verdict) if verdict.engine == "headway" else []
+    arms = [arm.version for arm in verdict.live or verdict.split]
+    decided = _decided(resource, arms, verdict.loop) if verdict.engine == "headway" else []
     conditions = [
         _condition("Accepted", True, "Accepted", ""),
         _applied(verdict.failures),
         _condition("Ready", serving, "Serving" if serving else "NotReady", words),
         _condition("Progressing", not reached, "Reached" if reached else "Waiting", ""),
         _healthy(verdict.stuck),
-        _scaling_active(resource, verdict),
+        _scaling_active(resource, verdict.engine, verdict.loop),
     ]
     return {
         "observedGeneration": resource["metadata"].get("generation", 0),
@@ -71,13 +74,25 @@ def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
     }
 
 
-def policy_status(resource: Found, policy: ScalingPolicy, failures: Sequence[str], now: float) -> Object:
+def policy_status(
+    resource: Found,
+    policy: ScalingPolicy,
+    failures: Sequence[str],
+    now: float,
+    engine: Engine | None = None,
+    loop: Loop = SILENT,
+) -> Object:
     """Status of a ``ScalingPolicy`` whose document was accepted."""
+    before = resource.get("status") or {}
+    version = f"deployment/{policy.spec.target_ref.name}"
     words = f"Deployment {policy.spec.target_ref.name} is scaled by {policy.spec.engine}"
     ready = _condition("Ready", not failures, "ApplyFailed" if failures else "Applied", words)
-    conditions = [_condition("Accepted", True, "Accepted", ""), _applied(failures), ready]
+    active = _scaling_active(resource, engine, loop)
+    conditions = [_condition("Accepted", True, "Accepted", ""), _applied(failures), ready, active]
     return {
         "observedGeneration": resource["metadata"].get("generation", 0),
+        "replicas": before.get("replicas", 0) if loop.replicas is None else loop.replicas,
+        "scaling": _decided(resource, [version], loop) if engine == "headway" else [],
         "conditions": _dated(conditions, resource, now),
     }
 
@@ -92,35 +107,37 @@ def refused_status(resource: Found, error: HeadwayError, now: float) -> Object:
     return {**before, "observedGeneration": generation, "conditions": conditions}
 
 
-def _decided(resource: Found, verdict: Verdict) -> list[Object]:
-    """The last decision about each version of the split; after a start of the operator the one told before."""
+def _decided(resource: Found, versions: Sequence[str], loop: Loop) -> list[Object]:
+    """The last decision about each of ``versions``; after a start of the operator the one told before."""
     before = {one["version"]: one for one in (resource.get("status") or {}).get("scaling") or ()}
     found = []
-    for arm in verdict.live or verdict.split:
-        report = verdict.reports.get(arm.version)
+    for version in versions:
+        report = loop.reports.get(version)
         if report is not None:
             found.append(report.document())
-        elif arm.version in before:
-            found.append(before[arm.version])
+        elif version in before:
+            found.append(before[version])
     return found
 
 
-def _scaling_active(resource: Found, verdict: Verdict) -> Object:
+def _scaling_active(resource: Found, engine: Engine | None, loop: Loop) -> Object:
     """Whether the number of replicas follows the load."""
     type_ = "ScalingActive"
-    if verdict.engine is None:
+    if engine is None:
         return _condition(type_, False, "FixedReplicas", "no triggers: scaling.minReplicas is the number of replicas")
-    if verdict.engine != "headway":
-        return _condition(type_, True, "ByEngine", f"the engine {verdict.engine} says how it goes")
-    troubled = [report for _, report in sorted(verdict.reports.items()) if report.trouble]
+    if engine != "headway":
+        return _condition(type_, True, "ByEngine", f"the engine {engine} says how it goes")
+    if loop.blocked is not None:
+        return _condition(type_, False, *loop.blocked)
+    troubled = [report for _, report in sorted(loop.reports.items()) if report.trouble]
     if troubled:
         told = "\n".join(f"{report.version}: {report.message}" for report in troubled)
         return _condition(type_, False, troubled[0].trouble, told[:LONGEST_MESSAGE])
-    if verdict.reports:
+    if loop.reports:
         return _condition(type_, True, "Decided", "status.scaling has the last decision about each version")
     conditions = (resource.get("status") or {}).get("conditions") or ()
     before = next((one for one in conditions if one["type"] == type_), None)
-    if before is not None and before["reason"] in ("NoData", "NoRoom", "Decided", "Pending"):
+    if before is not None and before["reason"] in OF_THE_LOOP:
         return _condition(type_, before["status"] == "True", before["reason"], before.get("message", ""))
     return _condition(type_, False, "Pending", "nothing has been decided yet")
 

@@ -73,4 +73,5 @@ class PolicyStatus(Part):
 
     observed_generation: int | None = Field(default=None, ge=0)
     replicas: int = Field(default=0, ge=0, description="Of the target.")
+    scaling: list[ScalingStatus] = Field(default=[], max_length=1, description="With the engine headway.")
     conditions: list[Condition] = Field(default=[], max_length=16)

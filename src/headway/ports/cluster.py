@@ -31,6 +31,7 @@ class Cluster(Protocol):
     async def apply(self, kind: Kind, item: Object, *, subresource: str = "") -> Object:
         """Server-side apply under Headway's field manager, taking over fields that others own; the result.
 
+        With the subresource ``scale``, ``item`` is its name and ``spec.replicas``, and the result is of no meaning.
         Fields that an earlier apply had and this one lacks are given up, and vanish when nobody else owns them.
         """
         ...

@@ -193,8 +193,9 @@ async def test_a_policy_scales_a_deployment_of_somebody_elses(api: KubernetesApi
         assert condition(api, "Ready", workers, SCALING_POLICY)[0] == "True"
         put(api, {"metadata": {"name": "workers", "namespace": "models"}, "spec": {**spec, "engine": "headway"}},
             SCALING_POLICY)  # fmt: skip
-        await eventually(lambda: condition(api, "Accepted", workers, SCALING_POLICY)[0] == "False", 60)
-        assert api.cluster.find(scaled, workers) is not None
+        missing = ("False", "TargetMissing", "there is no Deployment rq-workers in models")
+        await eventually(lambda: condition(api, "ScalingActive", workers, SCALING_POLICY) == missing, 60)
+        assert api.cluster.find(scaled, workers) is None
 
 
 async def test_a_cluster_without_a_gateways_definitions_is_told_so(api: KubernetesApi) -> None:

@@ -43,6 +43,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("spec.queryLog.payloads", model({"queryLog": {"payloads": {"sample": "1%"}}}), "payloads"),
     ("spec.jobs", model({"jobs": {"maxAttempts": 5}}), "jobs"),
     ("spec.scaling.warmStart", model({"scaling": {"warmStart": True}}), "by themselves"),
+    ("spec.scaling.triggers[0].type", scaled("headway", {"type": "python"}), "which the operator does not have"),
+    ("spec.scaling.triggers[0].type", scaled("headway", {"type": "jobs", "value": 3}), "jobs are not carried out"),
+    ("spec.scaling.minReplicas", scaled("headway", {"type": "rps", "target": 3}, least=0), "nobody holds requests"),
+    ("spec.scaling.triggers[0].passwordFromEnv", scaled("headway", {**REDIS, "passwordFromEnv": "P"}), "no secrets"),
     ("spec.scaling.shadow", scaled("hpa", CPU, shadow=True), "carries out"),
     ("spec.scaling.shadow", scaled("keda", CPU, shadow=True), "carries out"),
     ("spec.scaling.minReplicas", scaled("hpa", CPU, PROMETHEUS, least=0), "at least 1"),
@@ -200,7 +204,7 @@ def policy(trigger: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {**kinds, "spec": {"targetRef": {"name": "w"}, "scaling": scaling, **spec}}
 
 
-@pytest.mark.parametrize("type_", [{"type": "rps", "target": 1}, {"type": "python"}, {"type": "jobs", "value": 1}])
+@pytest.mark.parametrize("type_", [{"type": "rps", "target": 1}, {"type": "python"}, {"type": "jobs", "value": 1}, CPU])
 def test_a_policy_for_any_deployment_has_no_trigger_that_needs_a_model(type_: dict[str, Any]) -> None:
     with pytest.raises(Unsupported) as refused:
         admitted(policy(type_))

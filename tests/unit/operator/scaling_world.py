@@ -12,10 +12,11 @@ from headway.adapters.memory.decision_log import MemoryDecisionLog
 from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.metric_source import MemoryMetricSource
 from headway.adapters.memory.replica_stats import MemoryReplicaStats
-from headway.cluster.kinds import MODEL_DEPLOYMENT
+from headway.cluster.kinds import MODEL_DEPLOYMENT, SCALING_POLICY
 from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.leader import Leader
 from headway.control.operator.resources import operators
+from headway.control.operator.target_watch import TargetWatch
 from headway.control.scaling_service import cluster_autoscaler
 from headway.domain.cluster_objects import DEPLOYMENT, POD, Kind, Name, Object, moment_of, name_of
 from headway.domain.decisions import DecisionRecord
@@ -53,7 +54,8 @@ class ScalingCluster:
         """An operator process starts."""
         self.leader = Leader(self.cluster, self.clock, Name("headway-system", "headway"), identity, self._elected)
         self.fleet = ClusterFleet(self.clock, lambda: self.leader.leads)
-        self.operators = operators(self.cluster, self.clock, self.leader, self.fleet)
+        self.targets = TargetWatch(self.cluster, self.clock, self.fleet, lambda: self.leader.leads)
+        self.operators = operators(self.cluster, self.clock, self.leader, self.fleet, self.targets)
         self.stats = MemoryReplicaStats()
         self.stats.follow(self._measure)
         self.autoscaler = cluster_autoscaler(
@@ -68,12 +70,14 @@ class ScalingCluster:
         self.leader.start()
         for one in self.operators:
             await one.start()
+        self.targets.start()
         await self.autoscaler.start()
         await self.clock.settle()
 
     async def down(self) -> None:
         """It ends without a word: its lease runs out."""
         await self.autoscaler.stop()
+        await self.targets.stop()
         for one in self.operators:
             await one.stop()
         self.leader._leads_until = float("-inf")
@@ -88,6 +92,23 @@ class ScalingCluster:
         kubernetes = {"image": image, "route": {"gateway": {"name": "public"}}, **kubernetes}
         item = {"metadata": {"name": name, "namespace": "models"}, "spec": {"kubernetes": kubernetes, **spec}}
         self.cluster.apply_as("kubectl", MODEL_DEPLOYMENT, item)
+
+    def put_policy(self, scaling: dict[str, Any], target: str = "rq-workers", name: str = "workers") -> None:
+        """As a user does."""
+        spec = {"targetRef": {"name": target}, "scaling": scaling}
+        self.cluster.apply_as(
+            "kubectl", SCALING_POLICY, {"metadata": {"name": name, "namespace": "models"}, "spec": spec}
+        )
+
+    def put_workers(self, replicas: int, name: str = "rq-workers") -> None:
+        """A Deployment of somebody else's."""
+        labels = {"app": name}
+        spec = {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}},
+        }
+        self.cluster.apply_as("helm", DEPLOYMENT, {"metadata": {"name": name, "namespace": "models"}, "spec": spec})
 
     async def pass_time(self, seconds: float) -> None:
         """Second by second, as nodes and controllers do their work meanwhile."""
@@ -110,6 +131,11 @@ class ScalingCluster:
     def said(self, name: Name = IRIS) -> tuple[str, str, str]:
         """The condition ``ScalingActive``."""
         one = self.status(name)["ScalingActive"]
+        return one["status"], one["reason"], one["message"]
+
+    def said_of_policy(self) -> tuple[str, str, str]:
+        """The same of the policy."""
+        one = self.status(Name("models", "workers"), SCALING_POLICY)["ScalingActive"]
         return one["status"], one["reason"], one["message"]
 
     async def recorded(self, model: str = "models/iris") -> list[DecisionRecord]:

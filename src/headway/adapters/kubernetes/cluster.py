@@ -73,6 +73,8 @@ class KubernetesCluster:
         """Forced: what Headway states, Headway owns."""
         metadata = {k: v for k, v in item["metadata"].items() if k not in ("resourceVersion", "managedFields")}
         stated = {**item, "apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata}
+        if subresource == "scale":
+            stated |= {"apiVersion": "autoscaling/v1", "kind": "Scale"}
         name = name_of(item)
         path = _path(kind, name.namespace, name.name) + (f"/{subresource}" if subresource else "")
         answer = await self._ask(

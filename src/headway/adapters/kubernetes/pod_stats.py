@@ -2,6 +2,9 @@
 
 Every pod keeps one connection, and one question is open at a time. A reading waits a moment for the answers; who is
 later is in the next one, and who does not answer is asked less often, so that a pod that hangs delays nobody twice.
+A pod's counters are true for the moment that it names on its own clock, so rates are as exact as that, however late an
+answer is read here. How its clock stands to ours is taken from the first answer of each life.
+
 What a pod says comes from a user's container: it is bounded in size and time, and what is no plain counter is no data.
 """
 
@@ -27,19 +30,23 @@ MOST_PER_S: Final = 250
 """Questions: with more pods each is asked less often."""
 AT_ONCE: Final = 64
 MOST_BYTES: Final = 65_536
+MOST_ASTRAY_S: Final = 5.0
+"""By how much the two clocks may part, as when a node was stopped, until they are set anew."""
 _REQUEST: Final = "GET /stats HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
 
 
 class _Pod:
     """One pod: its connection, and what it last said."""
 
-    __slots__ = ("address", "again_at", "asked_at", "reader", "stat", "task", "writer")
+    __slots__ = ("address", "again_at", "ahead_s", "asked_at", "reader", "stat", "task", "writer")
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.asked_at = float("-inf")
         self.again_at = float("-inf")
         self.stat: ReplicaStat | None = None
+        self.ahead_s = 0.0
+        """Our clock minus its own."""
         self.task: asyncio.Task[None] | None = None
         self.reader: asyncio.StreamReader | None = None
         self.writer: asyncio.StreamWriter | None = None
@@ -102,7 +109,7 @@ class PodStats:
                         raise
                     pod.hang_up()  # the server may have closed an idle connection meanwhile
                     answer = await _get(pod)
-            pod.stat = _stat(name, self._clock.monotonic(), answer)
+            pod.stat = _stat(name, self._clock.monotonic(), answer, pod)
         except (OSError, ValueError, EOFError, TimeoutError, asyncio.LimitOverrunError):
             pod.stat = None
             pod.again_at = self._clock.monotonic() + AGAIN_S
@@ -129,14 +136,19 @@ async def _get(pod: _Pod) -> bytes:
     return await pod.reader.readexactly(int(lengths[0]))
 
 
-def _stat(name: str, at: float, body: bytes) -> ReplicaStat | None:
-    """None: it makes no sense. Raises ``ValueError`` for what is no JSON."""
+def _stat(name: str, now: float, body: bytes, pod: _Pod) -> ReplicaStat | None:
+    """None: it makes no sense. ``pod`` has what it said before. Raises ``ValueError`` for what is no JSON."""
     said = json.loads(body)
     if not isinstance(said, Mapping) or not isinstance(said.get("epoch"), str) or len(said["epoch"]) > 100:
         return None
+    its_own = _number(said.get("at"))
+    if its_own is None:
+        its_own = now
+    if pod.stat is None or pod.stat.epoch != said["epoch"] or abs(its_own + pod.ahead_s - now) > MOST_ASTRAY_S:
+        pod.ahead_s = now - its_own
     return ReplicaStat(
         name,
-        at,
+        its_own + pod.ahead_s,
         said["epoch"],
         cpu_s=_number(said.get("cpu_s")),
         memory_bytes=_count(said.get("memory_bytes")),

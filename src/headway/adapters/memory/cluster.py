@@ -215,6 +215,8 @@ class MemoryCluster:
 def _belongs(key: str, subresource: str) -> bool:
     if key in ("apiVersion", "kind", "metadata"):
         return key == "metadata" and not subresource
+    if subresource == "scale":
+        return key == "spec"
     return (key == "status") == (subresource == "status")
 
 

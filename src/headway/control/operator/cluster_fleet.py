@@ -17,7 +17,6 @@ from typing import Any, Final
 from headway.cluster.elastic import SILENT, Elastic, Loop, Report, Wish
 from headway.control.fleet import Scaled
 from headway.control.scaling_plan import Plan, Size, read, size_of
-from headway.domain.cluster_objects import Name
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.spec import VersionSpec
 from headway.ports.clock import Clock
@@ -28,6 +27,8 @@ NEWS_S: Final = 60.0
 """Between two reports that differ in their reason alone."""
 LOST_S: Final = 30.0
 """How long data has to be missing until that is reported: a pod that has just started has none yet."""
+NO_SIZE: Final = Size(1.0, None)
+"""Of what is not Headway's own: nothing is measured at its replicas."""
 NO_DATA: Final = "NoData"
 NO_ROOM: Final = "NoRoom"
 
@@ -45,32 +46,29 @@ class _Resource:
     wishes: dict[str, Wish] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
     lost_since: dict[str, float] = field(default_factory=dict)
+    blocked: tuple[str, str] | None = None
 
 
 class ClusterFleet:
     """The ``Fleet`` of a cluster. ``leads``: whether to act at all."""
 
     def __init__(self, clock: Clock, leads: Callable[[], bool]) -> None:
-        self.on_news: Callable[[Name], None] = lambda name: None
-        """Called with what is to be looked at, as there is something to write."""
+        self.on_news: Callable[[str], None] = lambda key: None
+        """Called with the key of what is to be looked at, as there is something to write."""
         self._clock = clock
         self._leads = leads
         self._resources: dict[str, _Resource] = {}
 
     # -- what the operator's looks say and are told --------------------------------------------------------------------
 
-    def looked(self, name: Name, scaling: Mapping[str, Any] | None, elastic: tuple[Elastic, ...]) -> None:
-        """The operator has looked at a resource: so it is scaled (None: not by the loop)."""
-        if scaling is None:
-            self._resources.pop(str(name), None)
-            return
-        known = self._resources.get(str(name))
-        if known is None or known.source != scaling:
-            plan, error = _read(scaling, str(name))
-            made = _Resource(scaling, plan, error, elastic)
-            if known is not None:
-                made.wishes, made.reports, made.lost_since = known.wishes, known.reports, known.lost_since
-            self._resources[str(name)] = known = made
+    def looked(self, key: str, scaling: Mapping[str, Any], elastic: tuple[Elastic, ...]) -> None:
+        """A resource was looked at: so it is scaled. A model's key is its ``namespace/name``."""
+        known = self._known(key, scaling)
+        if key.count("/") > 1 and _total(known.elastic) != _total(elastic):
+            self.on_news(key)
+        if known.blocked is not None:
+            known.blocked = None
+            self.on_news(key)
         known.elastic = elastic
         versions = {one.version for one in elastic}
         for kept in (known.sizes, known.wishes, known.reports, known.lost_since):
@@ -81,14 +79,25 @@ class ClusterFleet:
             if wish is not None and (one.there == wish.desired or one.there != wish.based_on):
                 del known.wishes[one.version]  # it has come true, or somebody else has set the count meanwhile
 
-    def gone(self, name: Name) -> None:
-        """The resource is no more."""
-        self._resources.pop(str(name), None)
+    def blocked(
+        self, key: str, scaling: Mapping[str, Any], reason: str, message: str, found: Elastic | None = None
+    ) -> None:
+        """Nothing can be decided about a resource, and why."""
+        known = self._known(key, scaling)
+        if known.blocked != (reason, message):
+            self.on_news(key)
+        known.blocked, known.elastic = (reason, message), () if found is None else (found,)
+        known.wishes.clear()
+        known.reports.clear()
 
-    def loop(self, name: Name) -> Loop:
+    def gone(self, key: str) -> None:
+        """The resource is no more, or another engine scales it."""
+        self._resources.pop(key, None)
+
+    def loop(self, key: str) -> Loop:
         """What the loop has to say of a resource."""
-        known = self._resources.get(str(name))
-        return SILENT if known is None else Loop(known.wishes, known.reports)
+        known = self._resources.get(key)
+        return SILENT if known is None else Loop(known.wishes, known.reports, known.blocked, _total(known.elastic))
 
     def addresses(self) -> dict[str, str]:
         """Where pods that are ready can be asked what they are doing, by replica."""
@@ -119,7 +128,7 @@ class ClusterFleet:
     def versions(self, model: str, *, at_zero: bool = False) -> Sequence[Scaled]:
         """Those that take traffic."""
         known = self._resources.get(model)
-        if known is None or at_zero:
+        if known is None or at_zero or known.blocked is not None:
             return ()
         if known.plan is None:
             raise known.error or ValueError("no plan")
@@ -157,6 +166,7 @@ class ClusterFleet:
         if one.growing and decision.desired < decision.current:
             return False
         known.wishes[one.version] = Wish(one.there, decision.desired)
+        self.on_news(scaled.model)
         return True
 
     def decided(self, scaled: Scaled, decision: Decision) -> None:
@@ -182,11 +192,24 @@ class ClusterFleet:
             return  # nothing is known yet
         if last is None or _is_news(last, report):
             known.reports[version] = report
-            self.on_news(_name(scaled.model))
+            self.on_news(scaled.model)
+
+    def _known(self, key: str, scaling: Mapping[str, Any]) -> _Resource:
+        known = self._resources.get(key)
+        if known is None or known.source != scaling:
+            plan, error = _read(scaling, key)
+            made = _Resource(scaling, plan, error, ())
+            if known is not None:
+                made.elastic, made.blocked = known.elastic, known.blocked
+                made.wishes, made.reports, made.lost_since = known.wishes, known.reports, known.lost_since
+            self._resources[key] = known = made
+        return known
 
     @staticmethod
     def _size(known: _Resource, one: Elastic) -> Size:
         found = known.sizes.get(one.version)
+        if not one.level:
+            return NO_SIZE
         if found is None or found[0] != one.digest:
             found = known.sizes[one.version] = (one.digest, size_of(VersionSpec.model_validate(one.level)))
         return found[1]
@@ -213,6 +236,5 @@ def _read(scaling: Mapping[str, Any], model: str) -> tuple[Plan | None, ValueErr
         return None, error
 
 
-def _name(model: str) -> Name:
-    namespace, _, name = model.partition("/")
-    return Name(namespace, name)
+def _total(elastic: Sequence[Elastic]) -> int | None:
+    return sum(one.there for one in elastic) if elastic else None

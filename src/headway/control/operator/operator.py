@@ -21,8 +21,8 @@ from headway.control.operator.cache import RESYNC_S, ObjectCache
 from headway.control.operator.leader import Leader
 from headway.control.operator.work_queue import WorkQueue
 from headway.domain.cluster_drift import says, stamped
-from headway.domain.cluster_objects import Kind, Name, Object, controller_of, labels_of, name_of, uid_of
-from headway.domain.errors import ClusterRefused, HeadwayError
+from headway.domain.cluster_objects import DEPLOYMENT, Kind, Name, Object, controller_of, labels_of, name_of, uid_of
+from headway.domain.errors import ClusterRefused, HeadwayError, KindMissing, StaleWrite
 from headway.ports.clock import Clock
 from headway.ports.cluster import Cluster
 
@@ -48,6 +48,10 @@ class Wanted:
     """``spec.scaling`` where Headway's own loop is to carry it out."""
     elastic: tuple[Elastic, ...] = ()
     """What that loop scales."""
+    target: Name | None = None
+    """Somebody else's Deployment that the loop scales."""
+    scale: int | None = None
+    """How many replicas ``target`` is to be given now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +185,7 @@ class Operator:
             return None
         self._looked(name, wanted)
         failures = await self._write(owner, wanted.objects) if wanted.objects is not None else []
+        failures += await self._scale(wanted)
         if failures:
             wanted = self._render(owner, children, failures, self._clock.now())
         await self._tell(owner, wanted.status)
@@ -216,6 +221,17 @@ class Operator:
                     await self._cluster.delete(kind, name_of(item), uid_of(item))
                     cache.note_deleted(item)
         return failures
+
+    async def _scale(self, wanted: Wanted) -> list[Failure]:
+        if wanted.target is None or wanted.scale is None or not self._leader.leads:
+            return []
+        metadata = {"namespace": wanted.target.namespace, "name": wanted.target.name}
+        try:
+            scale = {"metadata": metadata, "spec": {"replicas": wanted.scale}}
+            await self._cluster.apply(DEPLOYMENT, scale, subresource="scale")
+        except (ClusterRefused, KindMissing, StaleWrite) as error:
+            return [Failure(f"Deployment {wanted.target.name}", error.message)]
+        return []
 
     async def _tell(self, owner: Object, status: Mapping[str, Any]) -> None:
         if not says(owner.get("status"), status) and self._leader.leads:

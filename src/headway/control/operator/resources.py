@@ -13,6 +13,7 @@ from headway.control.operator.cache import RESYNC_S
 from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.leader import Leader
 from headway.control.operator.operator import Children, Failure, Operator, Wanted
+from headway.control.operator.target_watch import TargetWatch, policy_key
 from headway.domain.cluster_objects import POD, Kind, Name, Object, name_of
 from headway.ports.clock import Clock
 from headway.ports.cluster import Cluster
@@ -27,41 +28,55 @@ def operators(
     clock: Clock,
     leader: Leader,
     fleet: ClusterFleet,
+    targets: TargetWatch,
     *,
     namespace: str = NAMESPACE,
     resync_s: float = RESYNC_S,
 ) -> list[Operator]:
-    """One for each kind of custom resource. ``fleet`` is told what is to be scaled; ``namespace`` is the operator's."""
+    """One for each kind of custom resource. ``fleet`` and ``targets`` are
+    told what is to be scaled; ``namespace`` is the operator's."""
 
     def wanted_model(resource: Object, children: Children, failures: Sequence[Failure], now: float) -> Wanted:
-        return wanted(resource, children, failures, now, fleet.loop(name_of(resource)), namespace)
+        return wanted(resource, children, failures, now, fleet.loop(str(name_of(resource))), namespace)
 
-    def looked(name: Name, look: Wanted | None) -> None:
-        if look is None:
-            fleet.gone(name)
+    def wanted_policy(resource: Object, children: Children, failures: Sequence[Failure], now: float) -> Wanted:
+        return wanted(resource, children, failures, now, fleet.loop(policy_key(name_of(resource))), namespace)
+
+    def looked_at_model(name: Name, look: Wanted | None) -> None:
+        if look is None or look.scaling is None:
+            fleet.gone(str(name))
         else:
-            fleet.looked(name, look.scaling, look.elastic)
+            fleet.looked(str(name), look.scaling, look.elastic)
+
+    def looked_at_policy(name: Name, look: Wanted | None) -> None:
+        targets.follow(name, *((None, None) if look is None else (look.scaling, look.target)))
 
     made = [
         Operator(
             cluster,
             clock,
             leader,
-            wanted_model if owner == MODEL_DEPLOYMENT else wanted,
+            render,
             owner=owner,
             kinds=kinds,
             labels=LABELS,
             followed=followed,
-            looked=looked if owner == MODEL_DEPLOYMENT else lambda name, look: None,
+            looked=looked,
             workers=WORKERS,
             resync_s=resync_s,
         )
-        for owner, kinds, followed in (
-            (MODEL_DEPLOYMENT, OWNED, {POD: MODEL_LABEL}),
-            (SCALING_POLICY, SCALERS, dict[Kind, str]()),
+        for owner, kinds, followed, render, looked in (
+            (MODEL_DEPLOYMENT, OWNED, {POD: MODEL_LABEL}, wanted_model, looked_at_model),
+            (SCALING_POLICY, SCALERS, dict[Kind, str](), wanted_policy, looked_at_policy),
         )
     ]
-    fleet.on_news = made[0].look_at
+    models, policies = made
+
+    def news(key: str) -> None:
+        *of_policy, place, name = key.split("/")
+        (policies if of_policy else models).look_at(Name(place, name))
+
+    fleet.on_news = news
     return made
 
 
@@ -78,4 +93,4 @@ def wanted(
     told = [f"{failure.where}: {failure.message}" for failure in failures]
     look = reconcile(resource, owned, children.of(POD), told, now, loop, namespace)
     objects = None if look.objects is None else [(kind_of(one), one) for one in look.objects]
-    return Wanted(objects, look.status, look.claim, look.again_s, look.scaling, look.elastic)
+    return Wanted(objects, look.status, look.claim, look.again_s, look.scaling, look.elastic, look.target, look.scale)

@@ -1,0 +1,142 @@
+"""A ScalingPolicy of Headway's own loop: any Deployment, from outside signals, through its scale."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from headway.cluster.kinds import SCALING_POLICY
+from headway.domain.cluster_objects import DEPLOYMENT, Name, uid_of
+
+from .scaling_world import REDIS, ScalingCluster, scaling
+
+pytestmark = pytest.mark.anyio
+WORKERS, TARGET = Name("models", "workers"), Name("models", "rq-workers")
+KEY, VERSION = "scalingpolicy/models/workers", "deployment/rq-workers"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[ScalingCluster]:
+    made = ScalingCluster()
+    await made.up()
+    yield made
+    await made.down()
+
+
+async def test_any_deployment_follows_a_queue_within_its_bounds(world: ScalingCluster) -> None:
+    world.put_workers(5)
+    world.source.value = 0.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(60)
+    assert world.replicas() == {"rq-workers": 5}
+    world.source.value = 1000.0
+    await world.pass_time(90)
+    assert world.replicas() == {"rq-workers": 30}
+    world.source.value = 60.0
+    await world.pass_time(120)
+    assert world.replicas() == {"rq-workers": 12}
+
+    records = await world.recorded(KEY)
+    assert {record.version for record in records} == {VERSION}
+    assert [record.desired for record in records if record.changed][-1] == 12
+    status = world.status(WORKERS, SCALING_POLICY)
+    assert status["replicas"] == 12
+    [told] = status["scaling"]
+    assert (told["version"], told["desired"]) == (VERSION, 12)
+    assert world.said_of_policy()[:2] == ("True", "Decided")
+    path = ("spec", "replicas")
+    assert world.cluster.owner_of(DEPLOYMENT, TARGET, path) == {"headway/scale"}
+    image = world.cluster.find(DEPLOYMENT, TARGET)
+    assert image is not None
+    assert "headway.dev/applied" not in (image["metadata"].get("annotations") or {}), "all else is left alone"
+
+
+async def test_a_steady_queue_writes_nothing(world: ScalingCluster) -> None:
+    world.put_workers(5)
+    world.source.value = 40.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(180)
+    assert world.replicas() == {"rq-workers": 8}
+    before = world.cluster.writes
+    await world.pass_time(300)
+    assert world.cluster.writes - before <= 151, "the lease is renewed every 2 s"
+
+
+async def test_a_source_that_is_lost_holds_the_count(world: ScalingCluster) -> None:
+    world.put_workers(5)
+    world.source.value = 60.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(60)
+    world.source.value = None
+    await world.pass_time(300)
+    assert world.replicas() == {"rq-workers": 12}
+    status, reason, message = world.said_of_policy()
+    assert (status, reason) == ("False", "NoData")
+    assert "redis" in message
+
+
+async def test_a_target_that_is_not_there_is_told_and_scaled_when_it_comes(world: ScalingCluster) -> None:
+    world.source.value = 60.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(20)
+    assert world.said_of_policy() == ("False", "TargetMissing", "there is no Deployment rq-workers in models")
+    world.put_workers(1)
+    await world.pass_time(60)
+    assert world.replicas() == {"rq-workers": 12}
+    found = world.cluster.find(DEPLOYMENT, TARGET)
+    assert found is not None
+    await world.cluster.delete(DEPLOYMENT, TARGET, uid_of(found))
+    await world.pass_time(20)
+    assert world.said_of_policy()[1] == "TargetMissing"
+
+
+async def test_a_target_that_somebody_has_stopped_stays_stopped(world: ScalingCluster) -> None:
+    world.put_workers(5)
+    world.source.value = 60.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(60)
+    found = world.cluster.find(DEPLOYMENT, TARGET)
+    assert found is not None
+    found["spec"]["replicas"] = 0
+    world.cluster.update_as("kubectl", DEPLOYMENT, found)
+    await world.pass_time(120)
+    assert world.replicas() == {"rq-workers": 0}
+    assert world.said_of_policy()[:2] == ("False", "ScalingDisabled")
+    found = world.cluster.find(DEPLOYMENT, TARGET)
+    assert found is not None
+    found["spec"]["replicas"] = 1
+    world.cluster.update_as("kubectl", DEPLOYMENT, found)
+    await world.pass_time(60)
+    assert world.replicas() == {"rq-workers": 12}
+
+
+async def test_a_full_cluster_is_told_of_others_too(world: ScalingCluster) -> None:
+    world.room = 6
+    world.put_workers(5)
+    world.source.value = 1000.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(120)
+    assert world.replicas()["rq-workers"] < 30
+    status, reason, message = world.said_of_policy()
+    assert (status, reason) == ("False", "NoRoom")
+    assert "insufficient cpu" in message
+
+
+async def test_a_policy_that_is_deleted_lets_go(world: ScalingCluster) -> None:
+    world.put_workers(5)
+    world.source.value = 60.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(60)
+    found = world.cluster.find(SCALING_POLICY, WORKERS)
+    assert found is not None
+    await world.cluster.delete(SCALING_POLICY, WORKERS, uid_of(found))
+    world.source.value = 0.0
+    await world.pass_time(120)
+    assert world.replicas() == {"rq-workers": 12}
+    assert list(world.fleet.models()) == []
