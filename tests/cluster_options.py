@@ -47,6 +47,11 @@ def add_cluster_options(parser: pytest.Parser) -> None:
         help="process: headway operator runs here, with the rights of its service account; installed: it is there.",
     )
     group.addoption(
+        "--cluster-pods-reachable",
+        action="store_true",
+        help="Addresses of pods can be reached from here, so that an operator here can measure them.",
+    )
+    group.addoption(
         "--cluster-no-answers",
         action="store_true",
         help="Nodes run no containers: pods become ready, but nothing answers.",

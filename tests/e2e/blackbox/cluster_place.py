@@ -35,7 +35,10 @@ class ClusterPlace:
             pytest.skip("its pods run nothing (--cluster-no-answers)")
         if what == "gateway" and self._gateway is None:
             pytest.skip("no gateway is known (--cluster-url)")
-        if what == "control" and self._config.getoption("--cluster-operator") != "process":
+        option = self._config.getoption
+        if what == "signals" and option("--cluster-operator") == "process" and not option("--cluster-pods-reachable"):
+            pytest.skip("the operator, a process here, cannot ask pods (--cluster-pods-reachable)")
+        if what == "control" and option("--cluster-operator") != "process":
             pytest.skip("the operator is not of this test run (--cluster-operator)")
 
     def run(self, *args: str) -> Outcome:

@@ -37,7 +37,7 @@ class Place(Protocol):
 
     def needs(self, what: str) -> None:
         """Skip the test by name unless this place has it: ``answers``, a ``gateway`` that makes a split felt,
-        ``control`` that may be killed."""
+        ``control`` that may be killed, ``signals`` (what scales can ask the replicas)."""
         ...
 
     def run(self, *args: str) -> Outcome:
