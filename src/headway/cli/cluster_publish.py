@@ -17,6 +17,8 @@ from headway.cli.progress import LiveProgress
 from headway.domain.errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
+    from headway.api.schemas import DiffAnswer
+    from headway.client.documents import Deployable
     from headway.cluster.standing import Standing
     from headway.control.cluster_models import Asked, AskedPolicy, ClusterModels
     from headway.domain.scaling_policy import ScalingPolicy
@@ -44,34 +46,29 @@ def deploy(
         raise Unsupported(
             "a model on an MLflow server is not deployed to a cluster yet", where=source[:200], hint="name a folder"
         )
-    read = _documented if making.push is None else _imaged
-    document = read(Path(source), name, making)
+    if making.push is None:
+        document = _documented(Path(source), name, making)
+    else:
+        document = _imaged(place, Path(source), name, making)
     _tell(_carry_out(place, [document], canary, no_wait, timeout_s), no_wait)
 
 
 def apply(place: Place, file: Path, no_wait: bool, timeout_s: float) -> None:
     """Make models and policies what the documents of ``file`` say."""
-    from headway.client.documents import text_of
-    from headway.cluster.refusals import admitted
-    from headway.domain.seldon import is_seldon
-    from headway.domain.spec_document import read_each
+    _tell(_carry_out(place, _read(file), None, no_wait, timeout_s), no_wait)
 
-    documents: list[Document] = []
-    for content, where in read_each(text_of(file), str(file)):
-        if is_seldon(content):
-            raise Unsupported(
-                "a SeldonDeployment is not deployed to a cluster yet",
-                where=str(file),
-                hint="headway convert prints what it is here; headway build makes images of its models",
-            )
-        documents.append(where.run(admitted, content))
-    names = [(one.kind, one.metadata.name) for one in documents]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise Unsupported(
-            f"several documents of {twice[1]}", where=str(file), hint="apply one after the other: each is a version"
-        )
-    _tell(_carry_out(place, documents, None, no_wait, timeout_s), no_wait)
+
+def diff(place: Place, file: Path) -> DiffAnswer:
+    """What :func:`apply` of a model's document would change."""
+    from headway.api.schemas import DiffAnswer, DiffLine
+    from headway.domain.spec import ModelDeployment
+
+    document, *others = _read(file)
+    if others or not isinstance(document, ModelDeployment):
+        raise Unsupported("only one document of a model can be compared", where=str(file), hint="a file for each")
+    found = ask(_placed(place, [document]), lambda models: models.diff(document))
+    changes = [DiffLine(path=path, old=old, new=new) for path, old, new in found.changes]
+    return DiffAnswer(exists=found.exists, changes=changes, new_version=found.new_version)
 
 
 def delete(place: Place, name: str, no_wait: bool, timeout_s: float) -> None:
@@ -92,16 +89,52 @@ def delete(place: Place, name: str, no_wait: bool, timeout_s: float) -> None:
         say(f"{name} is {'being deleted' if no_wait else 'gone'}")
 
 
-def _imaged(folder: Path, name: str | None, making: Making) -> ModelDeployment:
-    """The document of ``folder`` with the image that is made of it, pinned by its digest."""
+def _read(file: Path) -> list[Document]:
+    """The documents of ``file``, checked for what a cluster cannot do."""
+    from headway.client.documents import text_of
+    from headway.cluster.refusals import admitted
+    from headway.domain.seldon import is_seldon
+    from headway.domain.spec_document import read_each
+
+    documents: list[Document] = []
+    for content, where in read_each(text_of(file), str(file)):
+        if is_seldon(content):
+            raise Unsupported(
+                "a SeldonDeployment is not deployed to a cluster yet",
+                where=str(file),
+                hint="headway convert prints what it is here; headway build makes images of its models",
+            )
+        documents.append(where.run(admitted, content))
+    names = [(one.kind, one.metadata.name) for one in documents]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise Unsupported(
+            f"several documents of {twice[1]}", where=str(file), hint="apply one after the other: each is a version"
+        )
+    return documents
+
+
+def _imaged(place: Place, folder: Path, name: str | None, making: Making) -> ModelDeployment:
+    """The document of ``folder`` with the image that is made of it, pinned by its digest.
+
+    An image takes its time: what would be refused afterwards is refused before.
+    """
     from headway.client.documents import from_folder
-    from headway.domain.spec import parse
+    from headway.cluster.refusals import check_model
 
     found = from_folder(folder, name)
-    image = making.run(found)["pushed"]["image"]
+    pinned = _pinned(found, "example.com/model@sha256:" + "0" * 64)
+    check_model(pinned)
+    ask(_placed(place, [pinned]), lambda models: models.find(found.name))
+    return _pinned(found, making.run(found)["pushed"]["image"])
+
+
+def _pinned(found: Deployable, image: str) -> ModelDeployment:
+    """The document of ``found`` with ``image``. The folder that it names is in the image, so it names none."""
+    from headway.domain.spec import parse
+
     stated = found.spec()
     spec = stated["spec"]
-    # The folder that the document names is in the image now.
     model = {key: value for key, value in spec.pop("model", {}).items() if key != "path"}
     kubernetes = {**spec.get("kubernetes", {}), "image": image}
     return parse({**stated, "spec": {**spec, **({"model": model} if model else {}), "kubernetes": kubernetes}})

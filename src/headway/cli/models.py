@@ -206,6 +206,9 @@ def _replicas(view: ModelView) -> str:
     bounds = view.scaling
     if bounds is None:
         return f"{view.ready_replicas} ready, {view.replicas} wished of each version in the split"
+    if chosen() is not None:
+        told = f"{view.ready_replicas} ready, {_wished(view)} wished; scaled between {bounds.min_replicas} and "
+        return f"{told}{bounds.max_replicas} of each version"
     if _state(view, _wished(view)) == "at zero":
         return f"scaled to zero: the next request starts one (headway explain {view.name} --changed tells why)"
     told = f"{view.ready_replicas} ready, {_wished(view)} wished; scaled between {bounds.min_replicas} and "

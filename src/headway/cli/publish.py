@@ -277,12 +277,19 @@ def _sample(client: Client, answer: DeployAnswer, source: str, models: dict[str,
     return text if len(text) <= MAX_SHOWN_SAMPLE else None
 
 
+@anywhere
 def diff(file: Document, model: Models = None, output: OutputOption = Format.TEXT) -> None:
     """Show what apply would change, without changing it."""
-    from headway.client import Client
+    if (place := chosen()) is not None:
+        from headway.cli import cluster_publish
 
-    with Client() as client:
-        answer = client.diff(file, models=folders(model))
+        refuse_given({"--model": model})
+        answer = cluster_publish.diff(place, file)
+    else:
+        from headway.client import Client
+
+        with Client() as client:
+            answer = client.diff(file, models=folders(model))
     if is_json():
         emit_json(answer)
         return

@@ -15,6 +15,7 @@ from headway.cluster.changes import Described, described_in, with_document, with
 from headway.cluster.kinds import MODEL_DEPLOYMENT, SCALING_POLICY
 from headway.cluster.names import MANAGED_BY, MANAGER, MODEL_LABEL
 from headway.cluster.standing import Standing, standing_of
+from headway.control.differences import Diff, differences
 from headway.domain.cluster_objects import DEPLOYMENT, POD, Kind, Name, Object, labels_of, name_of
 from headway.domain.errors import Conflict, InvalidTraffic, ModelNotFound, StaleWrite, VersionNotFound
 from headway.domain.names import version_number
@@ -74,12 +75,13 @@ class ClusterModels:
 
     async def get(self, name: str) -> Standing:
         """One model, with its pods. Raises ``ModelNotFound``, ``KindMissing``."""
-        found = await self._find(name)
+        found = await self.find(name)
         if found is None:
             raise ModelNotFound(f"there is no model {name!r} in the namespace {self.namespace}", hint="headway list")
         return found
 
-    async def _find(self, name: str) -> Standing | None:
+    async def find(self, name: str) -> Standing | None:
+        """The same; None when there is no such model."""
         resource = await self._read(MODEL_DEPLOYMENT, name)
         if resource is None:
             return None
@@ -115,6 +117,19 @@ class ClusterModels:
             return after if canary is None else _with_canary(after, standing, canary)
 
         return await self._change(name.name, changed)
+
+    async def diff(self, document: ModelDeployment) -> Diff:
+        """What :meth:`deploy` of the same would change, without changing it."""
+        before = await self.find(document.metadata.name)
+        name = Name(self.namespace, document.metadata.name)
+        resource, kept = (None, ()) if before is None else (before.resource, before.kept)
+        said = described_in(with_document(resource, name, MODEL_DEPLOYMENT, _stated(document)), kept)
+        if before is None:
+            image = said.document.spec.kubernetes.image
+            return Diff(False, True, (("spec.kubernetes.image", None, image),))
+        old = {} if before.document is None else _whole(before.document, before.target)
+        changes = differences("spec", old, _whole(said.document, said.target))
+        return Diff(True, said.version not in {one.name for one in kept}, tuple(changes))
 
     async def apply_policy(self, policy: ScalingPolicy) -> AskedPolicy:
         """Make the policy what ``policy`` says."""
@@ -199,7 +214,7 @@ class ClusterModels:
     async def _change(self, name: str, changed: Callable[[Standing | None], Object]) -> Asked:
         place = Name(self.namespace, name)
         for attempt in range(ATTEMPTS):
-            standing = await self._find(name)
+            standing = await self.find(name)
             if standing is not None and standing.resource["metadata"].get("deletionTimestamp"):
                 raise Conflict(f"model {name} is being deleted", hint="wait until it is gone, then try again")
             after = changed(standing)
@@ -241,6 +256,12 @@ def _stated(document: ModelDeployment | ScalingPolicy) -> dict[str, Any]:
     """The ``spec`` that ``document`` states: what it leaves open is left out."""
     found: dict[str, Any] = document.spec.model_dump(by_alias=True, exclude_unset=True, mode="json")
     return found
+
+
+def _whole(document: ModelDeployment, target: tuple[Arm, ...]) -> dict[str, Any]:
+    """``spec`` with its defaults, and who gets the traffic, also where it does not say."""
+    spec = document.spec.model_dump(by_alias=True, mode="json")
+    return {**spec, "traffic": {arm.version: arm.weight for arm in target}}
 
 
 def _generation(resource: Object) -> int:

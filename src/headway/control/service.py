@@ -9,6 +9,7 @@ from typing import Any
 from headway.control import commands
 from headway.control.book import Changed, DeploymentBook
 from headway.control.commands import Outcome, existing
+from headway.control.differences import Diff, differences
 from headway.control.job_workers import WorkersStanding
 from headway.control.worker_service import WorkerService
 from headway.domain.deployments import Deployment, Source
@@ -49,15 +50,6 @@ class Accepted:
     cursor: int
     versions: tuple[str, ...] = ()
     """Those of several documents that were deployed together, in their order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diff:
-    """What applying a document would change: ``(path, old, new)`` each."""
-
-    exists: bool
-    new_version: bool
-    changes: tuple[tuple[str, Any, Any], ...]
 
 
 class ControlService:
@@ -176,10 +168,10 @@ class ControlService:
         changes: list[tuple[str, Any, Any]] = []
         if base is None or base.bundle_digest != bundle:
             changes.append(("bundle", base.bundle_digest if base else None, bundle))
-        changes.extend(_differences("spec", base.spec if base else {}, level))
+        changes.extend(differences("spec", base.spec if base else {}, level))
         after = outcome.deployment
-        changes.extend(_differences("spec.scaling", _scaling(current), _scaling(after)))
-        changes.extend(_differences("spec.jobs", _jobs(current), _jobs(after)))
+        changes.extend(differences("spec.scaling", _scaling(current), _scaling(after)))
+        changes.extend(differences("spec.jobs", _jobs(current), _jobs(after)))
         for field in ("sticky", "shadow"):
             old, new = getattr(current, field), getattr(after, field)
             if old != new:
@@ -222,15 +214,6 @@ def _scaling(deployment: Deployment) -> dict[str, Any]:
 
 def _jobs(deployment: Deployment) -> dict[str, Any]:
     return jobs_of(deployment).model_dump(mode="json", by_alias=True)
-
-
-def _differences(path: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        found = []
-        for key in sorted(old.keys() | new.keys()):
-            found.extend(_differences(f"{path}.{key}", old.get(key), new.get(key)))
-        return found
-    return [] if old == new else [(path, old, new)]
 
 
 def _plain(value: Any) -> Any:

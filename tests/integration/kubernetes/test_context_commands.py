@@ -65,6 +65,9 @@ async def test_a_model_from_its_first_version_to_its_end(world: ContextWorld) ->
 
     # A second version as a canary; the replicas that the document does not state stay.
     folder = world.file("iris/headway.yaml", document("r.example.com/iris:2")).parent
+    said = await world.prod("diff", "-f", str(folder / "headway.yaml"))
+    assert "apply would make a new version" in said.out
+    assert "spec.kubernetes.image   r.example.com/iris:1   r.example.com/iris:2" in said.out
     said = await world.prod("deploy", str(folder), "--canary", "10%", "-o", "json")
     assert said.code == 0, said.err
     assert (said.json["version"], said.json["image"]) == ("v2", "r.example.com/iris:2")
@@ -199,7 +202,12 @@ async def test_surroundings_that_are_not_as_they_should_be(world: ContextWorld) 
     assert "modeldeployments" in said.error["hint"]
     world.api.faults.request = lambda _: None
     world.api.cluster.missing.add(MODEL_DEPLOYMENT)
-    for command in (["list"], ["status", "iris"], ["apply", "-f", str(file)]):
+    folder = world.folder / "code"
+    folder.mkdir()
+    (folder / "model.py").write_text("def predict(X):\n    return X\n")
+    # Before an image is made.
+    push = ["deploy", str(folder), "--name", "iris", "--push", "127.0.0.1:1/iris"]
+    for command in (["list"], ["status", "iris"], ["apply", "-f", str(file)], push):
         said = await world.prod(*command, "-o", "json")
         assert (said.code, said.error["code"]) == (9, "kind_missing")
         assert "headway --context prod kube install" in said.error["hint"]

@@ -176,9 +176,11 @@ async def test_a_policy_scales_a_deployment_of_somebody_elses_through_its_scale(
     assert not forbidden(api)
 
 
-async def test_install_applies_what_a_dry_run_prints(api: KubernetesApi, scratch: Path) -> None:
+@pytest.mark.parametrize("first", [(), ("--context", "prod")])
+async def test_install_applies_what_a_dry_run_prints(api: KubernetesApi, scratch: Path, first: tuple[str, ...]) -> None:
     env = environment(api, scratch)
-    process = await headway("kube", "install", "--image", "r/headway:1", "--context", "prod", env=env)
+    own = () if first else ("--context", "prod")
+    process = await headway(*first, "kube", "install", "--image", "r/headway:1", *own, env=env)
     _, said = await asyncio.wait_for(process.communicate(), 90)
     assert process.returncode == 0, said
     there = {(kind.kind, name_of(item).name) for kind in INSTALLED for item in api.cluster.every(kind)}

@@ -180,6 +180,23 @@ async def test_a_model_without_a_route_goes_back_too(world: ScalingCluster, mode
     assert (await models.get("iris")).live == (Arm("v1", 100),)
 
 
+async def test_what_would_change_is_told_and_not_changed(world: ScalingCluster, models: ClusterModels) -> None:
+    made = await models.diff(document())
+    assert (made.exists, made.new_version) == (False, True)
+    await change(world, models, models.deploy(document(scaling={"minReplicas": 2})))
+    before = world.cluster.writes
+    assert (await models.diff(document())).changes == ()
+    found = await models.diff(document("iris:2", server={"maxQueue": 5}))
+    assert (found.exists, found.new_version) == (True, True)
+    assert found.changes == (
+        ("spec.kubernetes.image", "iris:1", "iris:2"),
+        ("spec.server.maxQueue", 256, 5),
+        ("spec.traffic.v1", 100, None),
+        ("spec.traffic.v2", None, 100),
+    )
+    assert world.cluster.writes == before
+
+
 class Rival(MemoryCluster):
     """Somebody is faster than each of our first writes."""
 
