@@ -150,6 +150,25 @@ class TestPodStats(ReplicaStatsContract):
         one = await only(fleet)
         assert (one.in_flight_s, one.finished) == (None, None)
 
+    @pytest.mark.parametrize(
+        ("latency", "counts"),
+        [
+            ({"counts": {"7": 3, "9": 0}, "total_s": 1.5, "queue_s": 0.5}, {7: 3}),
+            ({"counts": {}, "total_s": 0, "queue_s": 0}, {}),
+            ({"counts": {"9999": 3}, "total_s": 1.5, "queue_s": 0.5}, None),
+            ({"counts": {"7": 3}, "total_s": -1, "queue_s": 0.5}, None),
+            ({"counts": [3]}, None),
+            ("soon", None),
+        ],
+    )
+    async def test_latencies_are_counts_by_bucket_or_not_known(
+        self, fleet: PodsFleet, latency: object, counts: dict[int, int] | None
+    ) -> None:
+        fleet.start("iris-v1-aaaaa")
+        fleet.pods["iris-v1-aaaaa"].body = json.dumps({"epoch": "a", "latency": latency}).encode()
+        found = (await only(fleet)).latency
+        assert (None if found is None else found.counts) == counts
+
     async def test_a_pod_that_does_not_answer_holds_nobody_up_and_is_asked_less_often(self, fleet: PodsFleet) -> None:
         fleet.start("iris-v1-aaaaa")
         fleet.start("iris-v1-bbbbb")

@@ -40,7 +40,6 @@ EXTERNAL = (PrometheusTrigger, RabbitmqTrigger, RedisTrigger, PostgresqlTrigger)
 CALLING = ("prometheus", "rabbitmq", "redis", "postgresql", "cron")
 """Triggers that tell of work where no replica runs."""
 NOT_ON_CLUSTERS = {
-    "latency": "the model servers of a cluster write no query log",
     "python": "users' functions run in the version's environment, which the operator does not have",
     "jobs": "jobs are not carried out on Kubernetes yet",
 }

@@ -24,7 +24,7 @@ from headway.domain.scaling_spec import (
 )
 from headway.domain.spec import VersionSpec
 from headway.scaling.from_spec import policy_of
-from headway.scaling.policy import Policy, ReplicaTrigger
+from headway.scaling.policy import LatencyTrigger, Policy, ReplicaTrigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,12 @@ class Plan:
     functions: Mapping[str, Called]
     windows: frozenset[float]
     """Of all replica triggers, panic windows included; seconds."""
+    latency: tuple[LatencyTrigger, ...] = ()
+
+    @property
+    def asks_replicas(self) -> bool:
+        """Whether it looks at what replicas say."""
+        return bool(self.windows or self.latency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,8 @@ def read(source: Mapping[str, Any], model: str) -> Plan:
             windows.add(one.window_s)
             if one.panic is not None:
                 windows.add(one.panic.window_s)
-    return Plan(source, policy, outside, functions, frozenset(windows))
+    latency = tuple(one for one in policy.triggers if isinstance(one, LatencyTrigger))
+    return Plan(source, policy, outside, functions, frozenset(windows), latency)
 
 
 def size_of(spec: VersionSpec) -> Size:

@@ -12,6 +12,7 @@ from headway.control.function_signals import FunctionSignals
 from headway.control.latency_signals import LatencySignals
 from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.outside_signals import OutsideSignals
+from headway.control.replica_latency import ReplicaLatency
 from headway.control.scaling_recorder import ScalingRecorder
 from headway.control.scaling_signals import ScalingSignals
 from headway.control.signal_watch import SignalWatch
@@ -88,7 +89,11 @@ def cluster_autoscaler(
     recorder = ScalingRecorder(decisions, events, clock, max_age_s)
     watch = SignalWatch(clock, recorder.tell)
     signals = ScalingSignals(
-        latency=None, outside=OutsideSignals(sources, clock, watch), functions=None, watch=watch, clock=clock
+        latency=ReplicaLatency(clock, watch),
+        outside=OutsideSignals(sources, clock, watch),
+        functions=None,
+        watch=watch,
+        clock=clock,
     )
     return Autoscaler(
         fleet=fleet,

@@ -13,6 +13,7 @@ from headway.control.fleet import Scaled
 from headway.control.function_signals import FunctionSignals
 from headway.control.latency_signals import LatencySignals
 from headway.control.outside_signals import OutsideSignals
+from headway.control.replica_latency import ReplicaLatency
 from headway.control.replica_rates import ReplicaRates
 from headway.control.scaling_plan import Size
 from headway.control.signal_watch import SignalKey, SignalWatch
@@ -39,7 +40,7 @@ class ScalingSignals:
     def __init__(
         self,
         *,
-        latency: LatencySignals | None,
+        latency: LatencySignals | ReplicaLatency,
         outside: OutsideSignals,
         functions: FunctionSignals | None,
         watch: SignalWatch,
@@ -58,6 +59,8 @@ class ScalingSignals:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         if replicas:
             self.rates.take_in(replicas, stats, plan.windows, now, monotonic)
+        if plan.latency and isinstance(self._latency, ReplicaLatency):
+            self._latency.take_in(model, name, plan.latency, replicas, stats)
         readings: dict[str, PerReplica | LatencyReading | Reading] = {}
         called: list[str] = []
         for trigger in plan.policy.triggers:
@@ -67,8 +70,6 @@ class ScalingSignals:
                     SignalKey(model, name, trigger.name), trigger, scaled.size, replicas, monotonic
                 )
             elif isinstance(trigger, LatencyTrigger):
-                if self._latency is None:
-                    continue
                 key = SignalKey(model, name, trigger.name)
                 reading = self._latency.reading(key, trigger, state.latency.get(trigger.name), now, monotonic)
             elif isinstance(trigger, ExternalTrigger):
@@ -97,7 +98,9 @@ class ScalingSignals:
     def sweep(self, replica_ids: Collection[str]) -> None:
         """After a round over all versions: let go of what belongs to none of them any more."""
         self.rates.keep(replica_ids)
-        if self._latency is not None:
+        if isinstance(self._latency, ReplicaLatency):
+            self._latency.sweep(replica_ids)
+        else:
             self._latency.sweep()
         self._outside.sweep()
         if self._functions is not None:
@@ -106,8 +109,7 @@ class ScalingSignals:
 
     async def close(self) -> None:
         """End every question that is open."""
-        if self._latency is not None:
-            await self._latency.close()
+        await self._latency.close()
         if self._functions is not None:
             await self._functions.close()
         await self._outside.close()

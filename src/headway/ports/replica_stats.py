@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyCounts:
+    """Predictions answered so far, by how long they took; see ``headway.domain.latency_counts``."""
+
+    counts: Mapping[int, int]
+    """By bucket; those without any may be left out."""
+    total_s: float
+    """All of their times."""
+    queue_s: float
+    """What of that was spent waiting for a prediction to begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +43,7 @@ class ReplicaStat:
     """Requests answered, whatever the status."""
     queue_s: float | None = None
     """Time that requests spent waiting for their prediction to begin, all together."""
+    latency: LatencyCounts | None = None
 
 
 class ReplicaStats(Protocol):

@@ -88,11 +88,11 @@ def _standing(state: LatencyState, current: int) -> int | None:
 def _lost(trigger: LatencyTrigger, reading: object) -> str:
     """Why there is no data; empty when there is."""
     if type(reading) is not LatencyReading:
-        return "the query log has not been read yet"
+        return "latency has not been asked for yet"
     if reading.error:
-        return f"the query log could not be read: {reading.error}"
+        return f"latency is not known: {reading.error}"
     if not reading.windows or reading.age_s is None:
-        return "the query log has no window yet"
+        return "there is no window of latency yet"
     if reading.age_s > trigger.window_s + _AGE_EVALUATIONS * trigger.every_s:
         return f"the newest window is {reading.age_s:.0f} s old"
     return ""

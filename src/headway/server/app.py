@@ -28,7 +28,7 @@ from headway.server.health import Health
 from headway.server.http import PROMETHEUS, Request, Response, error_response
 from headway.server.json_text import MAX_VALUES
 from headway.server.limits import FREE_BODY_BYTES
-from headway.server.metrics import Labels
+from headway.server.metrics import Histogram, Labels
 from headway.server.predictor import Predictor
 from headway.server.query_log import QueryLogWriter
 from headway.server.seldon_feedback import SeldonFeedbackDesk
@@ -75,6 +75,8 @@ class Application:
         self.telemetry = Telemetry(
             model=config.model, version=config.version, replica_id=config.replica_id, compat=config.metrics_compat
         )
+        if config.latency_counts:
+            self.telemetry.latency = Histogram.of_latencies()
         self.predictor = Predictor(execution, config.options, self.telemetry, loop, query_log)
         self.stats = StatsMeter(self.telemetry, self.predictor, None)
         self.health = Health(execution.model, self.telemetry, loop)

@@ -90,6 +90,8 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Folder for sampled payloads."""
     stats_file: str | None = None
     """Where the stats page is to be found (:mod:`headway.domain.stats_page`); None: only ``GET /stats`` tells."""
+    latency_counts: bool = False
+    """Whether latencies are counted in fine buckets for ``GET /stats``, for who scales by them from afar."""
     shadow_gateway: str | None = None
     """``unix:/path`` of the gateway, for copies of requests that carry ``x-headway-shadow``."""
     job_server: str | None = None

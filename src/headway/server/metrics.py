@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headway.domain.latency_counts import BOUNDS_NS
 from headway.server.failures import well_formed
 
 MAX_CUSTOM_NAMES: Final = 100
@@ -56,6 +57,11 @@ class Histogram:
     def of_durations(cls) -> Histogram:
         """Observed in nanoseconds, exposed in seconds."""
         return cls(DURATION_BOUNDS_S, 1e-9)
+
+    @classmethod
+    def of_latencies(cls) -> Histogram:
+        """Observed in nanoseconds, in the buckets of :mod:`headway.domain.latency_counts`; not exposed."""
+        return cls([bound / 1e9 for bound in BOUNDS_NS], 1e-9)
 
     @classmethod
     def of_rows(cls) -> Histogram:

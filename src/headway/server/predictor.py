@@ -377,7 +377,7 @@ class Predictor:
         request = ticket.request
         limit_ms = (ticket.deadline_ns - ticket.queued_ns) // 1_000_000
         response = error_response(DeadlineExceeded(f"no answer within {limit_ms} ms"), request)
-        self._telemetry.answered(request, response.status)
+        self._telemetry.gave_up(request, response.status)
         if self._query_log is not None:
             self._query_log.answered(request, response.status, len(response.body), Flag.EXPIRED)
         request.peer.settle(request, response)

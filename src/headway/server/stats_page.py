@@ -173,8 +173,10 @@ class StatsMeter:
             cpu_s, memory_bytes = own_cpu_seconds(), resident_bytes()
         else:
             cpu_s, memory_bytes = shared.cpu_seconds(), shared.memory_bytes
+        latency = self._telemetry.latencies()
         return json_response(
             {
+                **({} if latency is None else {"latency": latency}),
                 "at": now_ns / 1e9,
                 "epoch": page.head.epoch,
                 "workers": page.head.workers,

@@ -43,6 +43,8 @@ class Telemetry:
         self.batch_rows = Histogram.of_rows()
         self.batch_requests = Histogram.of_rows()
         self.beside = Beside()
+        self.latency: Histogram | None = None
+        """Of predictions alone, in fine buckets; None: nobody asks for it."""
         self.expired = 0
         self.abandoned = 0
         self.abandoned_ns = 0
@@ -95,9 +97,27 @@ class Telemetry:
             answered[key] = answered.get(key, 0) + 1
         durations = [now_ns - request.received_ns for request in requests]
         self.duration.observe_all(durations)
+        if self.latency is not None:
+            self.latency.observe_all(durations)
         if self.seldon is not None:
             for request, status, duration_ns in zip(requests, statuses, durations, strict=True):
                 self.seldon.observe(request.route, status, duration_ns)
+
+    def gave_up(self, request: Request, status: int) -> None:
+        """As :meth:`answered`, for a prediction that did not come in time."""
+        before = self.duration.total
+        self.answered(request, status)
+        if self.latency is not None:
+            self.latency.observe(self.duration.total - before)
+
+    def latencies(self) -> dict[str, object] | None:
+        """Of all processes of the replica, as in ``GET /stats``; None where they are not counted."""
+        if self.latency is None:
+            return None
+        histograms = (self.snapshot() if self.shared is None else self.shared.gather(self.snapshot())).histograms
+        counts, total_ns = histograms["latency"]
+        found = {str(place): count for place, count in enumerate(counts) if count}
+        return {"counts": found, "total_s": total_ns / 1e9, "queue_s": histograms["queue"][1] / 1e9}
 
     def snapshot(self) -> Snapshot:
         """What this process has counted until now."""
@@ -127,6 +147,7 @@ class Telemetry:
             ("encode", self.encode),
             ("batch_rows", self.batch_rows),
             ("batch_requests", self.batch_requests),
+            *(() if self.latency is None else (("latency", self.latency),)),
             *(() if self.seldon is None else self.seldon.histograms()),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +21,8 @@ from headway.control.operator.target_watch import TargetWatch
 from headway.control.scaling_service import cluster_autoscaler
 from headway.domain.cluster_objects import DEPLOYMENT, POD, Kind, Name, Object, moment_of, name_of
 from headway.domain.decisions import DecisionRecord
-from headway.ports.replica_stats import ReplicaStat
+from headway.domain.latency_counts import BOUNDS_NS
+from headway.ports.replica_stats import LatencyCounts, ReplicaStat
 
 IRIS = Name("models", "iris")
 QUICK = {"scaleUp": {"stabilizationWindowSeconds": 0}, "scaleDown": {"stabilizationWindowSeconds": 30}}
@@ -47,6 +49,9 @@ class ScalingCluster:
         self.room = 1000
         """Pods that the nodes take."""
         self.stats_known = True
+        self.served: dict[str, tuple[float, float, float]] = {}
+        """By Deployment: requests per second of all its pods, how long each takes and waits; seconds."""
+        self._counted: dict[str, tuple[float, dict[int, int], float, float]] = {}
         self._sums: dict[str, tuple[float, float]] = {}
         self._number = 0
 
@@ -189,9 +194,21 @@ class ScalingCluster:
                 since, spent = self._sums.get(replica_id, (at, 0.0))
                 spent += share * (at - since)
                 self._sums[replica_id] = (at, spent)
+                latency = self._count(name, replica_id, len(ready), at)
+                flight = math.ceil(share)
                 yield ReplicaStat(
-                    replica_id, at, "a", cpu_s=spent, in_flight=math.ceil(share), in_flight_s=spent, finished=0
+                    replica_id, at, "a", cpu_s=spent, in_flight=flight, in_flight_s=spent, finished=0, latency=latency
                 )
+
+    def _count(self, name: str, replica_id: str, pods: int, at: float) -> LatencyCounts:
+        rate, takes_s, waits_s = self.served.get(name, (0.0, 0.0, 0.0))
+        since, counts, total_s, queue_s = self._counted.get(replica_id, (at, {}, 0.0, 0.0))
+        count = round(rate / pods * (at - since))
+        if count:
+            place = bisect_left(BOUNDS_NS, takes_s * 1e9)
+            counts = {**counts, place: counts.get(place, 0) + count}
+        self._counted[replica_id] = at, counts, total_s + count * takes_s, queue_s + count * waits_s
+        return LatencyCounts(*self._counted[replica_id][1:])
 
 
 def _is_ready(pod: Object) -> bool:

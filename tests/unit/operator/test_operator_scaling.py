@@ -213,3 +213,42 @@ async def test_a_deleted_model_is_forgotten(world: ScalingCluster) -> None:
     await world.pass_time(5)
     assert list(world.fleet.models()) == []
     assert version_of(found)
+
+
+LATENCY = {"type": "latency", "threshold": "500ms", "window": "1m", "every": "15s", "cooldown": "1m", "step": 2}
+
+
+async def test_latency_adds_a_step_and_takes_it_back_when_it_is_over(world: ScalingCluster) -> None:
+    world.put({"scaling": scaling(LATENCY, most=9)})
+    world.served["iris-v1"] = (50.0, 0.1, 0.01)
+    await world.pass_time(30)
+    assert world.replicas() == {"iris-v1": 1}
+    assert "a window takes 60 s" in str((await world.recorded())[-1].document["decision"])
+    await world.pass_time(90)
+    world.served["iris-v1"] = (50.0, 1.2, 1.0)
+    await world.pass_time(40)
+    assert world.replicas() == {"iris-v1": 3}
+    world.served["iris-v1"] = (5.0, 0.1, 0.01)
+    await world.pass_time(240)
+    assert world.replicas() == {"iris-v1": 3}
+    await world.pass_time(300)
+    assert world.replicas() == {"iris-v1": 1}
+
+
+async def test_a_step_that_does_not_help_is_taken_back(world: ScalingCluster) -> None:
+    world.put({"scaling": scaling(LATENCY, most=9)})
+    world.served["iris-v1"] = (50.0, 1.2, 1.0)
+    await world.pass_time(130)
+    assert world.replicas() == {"iris-v1": 3}
+    await world.pass_time(200)
+    assert world.replicas() == {"iris-v1": 1}
+    told = [event.type for event in await world.events.read(limit=1000)]
+    assert "scaling_not_replica_bound.v1" in told
+
+
+async def test_latency_that_is_not_waiting_asks_for_nothing(world: ScalingCluster) -> None:
+    world.put({"scaling": scaling(LATENCY, most=9)})
+    world.served["iris-v1"] = (50.0, 1.2, 0.01)
+    await world.pass_time(300)
+    assert world.replicas() == {"iris-v1": 1}
+    assert any("more replicas would not help" in record.summary for record in await world.recorded())

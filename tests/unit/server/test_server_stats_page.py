@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from headway.domain.latency_counts import value_ns
 from headway.domain.stats_page import Slot, Totals, read_page
+from headway.server.metrics import Histogram
 from headway.server.predictor import SWEEP_S
 from headway.server.stats_page import StatsPage, page_of
 from tests.unit.server.bench import Bench, read
@@ -190,6 +192,24 @@ def test_the_same_as_json(tmp_path: Path, *, kept: bool) -> None:
         assert (again["in_flight"], again["finished"], again["epoch"]) == (0, 1, body["epoch"])
         assert again["at"] > body["at"]
         assert again["in_flight_s"] > body["in_flight_s"]
+
+    run(main)
+
+
+def test_latencies_of_predictions_are_told_in_buckets_where_the_config_says_so() -> None:
+    async def main() -> None:
+        model = Gated()
+        bench, first = await busy(model)
+        assert bench.app.telemetry.latency is None
+        bench.app.telemetry.latency = Histogram.of_latencies()
+        model.open()
+        await first
+        await bench.ask(path="/health")
+        said = (await bench.ask(path="/stats"))[1]["latency"]
+        [(place, count)] = said["counts"].items()
+        assert count == 1, "health is no prediction"
+        assert value_ns(int(place)) / 1e9 == pytest.approx(said["total_s"], rel=0.021) or int(place) == 0
+        assert 0 <= said["queue_s"] <= said["total_s"]
 
     run(main)
 

@@ -17,8 +17,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from headway.domain.latency_counts import BUCKETS
 from headway.ports.clock import Clock
-from headway.ports.replica_stats import ReplicaStat
+from headway.ports.replica_stats import LatencyCounts, ReplicaStat
 
 TIMEOUT_S: Final = 3.0
 """For one answer, connecting included."""
@@ -32,6 +33,7 @@ AT_ONCE: Final = 64
 MOST_BYTES: Final = 65_536
 MOST_ASTRAY_S: Final = 5.0
 """By how much the two clocks may part, as when a node was stopped, until they are set anew."""
+_PLACES: Final = frozenset(map(str, range(BUCKETS + 1)))
 _REQUEST: Final = "GET /stats HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"
 
 
@@ -156,7 +158,18 @@ def _stat(name: str, now: float, body: bytes, pod: _Pod) -> ReplicaStat | None:
         in_flight_s=_number(said.get("in_flight_s")),
         finished=_count(said.get("finished")),
         queue_s=_number(said.get("queue_s")),
+        latency=_latency(said.get("latency")),
     )
+
+
+def _latency(said: Any) -> LatencyCounts | None:
+    if not isinstance(said, Mapping) or not isinstance(said.get("counts"), Mapping):
+        return None
+    total_s, queue_s = _number(said.get("total_s")), _number(said.get("queue_s"))
+    counts = {int(place): _count(count) for place, count in said["counts"].items() if place in _PLACES}
+    if total_s is None or queue_s is None or len(counts) != len(said["counts"]):
+        return None
+    return LatencyCounts({place: count for place, count in counts.items() if count}, total_s, queue_s)
 
 
 def _number(value: Any) -> float | None:

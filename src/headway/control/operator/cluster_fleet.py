@@ -106,7 +106,7 @@ class ClusterFleet:
         return {
             replica.replica_id: replica.address
             for resource in self._resources.values()
-            if resource.plan is not None and resource.plan.windows
+            if resource.plan is not None and resource.plan.asks_replicas
             for one in resource.elastic
             for replica in one.replicas
             if replica.address is not None and replica.phase is ReplicaPhase.READY
