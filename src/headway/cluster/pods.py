@@ -138,7 +138,6 @@ def server_config(model: str, version: ClusterVersion, spec: VersionSpec) -> dic
         "digest": version.digest,
         "options": spec.server_options(),
         "worker_hang_s": liveness.failure_threshold * liveness.period_s + liveness.timeout_s,
-        "latency_counts": True,
         "drain_delay_s": float(lag_s(spec.termination_grace_period_seconds)),
     }
     optional = {

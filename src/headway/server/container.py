@@ -33,10 +33,12 @@ def container_config(environment: Mapping[str, str], host: str, baked: bytes = b
     said: dict[str, Any] = json.loads(environment.get(CONFIG_VARIABLE) or "{}")
     if not isinstance(said, dict):
         raise ValueError("must be a JSON object")
-    places = {
+    places: dict[str, Any] = {
         "replica_id": environment.get(REPLICA_VARIABLE) or host,
         "bundle_path": BUNDLE,
         "listen": LISTEN,
+        # Not said by who runs it: a server of an older release refuses a field that it does not know.
+        "latency_counts": True,
     }
     return msgspec.convert({**places, **json.loads(baked), **said}, ServerConfig)
 

@@ -165,6 +165,7 @@ def test_a_container_says_what_only_it_knows(tmp_path: Path) -> None:
     plain = container_config({}, "host-1", baked)
     assert (plain.replica_id, plain.version, plain.listen) == ("host-1", "image", "tcp:0.0.0.0:8080")
     assert (plain.bundle_path, plain.options.workers, plain.sample) == ("/headway/bundle", 2, "one.json")
+    assert plain.latency_counts, "who scales from afar asks for them"
     env = {"HEADWAY_REPLICA": "pod-1", "HEADWAY_SERVER_CONFIG": json.dumps({"version": "v3", "drain_delay_s": 2.0})}
     told = container_config(env, "host-1", baked)
     assert (told.replica_id, told.version, told.drain_delay_s, told.options.workers) == ("pod-1", "v3", 2.0, 2)
