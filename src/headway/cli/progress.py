@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from asyncio import CancelledError
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -69,7 +70,9 @@ class LiveProgress:
         self._forget_late()
         if self._live is not None:
             self._live.stop()
-        if self._goes_on and kind is KeyboardInterrupt and self._last is not None and self._last.stage != "bundle":
+        # What runs in an event loop is cancelled by a Ctrl-C, and only its caller hears of the key.
+        interrupted = kind in (KeyboardInterrupt, CancelledError)
+        if self._goes_on and interrupted and self._last is not None and self._last.stage != "bundle":
             note("not waiting any longer; what was asked for goes on: headway list")
 
     def update(self, step: Progress | Step) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -113,9 +114,8 @@ async def test_a_version_that_does_not_come_up_is_told_and_the_old_one_serves_on
     world.stuck["iris-v2"] = {
         "containerStatuses": [{"restartCount": 3, "ready": False, "state": waiting, "lastState": ended}]
     }
-    said = await world.prod(
-        "apply", "-f", str(world.file("2.yaml", document("r.example.com/iris:2"))), "--timeout", "6"
-    )
+    second = world.file("2.yaml", document("r.example.com/iris:2"))
+    said = await world.prod("apply", "-f", str(second), "--timeout", "6")
     assert said.code == 7
     for words in ("CrashLoop", "ended with exit code 1", "ValueError: no weights", "v1 100 % serves on"):
         assert words in said.err
@@ -126,6 +126,21 @@ async def test_a_version_that_does_not_come_up_is_told_and_the_old_one_serves_on
     assert "v2 does not come up" in said.out
     assert "ValueError: no weights" in said.out
     assert "CrashLoopBackOff" in said.out
+
+    # Not waiting any longer.
+    process = await world.start("--context", "prod", "apply", "-f", str(second))
+    assert process.stderr is not None
+    try:
+        assert b"CrashLoop" in await asyncio.wait_for(process.stderr.readline(), 90)
+        process.send_signal(signal.SIGINT)
+        left = await asyncio.wait_for(process.stderr.read(), 90)
+        assert await asyncio.wait_for(process.wait(), 90) == 130
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert b"what was asked for goes on" in left
+    assert b"Traceback" not in left
 
     # Calling it off.
     said = await world.prod("rollback", "iris")

@@ -173,6 +173,23 @@ async def test_a_number_of_replicas_is_set_unless_triggers_move_it(
         await models.scale("iris", 2)
 
 
+async def test_where_triggers_move_replicas_the_least_of_them_will_do(
+    world: ScalingCluster, models: ClusterModels
+) -> None:
+    world.room = 2
+    await change(world, models, models.deploy(document(scaling=scaling(CONCURRENCY))))
+    world.flight["iris-v1"] = 10
+    await world.pass_time(30)
+    found = await models.get("iris")
+    assert (found.wished("v1"), found.ready("v1")) == (5, 2)
+    assert found.settled
+    world.room = 0
+    for pod in world.pods("iris-v1"):
+        world.cluster._remove(POD, IRIS._replace(name=pod["metadata"]["name"]))
+    await world.pass_time(2)
+    assert str((await models.get("iris")).state) == "degraded"
+
+
 async def test_a_model_without_a_route_goes_back_too(world: ScalingCluster, models: ClusterModels) -> None:
     for image in ("iris:1", "iris:2"):
         await change(world, models, models.deploy(document(image, kubernetes={"route": None})))
