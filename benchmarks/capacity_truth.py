@@ -1,6 +1,7 @@
 """Is a capacity plan right? Synthetic services of known law, measured as the command measures, held against the truth.
 
     python benchmarks/capacity_truth.py [--services 12] [--random 50] [--most 8] [--processes 2] [--seed 1]
+    python benchmarks/capacity_truth.py --need 41 --seed 3      one random need alone; --service 9: one service
 
 Each service is simulated event by event (benchmarks/synthetic_service.py, which shares nothing with the planner). The
 planner's own search chooses the loads; each is run three times with as many requests as a test of seconds has, so the
@@ -90,6 +91,7 @@ class Planned:
         self._truth, self._seed, self._rng = truth, seed, random.Random(seed)
         self.search = Search(parse(f"p95<{max(1, round(limit_s * 1000))}ms"), 0.001, like, counts)
         self._unloaded: list[float] = []
+        self._forecast: Forecast | None = None
         while (wanted := self.search.wanted()) is not None:
             self._measure(wanted.replicas, wanted.load)
         self.model = self._fit()
@@ -105,7 +107,8 @@ class Planned:
 
     def _fit(self) -> Model:
         evidence = Evidence(self.search.points, self.search.promise, self._seed)
-        return choose(Forecast(evidence, np.array(self._unloaded)))[0]
+        self._forecast = Forecast(evidence, np.array(self._unloaded), self._forecast)
+        return choose(self._forecast)[0]
 
     def need(self, load: Load, most_replicas: int) -> tuple[Need, int]:
         """What ``load`` needs, and how many loads more were measured since the answer hung on them."""
@@ -194,6 +197,8 @@ class Needed:
     true: int | None
     more: int
     """Loads that were measured since the answer hung on them."""
+    took_s: float
+    """Processor time."""
 
     def __str__(self) -> str:
         return f"{self.what:75} planned {self.planned} ({self.finding}, {self.more} more), true {self.true}"
@@ -201,6 +206,7 @@ class Needed:
 
 def needs(number: int, seed: int, most: int) -> Needed:
     """A random service and a random need."""
+    began = time.process_time()
     rng = random.Random(seed * 10_000 + number)
     truth = random_service(rng)
     like: Load = Users(1, rng.choice((0.5, 1.0, 2.0))) if rng.random() < 0.5 else Rate(1.0)
@@ -223,7 +229,7 @@ def needs(number: int, seed: int, most: int) -> Needed:
             break
         before = value
     what = f"{truth.law} c={truth.servers} serial={truth.serial:.2f} shared={truth.shared:.2f} {load}"
-    return Needed(what, planned, need.finding.value, true, more)
+    return Needed(what, planned, need.finding.value, true, more, time.process_time() - began)
 
 
 def main() -> int:
@@ -233,14 +239,20 @@ def main() -> int:
     options.add_argument("--most", type=int, default=8, help="replicas that may be started to settle a need")
     options.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--service", type=int, help="examine this one service and nothing else")
+    options.add_argument("--need", type=int, help="plan this one random need and nothing else")
     chosen = options.parse_args()
+    services, random_needs = list(range(chosen.services)), list(range(chosen.random))
+    if chosen.service is not None or chosen.need is not None:
+        services = [] if chosen.service is None else [chosen.service]
+        random_needs = [] if chosen.need is None else [chosen.need]
     began = time.monotonic()
     held: list[Held] = []
     knees: list[tuple[str, float]] = []
     found_needs: list[Needed] = []
     wrong: list[str] = []
     with ProcessPoolExecutor(chosen.processes) as pool:
-        for points, found in pool.map(examine, range(chosen.services), [chosen.seed] * chosen.services):
+        for points, found in pool.map(examine, services, [chosen.seed] * len(services)):
             held += points
             knees += found
             for point in points:
@@ -250,9 +262,11 @@ def main() -> int:
                     flush=True,
                 )
         over = under = 0
-        count = chosen.random
-        for one in pool.map(needs, range(count), [chosen.seed] * count, [chosen.most] * count):
-            print(one, flush=True)
+        count = len(random_needs)
+        for number, one in zip(
+            random_needs, pool.map(needs, random_needs, [chosen.seed] * count, [chosen.most] * count), strict=True
+        ):
+            print(f"{number:3} {one}, {one.took_s:.0f} s", flush=True)
             found_needs.append(one)
             if one.planned == one.true:
                 continue
@@ -273,8 +287,8 @@ def main() -> int:
         print(f"90 % intervals hold the truth: {cover:.1%} (85 to 95 %)")
         print(f"knee within 10 %: {sharp:.1%} of {len(knees)} (at least 90 %)")
         passed = near >= 0.90 and 0.85 <= cover <= 0.95 and sharp >= 0.90
-    if chosen.random:
-        print(f"replicas: {chosen.random} random needs, {under} under, {over} over by 1, {len(wrong)} wrong")
+    if random_needs:
+        print(f"replicas: {count} random needs, {under} under, {over} over by 1, {len(wrong)} wrong")
         more = [one.more for one in found_needs]
         print(f"loads measured beyond the search: {sum(more)}, for {sum(m > 0 for m in more)} needs")
         for line in wrong:

@@ -123,7 +123,7 @@ def _trust(plan: Mapping[str, Any]) -> Iterator[Text]:
     usl = "could not be fitted" if errors["usl"] is None else f"{errors['usl']:.1%}"
     chosen = "queues" if model["chosen"] == "queue" else "the scalability law"
     yield Text(
-        f"foretold by {chosen}; median error at points left out: queues {errors['queue']:.1%}, scalability law {usl}"
+        f"foretold by {chosen}; mean error at points left out: queues {errors['queue']:.1%}, scalability law {usl}"
     )
     held = plan["held_out"]
     if held is not None:

@@ -86,6 +86,7 @@ class Planner:
         self._pinned: int | None = None
         self._seed = pace.seed
         self._unloaded: list[float] = []
+        self._forecast: Forecast | None = None
 
     def stop(self) -> None:
         """End it at once; :meth:`run` then raises :class:`Stopped`."""
@@ -166,8 +167,8 @@ class Planner:
     def _fit(self, search: Search) -> tuple[Model, Errors]:
         evidence = Evidence(search.points, search.promise, self._pace.seed)
         step = max(1, len(self._unloaded) // MOST_SAMPLES)
-        forecast = Forecast(evidence, np.array(self._unloaded[::step]))
-        return choose(forecast)
+        self._forecast = Forecast(evidence, np.array(self._unloaded[::step]), self._forecast)
+        return choose(self._forecast)
 
     async def _measure(self, wanted: Wanted, question: Question) -> Point:
         await self._pin(wanted.replicas)

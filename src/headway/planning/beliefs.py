@@ -95,24 +95,33 @@ def _begin(servers: int, parts: tuple[str, ...], replicas: int, used: float, tog
 
 
 class Evidence:
-    """The points as rows of numbers: of each the logarithms of mean and promised value; saturated, of the rate."""
+    """The points as rows of numbers: of each the logarithms of mean and promised value; saturated, of the rate.
+
+    Of arrivals the rate stands beside those two. No belief changes it, but a short run in which more arrived than on
+    average had longer queues for that reason alone, and the covariance of the rows knows by how much (a control
+    variable: Lavenberg and Welch, "A perspective on the use of control variables", Management Science 27(3), 1981).
+    """
 
     def __init__(self, points: Sequence[Point], promise: Promise, seed: int) -> None:
         self.points, self.promise, self.seed = tuple(points), promise, seed
         per_run = sorted(point.requests / max(1, len(point.runs)) for point in points)
         self.requests = int(min(2000, max(400, per_run[len(per_run) // 2])))
         self.rows: list[slice] = []
+        self.judged: list[int] = []
+        """Of each point the row that a prediction of it is judged by: its value; saturated, its rate."""
         observed: list[float] = []
         for point in points:
             row = self._observed(point)
             self.rows.append(slice(len(observed), len(observed) + len(row)))
+            self.judged.append(len(observed) + (0 if point.saturated else 1))
             observed += row
         self.observed = np.array(observed)
 
     def _observed(self, point: Point) -> list[float]:
         if point.saturated:
             return [math.log(point.rate_per_s)]
-        return [math.log(point.mean_s), math.log(point.value_s)]
+        found = [math.log(point.mean_s), math.log(point.value_s)]
+        return found if isinstance(point.load, Users) else [*found, math.log(point.rate_per_s)]
 
     def unloaded(self) -> list[int]:
         """Places of the points at which nobody waited for anybody."""
@@ -146,15 +155,21 @@ class Evidence:
     def _shown(self, point: Point, outcome: Outcome) -> Array:
         if point.saturated:
             return np.asarray(np.log(outcome.rate_per_s)[None, :])
-        shown = np.stack([outcome.times_s.mean(axis=0), promised(self.promise, outcome.times_s)])
-        return np.asarray(np.log(shown))
+        shown = [outcome.times_s.mean(axis=0), promised(self.promise, outcome.times_s)]
+        if not isinstance(point.load, Users):
+            shown.append(outcome.rate_per_s)
+        return np.asarray(np.log(np.stack(shown)))
 
     def first_noise(self) -> list[Array]:
         """What the repeats themselves say, before there is a belief that could tell."""
         found = []
-        for point, rows in zip(self.points, self.rows, strict=True):
-            spread = point.spread() if rows.stop - rows.start == 2 else None
-            variances = spread or (0.1**2,) * (rows.stop - rows.start)
+        for point in self.points:
+            if point.saturated:
+                variances = [0.1**2]
+            else:
+                variances = list(point.spread() or (0.1**2,) * 2)
+                if not isinstance(point.load, Users):
+                    variances.append(len(point.runs) / max(1, point.requests))  # Poisson's
             found.append(np.diag([v / len(point.runs) + 0.03**2 for v in variances]))
         return found
 

@@ -1,7 +1,11 @@
 """Which of the two candidates foretells: the one that is nearer at points that it was not fitted to.
 
-Each point is predicted from all others. For queues that is the linearised leave-one-out of the fit, for the
-scalability law the law is fitted again without the point.
+Each point is predicted from all others: its value, or where it was saturated its throughput. For queues that is the
+linearised leave-one-out of the fit, for the scalability law the law is fitted again without the point.
+
+What counts is the mean of the errors, each :data:`POOR` at most, and not their median: a plan is made at the loads
+where a service comes to its end, and those are the few of its points at which a wrong model is far off. At the many
+below them any model is right.
 """
 
 from __future__ import annotations
@@ -9,17 +13,26 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from headway.planning.forecast import DRAWS, Expected, Forecast
-from headway.planning.measured import Load
-from headway.planning.usl import Usl, fit_usl, left_out
+from headway.planning.measured import Array, Load
+from headway.planning.usl import Usl, left_out, likely_laws
+
+LONGEST_S: Final = 1e9
+"""In place of for ever."""
+POOR: Final = 0.25
+"""A logarithm: a prediction that is off by more is a poor one, and how much more tells nothing. Close to saturation a
+load that is taken to be larger by a hundredth may never be carried."""
+MOST_ERROR: Final = 1.0
+"""A logarithm, in place of more and of an error without bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Median error of the promised value at points left out, as a share; None: it could not be fitted."""
+    """Mean error at points left out, as a share; None: it could not be fitted."""
 
     queue: float
     usl: float | None
@@ -56,54 +69,64 @@ class QueueModel:
 
 
 class UslModel:
-    """The scalability law; how sure it is follows from its errors at points left out."""
+    """The scalability law. How sure it is follows from its errors at points left out, and which laws are likely."""
 
     name = "usl"
 
-    def __init__(self, law: Usl, errors: Sequence[float], seed: int) -> None:
-        self.law = law
-        finite = [e for e in errors if math.isfinite(e)] or [1.0]
+    def __init__(self, laws: Sequence[tuple[float, Usl]], errors: Sequence[float], seed: int) -> None:
+        """``laws`` with their weights, the likeliest first."""
+        self.law = laws[0][1]
         rng = np.random.default_rng((seed, 4))
-        self._errors = rng.standard_normal(DRAWS) * math.sqrt(float(np.mean(np.square(finite))))
+        self._errors = rng.standard_normal(DRAWS) * math.sqrt(float(np.mean(np.square(_capped(errors, MOST_ERROR)))))
+        picks = rng.choice(len(laws), DRAWS, p=[weight for weight, _ in laws])
+        self._laws = [laws[pick][1] for pick in picks]
 
     def at(self, loads: Sequence[tuple[int, Load]], *, draws: bool = True) -> list[Expected]:
         found = []
         for replicas, load in loads:
             value, mean, rate = self.law.expect(replicas, load)
-            value = min(value, 1e9)
-            found.append(Expected(replicas, load, value, mean, rate, self._errors if draws else np.zeros(1)))
+            value = min(value, LONGEST_S)
+            errors = np.zeros(1)
+            if draws:
+                each = np.array([min(law.expect(replicas, load)[0], LONGEST_S) for law in self._laws])
+                errors = self._errors + np.log(each / value)
+            found.append(Expected(replicas, load, value, mean, rate, errors))
         return found
 
     def rough(self, loads: Sequence[tuple[int, Load]]) -> list[float]:
         return [self.law.expect(replicas, load)[0] for replicas, load in loads]
 
     def bound_per_s(self, replicas: int) -> float:
-        in_flight = np.geomspace(1, 1000, 200) * replicas
-        most = max(float(n) / self.law.mean_s(float(n), replicas) for n in in_flight)
-        return min(most, self.law.most_per_s * self.law.alike(replicas))
+        return self.law.bound_per_s(replicas)
 
     def most_per_s(self, replicas: int) -> float:
-        """It is as far off as the values at points left out are."""
-        return self.bound_per_s(replicas) * math.exp(float(np.quantile(self._errors, 0.95)))
+        return self._bound_per_s(replicas, 0.95)
 
     def least_per_s(self, replicas: int) -> float:
-        """It is as far off as the values at points left out are."""
-        return self.bound_per_s(replicas) * math.exp(float(np.quantile(self._errors, 0.05)))
+        return self._bound_per_s(replicas, 0.05)
+
+    def _bound_per_s(self, replicas: int, share: float) -> float:
+        """It is as far off as the values at points left out are, and as the likely laws are apart."""
+        bounds = np.array([law.bound_per_s(replicas) for law in self._laws])
+        return float(np.quantile(bounds * np.exp(self._errors), share))
 
 
 Model = QueueModel | UslModel
 
 
 def choose(forecast: Forecast) -> tuple[Model, Errors]:
-    """The candidate with the smaller median error; queues when they are equal."""
+    """The candidate with the smaller mean error; queues when they are equal."""
     evidence = forecast.evidence
-    held = [abs(float(forecast.best.left_out[rows][-1])) for rows in evidence.rows if rows.stop - rows.start == 2]
-    queue = float(np.median(held)) if held else math.inf
-    law = fit_usl(evidence.points)
-    if law is None:
+    queue = float(np.mean(_capped(forecast.best.left_out[evidence.judged], POOR)))
+    laws = likely_laws(evidence.points)
+    if not laws:
         return QueueModel(forecast), Errors(queue, None)
     errors = left_out(evidence.points)
-    usl = float(np.median(np.abs(errors)))
+    usl = float(np.mean(_capped(errors, POOR)))
     if usl < queue:
-        return UslModel(law, errors, evidence.seed), Errors(queue, usl)
+        return UslModel(laws, errors, evidence.seed), Errors(queue, usl)
     return QueueModel(forecast), Errors(queue, usl)
+
+
+def _capped(errors: Sequence[float] | Array, most: float) -> Array:
+    return np.asarray(np.minimum(np.abs(np.asarray(errors)), most))

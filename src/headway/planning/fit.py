@@ -11,7 +11,6 @@ beliefs apart must not pretend to in what is predicted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -28,16 +27,21 @@ class Effort:
 
     streams: int
     steps: int
+    """At most."""
     requests: int | None = None
     """Simulated per point; None: as many as were measured."""
 
 
-ROUGH: Final = Effort(2, 2, 300)
-FINE: Final = Effort(6, 2, 1000)
+ROUGH: Final = Effort(2, 2, 400)
+FINE: Final = Effort(6, 4, 1000)
+SETTLED: Final = 0.5
+"""A step that lowers the misfit by less was the last one."""
 NOISE_STREAMS: Final = 24
 KEPT: Final = 4
 """Beliefs that are fitted finely."""
 LEAST_WEIGHT: Final = 0.02
+LEAST_EIGENVALUE: Final = 0.02
+"""Of the correlations between the rows of a point."""
 STEP: Final = 0.02
 LARGEST: Final = 0.25
 
@@ -60,12 +64,13 @@ class Fitted:
     weight: float = 1.0
 
 
-def fit(evidence: Evidence, law: Array) -> tuple[list[Fitted], list[Array]]:
+def fit(evidence: Evidence, law: Array, known: Sequence[Belief] = ()) -> tuple[list[Fitted], list[Array]]:
     """The beliefs that the evidence speaks for, the best first, and the noise of the observed rows by point.
 
+    ``known``: what less evidence spoke for; the fit begins there too.
     The noise is scaled up when no belief explains the points within it: machines have more of it than queues alone.
     """
-    beliefs = candidates(evidence.points, float(law.mean()))
+    beliefs = [*candidates(evidence.points, float(law.mean())), *known]
     first = evidence.first_noise()
     rough = _best(_refine(evidence, law, beliefs, first, ROUGH), 2 * KEPT)
     noise = _noise(evidence, law, rough[0])
@@ -85,7 +90,11 @@ def fit(evidence: Evidence, law: Array) -> tuple[list[Fitted], list[Array]]:
 
 
 def _best(found: list[Fitted], count: int) -> list[Fitted]:
-    return sorted(found, key=_score)[:count]
+    """Of each kind of belief the best one, and of those ``count``."""
+    by_kind: dict[tuple[int, frozenset[str]], Fitted] = {}
+    for one in sorted(found, key=_score):
+        by_kind.setdefault((one.belief.servers, frozenset(one.belief.parts)), one)
+    return list(by_kind.values())[:count]
 
 
 def _score(fitted: Fitted) -> float:
@@ -114,12 +123,14 @@ def _excess(evidence: Evidence, noise: Sequence[Array], best: Fitted) -> float:
 
 
 def _definite(spread: Array) -> Array:
-    """With the correlation held below 0.98, so that it can be inverted whatever few streams say."""
-    if len(spread) < 2:
+    """With correlations held so far from 1 that it can be inverted whatever few streams say."""
+    scale = np.sqrt(np.maximum(np.diag(spread), 1e-18))
+    apart = np.outer(scale, scale)
+    least = float(np.linalg.eigvalsh(spread / apart)[0])
+    if least >= LEAST_EIGENVALUE:
         return spread
-    most = 0.98 * math.sqrt(spread[0, 0] * spread[1, 1])
-    off = min(most, max(-most, float(spread[0, 1])))
-    return np.array([[spread[0, 0], off], [off, spread[1, 1]]])
+    share = (LEAST_EIGENVALUE - least) / (1 - least)
+    return np.asarray((1 - share) * spread + share * np.diag(np.diag(spread)))
 
 
 def _refine(
@@ -128,20 +139,25 @@ def _refine(
     inverse = _inverse(evidence, noise)
     current = list(beliefs)
     best: list[Fitted | None] = [None] * len(current)
+    moving = list(range(len(current)))
     for _ in range(effort.steps):
-        tried = [_perturbed(belief) for belief in current]
-        flat = [one.service(law) for group in tried for one in group]
-        rows, _ = evidence.expect(flat, effort.streams, effort.requests)
-        begin = 0
-        for i, group in enumerate(tried):
+        tried = [_perturbed(current[i]) for i in moving]
+        rows, _ = evidence.expect([b.service(law) for group in tried for b in group], effort.streams, effort.requests)
+        begin, settled = 0, set()
+        for i, group in zip(moving, tried, strict=True):
             found = _assess(evidence, inverse, group, rows[begin : begin + len(group)])
             begin += len(group)
             known = best[i]
-            if known is None or found.misfit < known.misfit:
-                best[i] = known = found
-                current[i] = _next(evidence, found)
-            else:
+            if known is not None and found.misfit >= known.misfit:
                 current[i] = known.belief.at((known.belief.values + current[i].values) / 2)
+                continue
+            if known is not None and found.misfit > known.misfit - SETTLED:
+                settled.add(i)
+            best[i] = found
+            current[i] = _next(evidence, found)
+        moving = [i for i in moving if i not in settled]
+        if not moving:
+            break
     return [f for f in best if f is not None]
 
 

@@ -64,11 +64,13 @@ class Expected:
 class Forecast:
     """Beliefs fitted to the evidence, ready to be asked."""
 
-    def __init__(self, evidence: Evidence, unloaded_s: Array) -> None:
-        """``unloaded_s``: response times of one user alone, as many as were measured."""
+    def __init__(self, evidence: Evidence, unloaded_s: Array, before: Forecast | None = None) -> None:
+        """``unloaded_s``: response times of one user alone, as many as were measured; ``before``: of fewer points."""
         self.evidence = evidence
         self.law = law_of(unloaded_s)
-        self.fitted, self.noise = fit(evidence, self.law)
+        known = [] if before is None else [fitted.belief for fitted in before.fitted]
+        self.fitted: list[Fitted]
+        self.fitted, self.noise = fit(evidence, self.law, known)
         self._unloaded = unloaded_s
         self._draws: list[tuple[int, Belief, Array]] | None = None
 

@@ -68,7 +68,7 @@ def replicas_for(
     doubt: Expected | None = None
     last = math.inf
     for replicas in range(least, MOST_REPLICAS + 1):
-        if _close(load, model.bound_per_s(replicas)):
+        if _close(load, model.most_per_s(replicas)):
             if model.bound_per_s(replicas + 1) > 1.001 * model.bound_per_s(replicas):
                 continue
             break

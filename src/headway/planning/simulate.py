@@ -24,6 +24,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from headway.planning.events import Events, Shares
 from headway.planning.measured import Array, Load, Users
 from headway.planning.service import LAW_SIZE, Service
 
@@ -147,119 +148,25 @@ class _Batch:
         return self._outcomes(arrived, left)
 
     def _by_events(self, work: Array, pauses: Array) -> list[Outcome]:
-        """Arrivals, requests for a lock, ends. ``next_at``: when each server has its next event; never, while idle."""
-        rows, n, locked = self._rows, len(self._rows), self._locked
-        there = np.isfinite(self._places())
-        replicas, servers = there.shape[1], there.shape[2]
-        own, many = there[:, :, 0].sum(axis=1)[:, None], there.sum(axis=2)
-        next_at = np.full(there.shape, np.inf)
-        flat_next, flat_there = next_at.reshape(n, -1), there.reshape(n, -1)
-        asking = np.zeros(flat_next.shape, dtype=bool)
-        jobs = np.zeros((4, *flat_next.shape))  # of each server's request: arrival, user, work, work when alone
-        in_flight = np.where(there[:, :, 0], 0.0, 1e6)
-        order = np.arange(replicas)[None, :]
+        own = np.repeat([case.replicas for case in self._cases], self._streams)
+        many = np.repeat([case.service.servers for case in self._cases], self._streams)
         depth = max(_queue(case) for case in self._cases)
-        queue_at, queue_of = np.zeros((n, replicas, depth)), np.zeros((n, replicas, depth), dtype=np.intp)
-        head, waiting = np.zeros((n, replicas), dtype=np.intp), np.zeros((n, replicas), dtype=np.intp)
-        serial_free, shared_free = np.zeros((n, replicas)), np.zeros(n)
-        ready = self._ready()
-        arrival = pauses[0].copy() if ready is None else np.zeros(n)
-        arrivals, starts, ended = (np.zeros(n, dtype=np.intp) for _ in range(3))
-        last = len(work) - 1
-        user = np.zeros(n, dtype=np.intp)
-        arrived, left = np.zeros((len(work), n)), np.zeros((len(work), n))
-        for _ in range((3 if locked else 2) * len(work)):
-            if ready is not None:
-                user = ready.argmin(axis=1)
-                arrival = ready[rows, user]
-            place = flat_next.argmin(axis=1)
-            then = flat_next[rows, place]
-            comes = arrival < then
-            now = np.where(comes, arrival, then)
-            fewest = (in_flight + (order - arrivals[:, None]) % own / (2 * replicas)).argmin(axis=1)
-            k = np.where(comes, fewest, place // servers)
-            asks = ~comes & asking[rows, place]
-            leaves = ~comes & ~asks
-            waits = waiting[rows, k]
-            idle = in_flight[rows, k] - waits < many[rows, k]
-            queued = comes & ~idle & (waits < depth)
-            starting = (comes & idle) | (leaves & (waits > 0))
-            flat_next[rows[leaves], place[leaves]] = np.inf
-            in_flight[rows, k] += (queued | (comes & idle)).astype(float) - leaves
-            began, who = now, user
-            if queued.any():
-                r, kk = rows[queued], k[queued]
-                slot = (head[r, kk] + waits[queued]) % depth
-                queue_at[r, kk, slot] = now[queued]
-                queue_of[r, kk, slot] = user[queued]
-                waiting[r, kk] += 1
-            popped = starting & leaves
-            if popped.any():
-                r, kk = rows[popped], k[popped]
-                slot = head[r, kk]
-                began, who = now.copy(), user.copy()
-                began[popped] = queue_at[r, kk, slot]
-                who[popped] = queue_of[r, kk, slot]
-                head[r, kk] = (slot + 1) % depth
-                waiting[r, kk] -= 1
-            arrivals += comes
-            if ready is None:
-                arrival[comes] += pauses[np.minimum(arrivals[comes], last), rows[comes]]
-            else:
-                ready[rows[comes], user[comes]] = np.inf
-            if starting.any():
-                r, kk = rows[starting], k[starting]
-                count = np.minimum(starts[r], last)
-                starts[r] += 1
-                alone = work[count, r]
-                takes = alone * (1 - self._delay[r]) if self._delayed else alone
-                if self._slowed:
-                    busy = (np.isfinite(flat_next[r]) & flat_there[r]).sum(axis=1)
-                    takes = takes * (1 + self._slowdown[r] * busy)
-                server = kk * servers + (there[r, kk] & np.isinf(next_at[r, kk])).argmax(axis=1)
-                if locked:
-                    held = takes * (self._serial[r] + self._shared[r])
-                    flat_next[r, server] = now[starting] + (takes - held) / 2
-                    asking[r, server] = True
-                    jobs[:, r, server] = began[starting], who[starting], takes, alone
-                else:
-                    until = now[starting] + takes
-                    flat_next[r, server] = until
-                    done = until + alone * self._delay[r]
-                    arrived[count, r], left[count, r] = began[starting], done
-                    if ready is not None:
-                        ready[r, who[starting]] = done + pauses[count, r]
-            if locked and asks.any():
-                r, kk, server = rows[asks], k[asks], place[asks]
-                came, of, takes, alone = jobs[:, r, server]
-                serial, shared = takes * self._serial[r], takes * self._shared[r]
-                has = np.where(serial > 0, np.maximum(now[asks], serial_free[r, kk]), now[asks]) + serial
-                serial_free[r, kk] = has
-                has = np.where(shared > 0, np.maximum(has, shared_free[r]), has) + shared
-                shared_free[r] = np.where(shared > 0, has, shared_free[r])
-                until = has + (takes - serial - shared) / 2
-                flat_next[r, server] = until
-                asking[r, server] = False
-                done = until + alone * self._delay[r]
-                count = np.minimum(ended[r], last)
-                ended[r] += 1
-                arrived[count, r], left[count, r] = came, done
-                if ready is not None:
-                    ready[r, of.astype(np.intp)] = done + pauses[count, r]
-        return self._outcomes(arrived, left, int(min((ended if locked else starts).min(), len(work))))
+        shares = Shares(self._delay, self._serial, self._shared, self._slowdown)
+        arrived, left, begun = Events(own, many, shares, depth, work, pauses, self._ready()).run()
+        return self._outcomes(arrived, left, begun)
 
-    def _outcomes(self, arrived: Array, left: Array, until: int | None = None) -> list[Outcome]:
-        # Overloaded, most events are arrivals, and fewer requests than wanted were begun.
-        warm = self._warmup if until is None else min(self._warmup, until // 2)
-        arrived, left = arrived[:until], left[:until]
-        times = left[warm:] - arrived[warm:]
-        begin = left[:warm].max(axis=0)
-        rates = len(times) / np.maximum(left.max(axis=0) - begin, 1e-9)
-        each = self._streams
-        return [
-            Outcome(times[:, i * each : (i + 1) * each], rates[i * each : (i + 1) * each])
-            for i in range(len(self._cases))
-        ]
+    def _outcomes(self, arrived: Array, left: Array, begun: NDArray[np.intp] | None = None) -> list[Outcome]:
+        """``begun``: requests of each row, where not every one has as many as were wanted, as under overload."""
+        found = []
+        for i in range(len(self._cases)):
+            rows = slice(i * self._streams, (i + 1) * self._streams)
+            until = len(left) if begun is None else int(begun[rows].min())
+            warm = min(self._warmup, until // 2)
+            went = left[:until, rows]
+            times = went[warm:] - arrived[warm:until, rows]
+            rates = len(times) / np.maximum(went.max(axis=0) - went[:warm].max(axis=0), 1e-9)
+            found.append(Outcome(times, rates))
+        return found
 
     def _each(self, values: Sequence[float]) -> Array:
         return np.repeat(np.asarray(values, dtype=np.float64), self._streams)

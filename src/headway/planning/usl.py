@@ -19,9 +19,11 @@ from typing import Final
 
 import numpy as np
 
-from headway.planning.measured import Array, Load, Point, Users
+from headway.planning.measured import Array, Load, Point, Users, size
 
 LEAST_POINTS: Final = 5
+LEAST_ERROR: Final = 0.01
+"""A law is not taken to be more exact than this share."""
 _SHARES: Final = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 
@@ -55,6 +57,12 @@ class Usl:
         own = max(1.0, n / self.alike(replicas))
         return mean * math.exp(float(self.ratio @ np.array([1.0, math.log(own)]))), mean, n / mean
 
+    def bound_per_s(self, replicas: int) -> float:
+        """The peak of its throughput, and no more than was seen to saturate a replica."""
+        in_flight = np.geomspace(1, 1000, 200) * replicas
+        most = max(float(n) / self.mean_s(float(n), replicas) for n in in_flight)
+        return min(most, self.most_per_s * self.alike(replicas))
+
     def _in_flight(self, replicas: int, load: Load) -> float:
         def excess(n: float) -> float:
             mean = self.mean_s(n, replicas)
@@ -75,23 +83,33 @@ class Usl:
 
 
 def fit_usl(points: Sequence[Point]) -> Usl | None:
-    """The law through ``points``; None when they are too few for it. Saturated points have no mean of their own."""
+    """The law through ``points``; None when they are too few for it."""
+    laws = likely_laws(points)
+    return laws[0][1] if laws else None
+
+
+def likely_laws(points: Sequence[Point]) -> list[tuple[float, Usl]]:
+    """Laws through ``points`` with their weights, the likeliest first: one for each share of what replicas wait for.
+
+    A weight is the likelihood at the best coefficients for that share (profile likelihood, with normal errors of the
+    logarithms): few numbers of replicas tell little about how one more will do, and that is to be admitted. Saturated
+    points have no mean of their own. Empty when the points are too few.
+    """
     used = [point for point in points if not point.saturated]
     if len(used) < LEAST_POINTS:
-        return None
-    best: tuple[float, Usl] | None = None
+        return []
+    found = []
     for share in _SHARES if len({p.replicas for p in used}) > 1 else (0.0,):
         law = _fit(used, share)
-        misfit = sum(
-            (math.log(law.mean_s(p.rate_per_s * p.mean_s, p.replicas)) - math.log(p.mean_s)) ** 2 for p in used
-        )
-        if best is None or misfit < best[0]:
-            best = misfit, law
-    if best is None:
-        return None
-    law = best[1]
-    seen = [p.rate_per_s / law.alike(p.replicas) for p in points if p.saturated]
-    return replace(law, most_per_s=max(seen)) if seen else law
+        seen = [p.rate_per_s / law.alike(p.replicas) for p in points if p.saturated]
+        errors = [math.log(law.mean_s(p.rate_per_s * p.mean_s, p.replicas) / p.mean_s) for p in used]
+        errors += [] if not seen else [math.log(one / max(seen)) for one in seen]
+        misfit = sum(error**2 for error in errors) + len(errors) * LEAST_ERROR**2
+        found.append((len(errors) * math.log(misfit), replace(law, most_per_s=max(seen)) if seen else law))
+    least = min(score for score, _ in found)
+    weighted = [(math.exp((least - score) / 2), law) for score, law in found]
+    whole = sum(weight for weight, _ in weighted)
+    return sorted(((weight / whole, law) for weight, law in weighted), key=lambda one: -one[0])
 
 
 def _fit(points: Sequence[Point], share: float) -> Usl:
@@ -114,12 +132,17 @@ def _fit(points: Sequence[Point], share: float) -> Usl:
 
 
 def left_out(points: Sequence[Point]) -> list[float]:
-    """Of each point that is not saturated the log error of its value as predicted by the law through all others."""
+    """Of each point the log error of its value, saturated of its rate, as predicted by the law through all others.
+
+    Infinite where the law cannot be fitted without the point, or takes for an overload what was carried.
+    """
     errors = []
     for i, point in enumerate(points):
-        if point.saturated:
-            continue
         law = fit_usl([*points[:i], *points[i + 1 :]])
-        value = math.inf if law is None else law.expect(point.replicas, point.load)[0]
-        errors.append(math.log(value / point.value_s))
+        if law is None:
+            errors.append(math.inf)
+        elif point.saturated:
+            errors.append(math.log(min(size(point.load), law.bound_per_s(point.replicas)) / point.rate_per_s))
+        else:
+            errors.append(math.log(law.expect(point.replicas, point.load)[0] / point.value_s))
     return errors

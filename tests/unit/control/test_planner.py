@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -29,9 +30,10 @@ def anyio_backend() -> str:
 
 
 class Lab:
-    """A model of one server per replica, each request of which takes 50 ms; nothing is random."""
+    """A model of one server per replica, each request of which takes 50 ms, exactly or on average."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, exact: bool = True) -> None:
+        self.rng = None if exact else random.Random(1)
         self.clock = ManualClock()
         self.generator = MemoryLoadGenerator(self.clock, self.fate)
         self.watch = MemoryModelWatch(self.clock, replicas=3)
@@ -49,8 +51,11 @@ class Lab:
         if number == 0:
             self.free = [0.0] * self.watch.replicas
         first = min(range(len(self.free)), key=self.free.__getitem__)
-        self.free[first] = max(due_s, self.free[first]) + TAKES_S
+        self.free[first] = max(due_s, self.free[first]) + self.takes_s()
         return self.free[first] - due_s, 200
+
+    def takes_s(self) -> float:
+        return TAKES_S if self.rng is None else self.rng.expovariate(1 / TAKES_S)
 
     async def run(self, question: Question) -> dict[str, Any]:
         running = asyncio.create_task(self.planner.run(question))
@@ -69,24 +74,22 @@ def asked(promise: str = "p95<200ms", **more: Any) -> Question:
 
 
 async def test_a_plan_is_measured_tried_and_concluded() -> None:
-    lab = Lab()
+    lab = Lab(exact=False)
     lab.watch.cpu_cores = 0.2
-    plan = await lab.run(asked(needed=Rate(36.0), node=Size(4.0), price=2.0))
+    plan = await lab.run(asked("p95<400ms", needed=Rate(29.0), node=Size(4.0), price=2.0))
     assert lab.watch.calls == [1, 2, "restore"]
     assert lab.watch.replicas == 3
     assert plan["points"][0]["load"] == {"kind": "users", "size": 1, "think_time_s": 0.0}
-    assert plan["points"][0]["value_s"] == pytest.approx(TAKES_S)
+    assert plan["points"][0]["mean_s"] == pytest.approx(TAKES_S, rel=0.1)
     one = plan["capacity"][0]
-    # Arrivals are even here, so that a server bears all of its 20 a second; queues expect Poisson's and promise less.
-    assert 10 < one["size"] < 20.5
+    assert 10 < one["size"] < 20
     assert plan["held_out"]["replicas"] == 2
     assert plan["held_out"]["predicted"]["value_s"] > 0
-    assert plan["knees"][0]["rate_per_s"] == pytest.approx(20, rel=0.05)
-    # Queues of Poisson's are not sure of 36 even arrivals a second: the answer hangs on that load, so it is measured.
-    (settled,) = plan["settled"]
-    assert (settled["replicas"], settled["load"]["size"]) == (2, 36.0)
-    assert settled["measured_s"] == pytest.approx(TAKES_S)
-    assert settled["predicted"]["high_s"] > 0.2
+    assert plan["knees"][0]["rate_per_s"] == pytest.approx(20, rel=0.1)
+    # Two replicas can do 40 a second. Runs of a few hundred requests are not sure of 29: the answer hangs on that load.
+    settled = plan["settled"][0]
+    assert (settled["replicas"], settled["load"]["size"]) == (2, 29.0)
+    assert settled["predicted"]["low_s"] < 0.4 < settled["predicted"]["high_s"]
     assert (plan["answer"]["finding"], plan["answer"]["replicas"]) == ("enough", 2)
     assert plan["answer"]["price"] == 2.0 * plan["answer"]["nodes"]
     assert plan["policy"]["triggers"][0]["target"] <= 20

@@ -80,8 +80,9 @@ def test_a_bound_says_what_is_carried_by_any_number() -> None:
 
 def test_arrivals_close_to_saturation_are_not_planned_with_however_good_they_look() -> None:
     # 196 of the lock's 200 a second: a short run looks fine, and the queue has not even begun to show.
-    need = replicas_for(Known(shared_s=0.005), Rate(196.0), 5.0)
+    need = replicas_for(Known(shared_s=0.005, spread=0.005), Rate(196.0), 5.0)
     assert need.finding is Finding.BOUND
+    assert replicas_for(Known(shared_s=0.005), Rate(196.0), 5.0).finding is Finding.UNSURE, "190 to 210 a second"
     assert need.most == pytest.approx(190.0)
     assert replicas_for(Known(), Rate(196.0), 5.0).replicas == 5, "four would be at 98 %"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from headway.domain.promises import parse
@@ -12,7 +13,7 @@ from headway.planning.measured import Load, Point, Rate, Run, Users, size
 from headway.planning.saturation import knee
 from headway.planning.search import CLOSE, MOST_POINTS, Search
 from headway.planning.sizing import Size, bill, policy, queue_bound
-from headway.planning.usl import fit_usl, left_out
+from headway.planning.usl import Usl, fit_usl, left_out, likely_laws
 
 S = 0.02
 
@@ -96,6 +97,43 @@ def test_the_scalability_law_finds_its_own_coefficients() -> None:
     assert max(abs(e) for e in left_out(points)) < 1e-3
     assert fit_usl(points[:4]) is None
     assert law.expect(1, Rate(10_000.0))[0] == math.inf
+
+
+def test_what_few_replicas_do_not_tell_of_many_is_admitted() -> None:
+    rng = np.random.default_rng(1)
+
+    def points(counts: tuple[int, ...], share: float) -> list[Point]:
+        found = []
+        for k in counts:
+            alike = k / (1 + share * (k - 1))
+            for n in (1.0, 2.0, 4.0, 6.0, 8.0):
+                mean = (0.02 + 0.002 * (n - 1)) * float(np.exp(rng.normal(0, 0.03)))
+                run = Run(1000, alike * n / mean, mean, 3 * mean)
+                found.append(Point(k, Rate(alike * n / mean), (run, run)))
+        return found
+
+    few, many = likely_laws(points((1, 2), 0.1)), likely_laws(points((1, 2, 4, 8), 0.1))
+    for laws in (few, many):
+        assert sum(weight for weight, _ in laws) == pytest.approx(1.0)
+        assert [weight for weight, _ in laws] == sorted((weight for weight, _ in laws), reverse=True)
+    assert many[0][1].amdahl == pytest.approx(0.1, abs=0.04)
+
+    def apart(laws: list[tuple[float, Usl]]) -> float:
+        bounds = [law.bound_per_s(8) for weight, law in laws if weight > 0.05]
+        return max(bounds) / min(bounds)
+
+    assert apart(few) > 1.3 * apart(many)
+
+
+def test_a_saturated_point_that_is_left_out_is_foretold_by_its_throughput() -> None:
+    points = []
+    for n in (1.0, 2.0, 4.0, 6.0, 8.0, 11.0):
+        mean = 0.02 + 0.004 * (n - 1)
+        run = Run(1000, n / mean, mean, 3 * mean)
+        points.append(Point(1, Rate(n / mean), (run, run)))
+    run = Run(1000, 100.0, 1.0, 3.0)
+    error = left_out([*points, Point(1, Rate(400.0), (run, run))])[-1]
+    assert error == pytest.approx(math.log(250 / 100), rel=0.05), "the law says 1 / 0.004 a second"
 
 
 def test_whole_replicas_fit_a_node() -> None:

@@ -93,9 +93,16 @@ def test_the_same_seed_gives_the_same_answer_whatever_stands_beside_it() -> None
     other = Case(Service(STEADY, 1), 3, Rate(80.0), 4)
     (alone,) = simulate([one], streams=3, requests=300)
     beside = simulate([other, one], streams=3, requests=300)[1]
-    assert np.array_equal(alone.times_s[: len(beside.times_s)], beside.times_s[: len(alone.times_s)])
+    assert np.array_equal(alone.times_s, beside.times_s)
     (again,) = simulate([Case(one.service, 2, one.load, 5)], streams=3, requests=300)
     assert not np.array_equal(alone.times_s[:50], again.times_s[:50])
+
+
+def test_an_overload_does_not_shorten_what_is_simulated_beside_it() -> None:
+    carried, overload = (Case(Service(STEADY, 1), 2, Rate(rate), 3) for rate in (50.0, 2000.0))
+    found, short = simulate([carried, overload], streams=2, requests=300)
+    assert found.times_s.shape == (300, 2)
+    assert 0 < len(short.times_s) < 300
 
 
 def test_an_overload_of_several_replicas_is_simulated_too() -> None:
