@@ -18,7 +18,9 @@ from headway.domain.promises import Promise
 Array = NDArray[np.float64]
 
 SATURATED_SHARE: Final = 0.97
-"""An open load of which less than this was answered in time has saturated the service."""
+"""An open load of which less than this was answered in time has saturated the service, if chance does not explain it."""
+CHANCE: Final = 2.0
+"""Standard deviations. As many requests as arrive in a given time scatter by their root (Poisson): of 400 by 5 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,10 @@ class Point:
     @property
     def saturated(self) -> bool:
         """An open load that was not carried: how long requests wait then depends on how long one measures."""
-        return isinstance(self.load, Rate) and self.rate_per_s < SATURATED_SHARE * self.load.per_s
+        if not isinstance(self.load, Rate):
+            return False
+        least = SATURATED_SHARE - CHANCE / math.sqrt(max(1, self.requests))
+        return self.rate_per_s < least * self.load.per_s
 
     def spread(self) -> tuple[float, float] | None:
         """Variance of the logarithms of mean and value between the runs; None for fewer than two."""

@@ -125,6 +125,12 @@ def test_what_few_replicas_do_not_tell_of_many_is_admitted() -> None:
     assert apart(few) > 1.3 * apart(many)
 
 
+@pytest.mark.parametrize(("requests", "rate", "saturated"), [(390, 9.2, False), (390, 8.6, True), (40_000, 9.5, True)])
+def test_arrivals_that_came_fewer_by_chance_are_no_saturation(requests: int, rate: float, saturated: bool) -> None:
+    run = Run(requests // 3, rate, 0.1, 0.2)
+    assert Point(1, Rate(10.0), (run, run, run)).saturated is saturated
+
+
 def test_a_saturated_point_that_is_left_out_is_foretold_by_its_throughput() -> None:
     points = []
     for n in (1.0, 2.0, 4.0, 6.0, 8.0, 11.0):
