@@ -204,6 +204,25 @@ class Needed:
         return f"{self.what:75} planned {self.planned} ({self.finding}, {self.more} more), true {self.true}"
 
 
+def truly_needed(truth: Truth, load: Load, limit_s: float, near: int, rng: random.Random) -> int | None:
+    """The fewest replicas that keep the promise, sought from ``near`` on; None: no number does.
+
+    One replica more never makes it worse.
+    """
+    value = true_value(truth, near, load, rng.randrange(1 << 30))
+    if value <= limit_s:
+        while near > 1 and true_value(truth, near - 1, load, rng.randrange(1 << 30)) <= limit_s:
+            near -= 1
+        return near
+    before = math.inf
+    while value > limit_s:
+        if near >= 12 or value > 0.97 * before:
+            return None
+        near, before = near + 1, value
+        value = true_value(truth, near, load, rng.randrange(1 << 30))
+    return near
+
+
 def needs(number: int, seed: int, most: int) -> Needed:
     """A random service and a random need."""
     began = time.process_time()
@@ -218,16 +237,7 @@ def needs(number: int, seed: int, most: int) -> Needed:
     load = resized(like, one * rng.uniform(0.5, 6.0))
     need, more = plan.need(load, most)
     planned = need.replicas
-    true: int | None = None
-    before = math.inf
-    for replicas in range(max(1, (planned or 4) - 3), 13):
-        value = true_value(truth, replicas, load, rng.randrange(1 << 30))
-        if value <= limit_s:
-            true = replicas
-            break
-        if value > 0.97 * before:
-            break
-        before = value
+    true = truly_needed(truth, load, limit_s, planned or 4, rng)
     what = f"{truth.law} c={truth.servers} serial={truth.serial:.2f} shared={truth.shared:.2f} {load}"
     return Needed(what, planned, need.finding.value, true, more, time.process_time() - began)
 

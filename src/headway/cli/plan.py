@@ -21,6 +21,7 @@ from headway.domain.quantities import byte_count, millicores, share
 if TYPE_CHECKING:
     from headway.api.schemas_plans import PlanView
     from headway.client import Client
+    from headway.planning.nodes import Node
     from headway.planning.plan import Question
     from headway.ports.load_generator import LoadRequest
 
@@ -63,6 +64,15 @@ def plan(
     ] = "85%",
     node_cores: Annotated[str | None, typer.Option(metavar="CORES", help="Of one node, such as 4.")] = None,
     node_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Of one node, such as 16Gi.")] = None,
+    node_pods: Annotated[
+        int | None, typer.Option(metavar="COUNT", min=1, help="Replicas that one node may run at most, 110 by default.")
+    ] = None,
+    node_reserved: Annotated[
+        str | None, typer.Option(metavar="PERCENT", help="Of a node's cores and memory, not for replicas.")
+    ] = None,
+    spare_nodes: Annotated[
+        int | None, typer.Option(metavar="COUNT", min=0, max=1000, help="Nodes that may be lost; none by default.")
+    ] = None,
     price: Annotated[
         float | None, typer.Option(metavar="MONEY", min=0.0, help="Of one node, for any time: the sum is for the same.")
     ] = None,
@@ -104,7 +114,7 @@ def plan(
     think_s = load_source.length(think_time, "--think-time")
     with Client() as client, Client() as own:
         usage = client.plans(name)
-        node = _node(node_cores, node_memory, price)
+        node = _node(node_cores, node_memory, node_pods, node_reserved, spare_nodes, price)
         question = _question(
             promise,
             most_failed,
@@ -115,6 +125,7 @@ def plan(
             cpu_ceiling,
             dict(usage.now.resources),
             node,
+            spare_nodes or 0,
             price,
         )
         made = load_source.requests(client, name, None, data, rows, None)
@@ -164,12 +175,13 @@ def _question(
     max_replicas: int,
     cpu_ceiling: str,
     resources: dict[str, Any],
-    node: Any,
+    node: Node | None,
+    spare_nodes: int,
     price: float | None,
 ) -> Question:
     from headway.planning.measured import Load, Rate, Users
+    from headway.planning.nodes import Size, fit
     from headway.planning.plan import Question
-    from headway.planning.sizing import Size, bill
 
     try:
         ceiling = share(cpu_ceiling)
@@ -182,7 +194,7 @@ def _question(
     each = Size(cores, None if memory is None else byte_count(memory))
     if node is not None:
         try:
-            bill(1, each, node)
+            fit(each, node)
         except ValueError as error:
             needs = f"{cores:g} cores" + (f" and {memory}" if memory else "")
             raise InvalidInput(str(error), where="--node-cores", hint=f"a replica needs {needs}") from None
@@ -201,15 +213,24 @@ def _question(
         cpu_share=ceiling,
         each=each,
         node=node,
+        spare_nodes=spare_nodes,
         price=price,
     )
 
 
-def _node(cores: str | None, memory: str | None, price: float | None) -> Any:
-    from headway.planning.sizing import Size
+def _node(
+    cores: str | None,
+    memory: str | None,
+    pods: int | None,
+    reserved: str | None,
+    spare: int | None,
+    price: float | None,
+) -> Node | None:
+    from headway.planning.nodes import MOST_PODS, Node
 
     if cores is None:
-        for flag, value in (("--node-memory", memory), ("--price", price)):
+        more = {"--node-memory": memory, "--node-pods": pods, "--node-reserved": reserved, "--spare-nodes": spare}
+        for flag, value in {**more, "--price": price}.items():
             if value is not None:
                 raise InvalidInput(f"{flag} needs --node-cores", where=flag)
         return None
@@ -218,9 +239,13 @@ def _node(cores: str | None, memory: str | None, price: float | None) -> Any:
         count = millicores(cores) / 1000
         where = "--node-memory"
         size = None if memory is None else byte_count(memory)
+        where = "--node-reserved"
+        taken = 0.0 if reserved is None else share(reserved)
     except ValueError as error:
         raise InvalidInput(str(error), where=where) from None
-    return Size(count, size)
+    if not 0 <= taken < 1:
+        raise InvalidInput(f"{reserved} of a node", where=where, hint="0 % to less than 100 %")
+    return Node(count, size, pods or MOST_PODS, taken)
 
 
 def _refuse_more(sla: list[str] | None, users: int | None, rate: float | None) -> None:

@@ -141,6 +141,21 @@ def _trust(plan: Mapping[str, Any]) -> Iterator[Text]:
         )
 
 
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Text]:
+    """Older plans have no node pool."""
+    pool = plan.get("node_pool")
+    if pool is None:
+        return
+    bounds, each = plan["policy"], pool["replicas_per_node"]
+    yield Text(f"  node pool: min {pool['min_nodes']}, max {pool['max_nodes']} nodes", "bold")
+    spare = "" if not pool["spare"] else f" and {pool['spare']} spare node{'' if pool['spare'] == 1 else 's'}"
+    yield Text(
+        f"    {each} replica{' fits' if each == 1 else 's fit'} a node ({pool['bound_by']}); minReplicas "
+        f"{bounds['minReplicas']} to maxReplicas {bounds['maxReplicas']}, with room for {pool['surge']} more during a "
+        f"rollout{spare}"
+    )
+
+
 def _policy(plan: Mapping[str, Any]) -> Iterator[Text]:
     if plan["policy"] is None:
         return
@@ -153,3 +168,4 @@ def _policy(plan: Mapping[str, Any]) -> Iterator[Text]:
         yield Text(
             f"  spec.server.maxQueue: {plan['max_queue']} (what waits longer is late; --write-policy deploys it)"
         )
+    yield from _nodes(plan)

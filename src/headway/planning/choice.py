@@ -26,8 +26,6 @@ LONGEST_S: Final = 1e9
 POOR: Final = 0.25
 """A logarithm: a prediction that is off by more is a poor one, and how much more tells nothing. Close to saturation a
 load that is taken to be larger by a hundredth may never be carried."""
-MOST_ERROR: Final = 1.0
-"""A logarithm, in place of more and of an error without bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,9 @@ class UslModel:
         """``laws`` with their weights, the likeliest first."""
         self.law = laws[0][1]
         rng = np.random.default_rng((seed, 4))
-        self._errors = rng.standard_normal(DRAWS) * math.sqrt(float(np.mean(np.square(_capped(errors, MOST_ERROR)))))
+        # One without bound is a load taken for an overload, be it by a hundredth: it says nothing of other values.
+        finite = [e for e in errors if math.isfinite(e)] or [1.0]
+        self._errors = rng.standard_normal(DRAWS) * math.sqrt(float(np.mean(np.square(finite))))
         picks = rng.choice(len(laws), DRAWS, p=[weight for weight, _ in laws])
         self._laws = [laws[pick][1] for pick in picks]
 
@@ -117,16 +117,16 @@ Model = QueueModel | UslModel
 def choose(forecast: Forecast) -> tuple[Model, Errors]:
     """The candidate with the smaller mean error; queues when they are equal."""
     evidence = forecast.evidence
-    queue = float(np.mean(_capped(forecast.best.left_out[evidence.judged], POOR)))
+    queue = _mean(forecast.best.left_out[evidence.judged])
     laws = likely_laws(evidence.points)
     if not laws:
         return QueueModel(forecast), Errors(queue, None)
     errors = left_out(evidence.points)
-    usl = float(np.mean(_capped(errors, POOR)))
+    usl = _mean(np.array(errors))
     if usl < queue:
         return UslModel(laws, errors, evidence.seed), Errors(queue, usl)
     return QueueModel(forecast), Errors(queue, usl)
 
 
-def _capped(errors: Sequence[float] | Array, most: float) -> Array:
-    return np.asarray(np.minimum(np.abs(np.asarray(errors)), most))
+def _mean(errors: Array) -> float:
+    return float(np.mean(np.minimum(np.abs(errors), POOR)))

@@ -18,7 +18,7 @@ from headway.domain.promises import Promise
 Array = NDArray[np.float64]
 
 SATURATED_SHARE: Final = 0.97
-"""An open load of which less than this was answered in time has saturated the service, if chance does not explain it."""
+"""An open load of which less than this was answered in time saturates the service, if chance does not explain it."""
 CHANCE: Final = 2.0
 """Standard deviations. As many requests as arrive in a given time scatter by their root (Poisson): of 400 by 5 %."""
 

@@ -13,9 +13,10 @@ from headway.planning.choice import Errors, Model, QueueModel
 from headway.planning.forecast import Expected
 from headway.planning.measured import Load, Point, Run, Users, resized, size
 from headway.planning.need import MOST_RUNS, Finding, Need, least_replicas, replicas_for, runs_of
+from headway.planning.nodes import Node, Pool, Size, pool
 from headway.planning.saturation import Knee, knee
 from headway.planning.search import Search
-from headway.planning.sizing import Bill, Size, bill, policy, queue_bound
+from headway.planning.sizing import Bill, bill, policy, queue_bound
 
 FORMAT: Final = 1
 HELD_OUT_SHARE: Final = 0.9
@@ -43,7 +44,8 @@ class Question:
     cpu_share: float
     """Replicas may use so much of their cores."""
     each: Size
-    node: Size | None = None
+    node: Node | None = None
+    spare_nodes: int = 0
     price: float | None = None
 
 
@@ -73,6 +75,8 @@ class Conclusion:
     bill: Bill | None
     policy: dict[str, Any] | None
     queue_bound: int | None
+    pool: Pool | None
+    """Of the nodes that the policy asks for; None: no node was told, or nothing is carried."""
     notes: tuple[str, ...]
 
 
@@ -122,16 +126,21 @@ def conclude(
     knees = [knee(search.at(k), unloaded_s) for k in question.measured if search.at(k)]
     replicas = need.replicas if need is not None else None
     useful = [c for c in measured if c.size > 0]
-    paid = None if replicas is None else bill(replicas, question.each, question.node, question.price)
-    written, bound = None, None
+    paid = (
+        None if replicas is None else bill(replicas, question.each, question.node, question.price, question.spare_nodes)
+    )
+    written, bound, nodes = None, None, None
     if useful:
         most = replicas if replicas is not None else useful[-1].replicas
         users = isinstance(question.like, Users)
         share = question.cpu_share if ceiling is not None else None
         written = policy(useful, limit_s, question.promise.what, most, share, users)
         bound = queue_bound(useful[0], limit_s, question.promise.quantile, question.most_failed)
+        if question.node is not None:
+            least = written["minReplicas"]
+            nodes = pool(question.each, question.node, least, written["maxReplicas"], spare=question.spare_nodes)
     notes = tuple(_notes(question, search, model, measured, need, tried, knees))
-    return Conclusion(model.name, errors, tuple(measured), tuple(knees), need, paid, written, bound, notes)
+    return Conclusion(model.name, errors, tuple(measured), tuple(knees), need, paid, written, bound, nodes, notes)
 
 
 def _measured_bound(search: Search, carried: Capacity) -> Capacity:
@@ -216,6 +225,7 @@ def document(
         "answer": _answer(question, search, conclusion),
         "policy": conclusion.policy,
         "max_queue": conclusion.queue_bound,
+        "node_pool": None if conclusion.pool is None else asdict(conclusion.pool),
         "notes": list(conclusion.notes),
     }
 

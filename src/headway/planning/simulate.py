@@ -66,7 +66,7 @@ def simulate(cases: Sequence[Case], *, streams: int, requests: int) -> list[Outc
             case = cases[place]
             if _kind(case) != _kind(first):
                 break
-            if batch and _width(case) > 2 * _width(first) + 64:
+            if batch and _width(case) > 4 * _width(first) + 128:
                 break
             width = max(width, _width(case)) + requests
             if batch and (len(batch) + 1) * streams * width > AT_ONCE:
@@ -82,7 +82,9 @@ def simulate(cases: Sequence[Case], *, streams: int, requests: int) -> list[Outc
 def _kind(case: Case) -> tuple[bool, bool, bool, bool]:
     service = case.service
     locked = service.serial > 0 or service.shared > 0
-    return isinstance(case.load, Users), case.replicas > 1 or locked, locked, service.slowdown > 0
+    events = case.replicas > 1 or locked
+    # Beside events it costs little, and one batch of many is quicker than two.
+    return isinstance(case.load, Users), events, locked, service.slowdown > 0 and not events
 
 
 def _width(case: Case) -> int:
@@ -104,8 +106,8 @@ class _Batch:
 
     def __init__(self, cases: Sequence[Case], streams: int, requests: int) -> None:
         self._cases, self._streams, self._requests = cases, streams, requests
-        users = max(c.load.count if isinstance(c.load, Users) else 0 for c in cases)
-        self._warmup = max(requests // 4, 50) + users // 2
+        users = [c.load.count if isinstance(c.load, Users) else 0 for c in cases]
+        self._warmups = [max(requests // 4, 50) + count // 2 for count in users]
         self._closed, self._events, self._locked, self._slowed = _kind(cases[0])
         self._rows = np.arange(len(cases) * streams)
         services = [case.service for case in cases]
@@ -160,8 +162,10 @@ class _Batch:
         found = []
         for i in range(len(self._cases)):
             rows = slice(i * self._streams, (i + 1) * self._streams)
-            until = len(left) if begun is None else int(begun[rows].min())
-            warm = min(self._warmup, until // 2)
+            until = self._warmups[i] + self._requests
+            if begun is not None:
+                until = min(until, int(begun[rows].min()))
+            warm = min(self._warmups[i], until // 2)
             went = left[:until, rows]
             times = went[warm:] - arrived[warm:until, rows]
             rates = len(times) / np.maximum(went.max(axis=0) - went[:warm].max(axis=0), 1e-9)
@@ -196,18 +200,17 @@ class _Batch:
 
     def _draws(self) -> tuple[Array, Array]:
         """Work of each request, and the pause after it (closed) or before it (open)."""
-        steps, streams = self._warmup + self._requests, self._streams
+        steps, streams = max(self._warmups) + self._requests, self._streams
+        if self._locked:  # the last one to end may be any of those under way
+            steps += max(case.replicas * case.service.servers for case in self._cases)
         work = np.empty((steps, len(self._rows)))
         pauses = np.empty((steps, len(self._rows)))
         drawn: dict[int, tuple[NDArray[np.intp], Array]] = {}
         for i, case in enumerate(self._cases):
             if case.seed not in drawn:
-                rng = np.random.default_rng((case.seed, 0))
-                # Antithetic pairs: where one stream draws long, its twin draws short (Hammersley and Morton, 1956).
-                uniform = rng.random((2, steps, (streams + 1) // 2))
-                both = np.concatenate((uniform, 1 - uniform), axis=2)[:, :, :streams]
-                picked = np.minimum((both[0] * LAW_SIZE).astype(np.intp), LAW_SIZE - 1)
-                drawn[case.seed] = picked, -np.log(np.maximum(both[1], 1e-12))
+                law, pause = (self._uniform((case.seed, number), steps) for number in (0, 2))
+                picked = np.minimum((law * LAW_SIZE).astype(np.intp), LAW_SIZE - 1)
+                drawn[case.seed] = picked, -np.log(np.maximum(pause, 1e-12))
             picks, exponential = drawn[case.seed]
             rows = slice(i * streams, (i + 1) * streams)
             work[:, rows] = case.service.law[picks] * case.service.scale
@@ -216,3 +219,11 @@ class _Batch:
             else:
                 pauses[:, rows] = exponential / case.load.per_s
         return work, pauses
+
+    def _uniform(self, seed: tuple[int, int], steps: int) -> Array:
+        """By step and stream; however many steps, the first ones are the same.
+
+        Antithetic pairs: where one stream draws long, its twin draws short (Hammersley and Morton, 1956).
+        """
+        uniform = np.random.default_rng(seed).random((steps, (self._streams + 1) // 2))
+        return np.concatenate((uniform, 1 - uniform), axis=1)[:, : self._streams]

@@ -9,17 +9,9 @@ from typing import Any, Final
 
 from headway.planning.capacity import Capacity
 from headway.planning.measured import Users
+from headway.planning.nodes import Node, Size, fit, nodes_for
 
 DOWN_WINDOW_S: Final = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Of a replica, or of a node."""
-
-    cores: float
-    memory_bytes: int | None = None
-    """None: no limit is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +22,18 @@ class Bill:
     cores: float
     memory_bytes: int | None
     nodes: int | None = None
+    """With a place for what a rollout starts beyond them, and the spare ones."""
     price: float | None = None
     """Of all nodes, for the time that the price of one is for."""
 
 
-def bill(replicas: int, each: Size, node: Size | None = None, price: float | None = None) -> Bill:
-    """Whole replicas fit a node. Raises ``ValueError`` when not even one does."""
+def bill(replicas: int, each: Size, node: Node | None = None, price: float | None = None, spare: int = 0) -> Bill:
+    """Raises ``ValueError`` when not even one replica fits such a node."""
     cores = replicas * each.cores
     memory = None if each.memory_bytes is None else replicas * each.memory_bytes
     if node is None:
         return Bill(replicas, cores, memory)
-    fit = math.floor(node.cores / each.cores + 1e-9)
-    if node.memory_bytes is not None and each.memory_bytes:
-        fit = min(fit, node.memory_bytes // each.memory_bytes)
-    if fit < 1:
-        raise ValueError("no replica fits such a node")
-    nodes = math.ceil(replicas / fit)
+    nodes = nodes_for(replicas, fit(each, node).replicas, spare=spare)
     return Bill(replicas, cores, memory, nodes, None if price is None else nodes * price)
 
 
@@ -97,4 +85,4 @@ def _length(value_s: float) -> str:
     return f"{max(1, math.floor(value_s * 1000))}ms"
 
 
-__all__ = ["Bill", "Size", "Users", "bill", "policy", "queue_bound"]
+__all__ = ["Bill", "Users", "bill", "policy", "queue_bound"]

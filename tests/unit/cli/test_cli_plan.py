@@ -45,6 +45,9 @@ DOCUMENT: dict[str, Any] = {
     },
     "policy": POLICY,
     "max_queue": 46,
+    "node_pool": {
+        "replicas_per_node": 4, "bound_by": "cpu", "surge": 1, "spare": 1, "min_nodes": 2, "max_nodes": 3,
+    },
     "notes": ["replicas get in each other's way"],
 }  # fmt: skip
 
@@ -74,6 +77,11 @@ def keep(here: Installation, rows: Path, document: dict[str, Any] | None = None)
         (["--sla", "p95<1s", "--node-cores", "some"], "--node-cores"),
         (["--sla", "p95<1s", "--node-cores", "500m"], "--node-cores"),
         (["--sla", "p95<1s", "--node-cores", "4", "--node-memory", "big"], "--node-memory"),
+        (["--sla", "p95<1s", "--node-pods", "30"], "--node-pods"),
+        (["--sla", "p95<1s", "--spare-nodes", "1"], "--spare-nodes"),
+        (["--sla", "p95<1s", "--node-cores", "4", "--node-reserved", "100%"], "--node-reserved"),
+        (["--sla", "p95<1s", "--node-cores", "4", "--node-reserved", "some"], "--node-reserved"),
+        (["--sla", "p95<1s", "--node-cores", "1", "--node-reserved", "10%"], "--node-cores"),
         (["--sla", "p95<1s", "--cpu-ceiling", "0%"], "--cpu-ceiling"),
         (["--sla", "p95<1s", "--plot", "plan.svg"], "--plot"),
         (["--show", "--sla", "p95<1s"], "--sla"),
@@ -85,6 +93,11 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
 ) -> None:
     assert here.refused("plan", "iris", *args)[0] == where
     assert here.policy is None
+
+
+def test_a_plan_from_before_node_pools_is_told_without(here: Installation, rows: Path) -> None:
+    keep(here, rows, {key: value for key, value in DOCUMENT.items() if key != "node_pool"})
+    assert "node pool" not in here.ok("plan", "iris", "--show", "--data", str(rows))
 
 
 def test_without_a_plan_it_says_how_to_make_one(here: Installation, rows: Path) -> None:
@@ -107,6 +120,9 @@ def test_a_kept_plan_is_told_in_words_and_as_json(here: Installation, rows: Path
         "1 replica saturates at 49.0 requests/s",
         "note: replicas get in each other's way",
         "spec.server.maxQueue: 46",
+        "node pool: min 2, max 3 nodes",
+        "4 replicas fit a node (cpu); minReplicas 1 to maxReplicas 4, with room for 1 more during a rollout",
+        "and 1 spare node",
     ):
         assert told in shown, shown
     assert "stale" not in shown

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from typing import Any
 
 import pytest
@@ -16,8 +15,8 @@ from headway.control.planner import Pace, Planner, Step, Stopped
 from headway.domain.errors import InvalidInput, NotReady, VerdictRefused
 from headway.domain.promises import parse
 from headway.planning.measured import Rate, Users
+from headway.planning.nodes import Node, Size
 from headway.planning.plan import Question
-from headway.planning.sizing import Size
 from headway.ports.load_generator import LoadRequest, LoadTarget
 
 pytestmark = pytest.mark.anyio
@@ -30,10 +29,9 @@ def anyio_backend() -> str:
 
 
 class Lab:
-    """A model of one server per replica, each request of which takes 50 ms, exactly or on average."""
+    """A model of one server per replica, each request of which takes 50 ms; nothing is random."""
 
-    def __init__(self, *, exact: bool = True) -> None:
-        self.rng = None if exact else random.Random(1)
+    def __init__(self) -> None:
         self.clock = ManualClock()
         self.generator = MemoryLoadGenerator(self.clock, self.fate)
         self.watch = MemoryModelWatch(self.clock, replicas=3)
@@ -51,11 +49,8 @@ class Lab:
         if number == 0:
             self.free = [0.0] * self.watch.replicas
         first = min(range(len(self.free)), key=self.free.__getitem__)
-        self.free[first] = max(due_s, self.free[first]) + self.takes_s()
+        self.free[first] = max(due_s, self.free[first]) + TAKES_S
         return self.free[first] - due_s, 200
-
-    def takes_s(self) -> float:
-        return TAKES_S if self.rng is None else self.rng.expovariate(1 / TAKES_S)
 
     async def run(self, question: Question) -> dict[str, Any]:
         running = asyncio.create_task(self.planner.run(question))
@@ -74,24 +69,28 @@ def asked(promise: str = "p95<200ms", **more: Any) -> Question:
 
 
 async def test_a_plan_is_measured_tried_and_concluded() -> None:
-    lab = Lab(exact=False)
+    lab = Lab()
     lab.watch.cpu_cores = 0.2
-    plan = await lab.run(asked("p95<400ms", needed=Rate(29.0), node=Size(4.0), price=2.0))
+    plan = await lab.run(asked(needed=Rate(33.0), node=Node(4.0), price=2.0))
     assert lab.watch.calls == [1, 2, "restore"]
     assert lab.watch.replicas == 3
     assert plan["points"][0]["load"] == {"kind": "users", "size": 1, "think_time_s": 0.0}
-    assert plan["points"][0]["mean_s"] == pytest.approx(TAKES_S, rel=0.1)
+    assert plan["points"][0]["value_s"] == pytest.approx(TAKES_S)
     one = plan["capacity"][0]
-    assert 10 < one["size"] < 20
+    # Arrivals are even here, so that a server bears all of its 20 a second; queues expect Poisson's and promise less.
+    assert 10 < one["size"] < 20.5
     assert plan["held_out"]["replicas"] == 2
     assert plan["held_out"]["predicted"]["value_s"] > 0
-    assert plan["knees"][0]["rate_per_s"] == pytest.approx(20, rel=0.1)
-    # Two replicas can do 40 a second. Runs of a few hundred requests are not sure of 29: the answer hangs on that load.
+    assert plan["knees"][0]["rate_per_s"] == pytest.approx(20, rel=0.05)
+    # Two can do 40 a second, so 33 hang on how well that is known: they are measured, until another run brings nothing.
     settled = plan["settled"][0]
-    assert (settled["replicas"], settled["load"]["size"]) == (2, 29.0)
-    assert settled["predicted"]["low_s"] < 0.4 < settled["predicted"]["high_s"]
-    assert (plan["answer"]["finding"], plan["answer"]["replicas"]) == ("enough", 2)
+    assert (settled["replicas"], settled["load"]["size"]) == (2, 33.0)
+    assert settled["measured_s"] == pytest.approx(TAKES_S)
+    assert plan["answer"]["finding"] == "enough"
+    assert plan["answer"]["replicas"] in (2, 3)
     assert plan["answer"]["price"] == 2.0 * plan["answer"]["nodes"]
+    assert plan["node_pool"]["replicas_per_node"] == 4
+    assert plan["node_pool"]["max_nodes"] == plan["answer"]["nodes"] == 1
     assert plan["policy"]["triggers"][0]["target"] <= 20
     assert {round(c["replicas"]) for c in plan["curves"]} >= {1, 2}
     assert sum(step.point is not None for step in lab.steps) == len(plan["points"])

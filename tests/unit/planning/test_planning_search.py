@@ -10,9 +10,10 @@ import pytest
 from headway.domain.promises import parse
 from headway.planning.capacity import Capacity
 from headway.planning.measured import Load, Point, Rate, Run, Users, size
+from headway.planning.nodes import Node, Size
 from headway.planning.saturation import knee
 from headway.planning.search import CLOSE, MOST_POINTS, Search
-from headway.planning.sizing import Size, bill, policy, queue_bound
+from headway.planning.sizing import bill, policy, queue_bound
 from headway.planning.usl import Usl, fit_usl, left_out, likely_laws
 
 S = 0.02
@@ -142,13 +143,12 @@ def test_a_saturated_point_that_is_left_out_is_foretold_by_its_throughput() -> N
     assert error == pytest.approx(math.log(250 / 100), rel=0.05), "the law says 1 / 0.004 a second"
 
 
-def test_whole_replicas_fit_a_node() -> None:
+def test_a_bill_names_cores_and_where_a_node_is_told_nodes_and_their_price() -> None:
     assert bill(5, Size(1.0, 2 << 30)).cores == 5
-    found = bill(5, Size(1.5, 2 << 30), Size(4.0, 16 << 30), 10.0)
+    found = bill(5, Size(1.5, 2 << 30), Node(4.0, 16 << 30), 10.0)
     assert (found.nodes, found.price) == (3, 30.0)
-    assert bill(5, Size(0.5, 6 << 30), Size(16.0, 16 << 30)).nodes == 3
-    with pytest.raises(ValueError, match="no replica fits"):
-        bill(1, Size(8.0), Size(4.0))
+    assert bill(5, Size(0.5, 6 << 30), Node(16.0, 16 << 30)).nodes == 3
+    assert bill(5, Size(1.5, 2 << 30), Node(4.0, 16 << 30), 10.0, spare=1).price == 40.0
 
 
 def test_the_policy_scales_by_what_the_weakest_replica_carries() -> None:

@@ -94,6 +94,10 @@ def test_the_same_seed_gives_the_same_answer_whatever_stands_beside_it() -> None
     (alone,) = simulate([one], streams=3, requests=300)
     beside = simulate([other, one], streams=3, requests=300)[1]
     assert np.array_equal(alone.times_s, beside.times_s)
+    few, many = (Case(Service(EXPONENTIAL, 2, serial=0.3), 2, Users(count, 0.1), 3) for count in (10, 40))
+    assert np.array_equal(
+        simulate([few, many], streams=3, requests=300)[0].times_s, simulate([few], streams=3, requests=300)[0].times_s
+    )
     (again,) = simulate([Case(one.service, 2, one.load, 5)], streams=3, requests=300)
     assert not np.array_equal(alone.times_s[:50], again.times_s[:50])
 
