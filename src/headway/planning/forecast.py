@@ -24,7 +24,9 @@ from headway.planning.simulate import Case, simulate
 
 DRAWS: Final = 40
 DRAW_STREAMS: Final = 2
-CENTRE_STREAMS: Final = 24
+CENTRE_STREAMS: Final = 12
+CENTRE_REQUESTS: Final = 4000
+"""Long enough that a queue close to saturation has built up: it is the long run that is foretold."""
 ROUGH_STREAMS: Final = 8
 REQUESTS: Final = 1500
 Z90: Final = 1.6449
@@ -117,7 +119,7 @@ class Forecast:
             for f in self.fitted
             for (k, load), seed in zip(loads, seeds, strict=True)
         ]
-        centres = simulate(centre_cases, streams=CENTRE_STREAMS, requests=REQUESTS)
+        centres = simulate(centre_cases, streams=CENTRE_STREAMS, requests=CENTRE_REQUESTS)
         weights = np.array([f.weight for f in self.fitted])
         shape = (len(self.fitted), len(loads))
         value = np.reshape([float(promised(promise, o.times_s.reshape(-1))) for o in centres], shape)
