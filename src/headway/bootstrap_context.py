@@ -63,7 +63,8 @@ async def _opened(context: str, namespace: str | None) -> AsyncGenerator[tuple[C
     async with connection.http as http:
         cluster = KubernetesCluster(http, chosen, manager=MANAGER)
         try:
-            yield ClusterModels(cluster, SystemClock(), chosen), KubernetesPodLogs(http, chosen)
+            clock = SystemClock()
+            yield ClusterModels(cluster, clock, chosen), KubernetesPodLogs(http, chosen, clock)
         except ClusterFailed as error:
             raise _explained(error, context, connection.server, chosen) from error
 

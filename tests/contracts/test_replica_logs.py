@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
 
 from headway.adapters.kubernetes.pod_logs import KubernetesPodLogs
+from headway.adapters.local.clock import SystemClock
 from headway.adapters.memory.replica_logs import MemoryReplicaLogs
-from headway.domain.cluster_objects import POD
+from headway.domain.cluster_objects import POD, Name
 from headway.domain.errors import ClusterForbidden
 from headway.ports.replica_logs import ReplicaLogs
-from tests.contracts.replica_logs_contract import ReplicaLogsContract, read
+from tests.contracts.replica_logs_contract import ONE, ReplicaLogsContract, read
 from tests.services.kubernetes_api import KubernetesApi, refusal
+from tests.waiting import eventually
 
 
 class TestMemoryReplicaLogs(ReplicaLogsContract):
@@ -39,7 +43,36 @@ class TestKubernetesPodLogs(ReplicaLogsContract):
     @pytest.fixture
     async def logs(self, api: KubernetesApi) -> AsyncIterator[ReplicaLogs]:
         async with httpx2.AsyncClient(base_url=api.url) as http:
-            yield KubernetesPodLogs(http, "models")
+            yield KubernetesPodLogs(http, "models", SystemClock())
+
+    async def test_a_container_that_is_started_anew_is_followed_from_its_begin(
+        self, api: KubernetesApi, logs: ReplicaLogs
+    ) -> None:
+        def pod(restarts: int, **state: Any) -> None:
+            status = {"containerStatuses": [{"restartCount": restarts, "state": state}]}
+            metadata = {"name": ONE, "namespace": "models"}
+            api.cluster.apply_as("kubelet", POD, {"metadata": metadata})
+            api.cluster.apply_as("kubelet", POD, {"metadata": metadata, "status": status}, subresource="status")
+
+        pod(0, running={})
+        api.logs.write(ONE, b"one\ntwo\n")
+        found = bytearray()
+
+        async def follow() -> None:
+            async for chunk in logs.logs(ONE, tail_lines=1, follow=True):
+                found.extend(chunk)
+
+        following = asyncio.create_task(follow())
+        await eventually(lambda: found == b"two\n", what="the end of the first")
+        pod(0, waiting={"reason": "CrashLoopBackOff"})
+        api.logs.end(ONE)
+        await eventually(lambda: api.requests[-1] == ("GET", f"/api/v1/namespaces/models/pods/{ONE}"), what="a look")
+        api.logs.write(ONE, b"three\nfour\n")
+        pod(1, running={})
+        await eventually(lambda: found == b"two\nthree\nfour\n", what="all of the second")
+        await api.cluster.delete(POD, Name("models", ONE), "")
+        api.logs.end(ONE)
+        await asyncio.wait_for(following, 60)
 
     async def test_a_container_that_waits_has_printed_nothing(self, api: KubernetesApi, logs: ReplicaLogs) -> None:
         api.faults.request = lambda _: refusal(400, 'container "model" is waiting to start: ContainerCreating')

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from headway.cli.cluster import ask, telling
-from headway.cli.output import emit_json, is_json, say
+from headway.cli.output import emit_json, is_json, note, say
 from headway.cli.place import Place
 from headway.cli.progress import LiveProgress
 from headway.cli.traffic import wish_text
@@ -35,9 +35,12 @@ def change(place: Place, order: Callable[[ClusterModels], Awaitable[Asked]], no_
         replicas=first_count(asked.said.document),
         scaling=scaling_range(asked.said.document),
         cursor=0,
+        note=asked.note,
     )
     if is_json():
         # There is no stream of events to go on from.
         emit_json({**told.model_dump(mode="json", exclude={"cursor"}), "namespace": asked.name.namespace})
     else:
         say(f"{told.model}: {'asked for' if no_wait else 'now'} {wish_text(told)}")
+        if told.note:
+            note(f"note: {told.note}")

@@ -46,7 +46,7 @@ def with_split(standing: Standing, split: tuple[Arm, ...]) -> Object:
     """The resource of ``standing`` with ``split``, which names versions that there are.
 
     A document describes one version, and its split names it: when that one gets no place in ``split``, the newest one
-    that does takes its place, as it was when it was made.
+    that does takes its place, as it was when it was made. A shadow that takes traffic is a shadow no longer.
     """
     shadow = standing.document.spec.shadow.version if standing.document and standing.document.spec.shadow else None
     named = [arm.version for arm in split]
@@ -59,6 +59,8 @@ def with_split(standing: Standing, split: tuple[Arm, ...]) -> Object:
         spec = {key: value for key, value in spec.items() if key not in VERSION_LEVEL}
         spec |= version.spec().model_dump(by_alias=True, mode="json", exclude_defaults=True)
         spec["kubernetes"] = {**spec.get("kubernetes", {}), "image": version.image}
+    if shadow in named:
+        del spec["shadow"]
     spec.pop("traffic", None)
     if split != (Arm(described, 100),):
         spec["traffic"] = [{"version": arm.version, "weight": arm.weight} for arm in split]

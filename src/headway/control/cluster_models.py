@@ -41,6 +41,8 @@ class Asked:
     unchanged: bool
     """It was so asked for already."""
     said: Described
+    note: str | None = None
+    """What else one should know, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ class ClusterModels:
             except StaleWrite:
                 await self._again(attempt)
                 continue
-            return Asked(place, _generation(live), unchanged, said)
+            return Asked(place, _generation(live), unchanged, said, _note(standing, said))
         raise _outrun(place)
 
     async def _again(self, attempt: int) -> None:
@@ -236,6 +238,13 @@ def _there(standing: Standing | None, name: str) -> Standing:
     if standing is None:
         raise ModelNotFound(f"there is no model {name!r}", hint="headway list")
     return standing
+
+
+def _note(before: Standing | None, said: Described) -> str | None:
+    shadow = before.document.spec.shadow if before is not None and before.document is not None else None
+    if shadow is not None and said.document.spec.shadow is None:
+        return f"{shadow.version} gets no copies any more"
+    return None
 
 
 def _with_canary(resource: Object, standing: Standing | None, canary: int) -> Object:

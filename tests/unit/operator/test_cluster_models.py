@@ -197,6 +197,18 @@ async def test_a_model_without_a_route_goes_back_too(world: ScalingCluster, mode
     assert (await models.get("iris")).live == (Arm("v1", 100),)
 
 
+async def test_a_shadow_that_is_promoted_is_a_shadow_no_longer(world: ScalingCluster, models: ClusterModels) -> None:
+    await change(world, models, models.deploy(document()))
+    traffic = [{"version": "v1", "weight": 100}]
+    await change(world, models, models.deploy(document("iris:2", shadow={"version": "v2"}, traffic=traffic)))
+    found = await models.get("iris")
+    assert (found.live, found.running, found.settled) == ((Arm("v1", 100),), ("v1", "v2"), True)
+    asked = await change(world, models, models.promote("iris", "v2"))
+    assert asked.note == "v2 gets no copies any more"
+    found = await models.get("iris")
+    assert (found.live, "shadow" in found.resource["spec"]) == ((Arm("v2", 100),), False)
+
+
 async def test_what_would_change_is_told_and_not_changed(world: ScalingCluster, models: ClusterModels) -> None:
     made = await models.diff(document())
     assert (made.exists, made.new_version) == (False, True)

@@ -1,29 +1,60 @@
-"""KubernetesPodLogs: the ``ReplicaLogs`` port by the API server, which asks the node that a pod is on."""
+"""KubernetesPodLogs: the ``ReplicaLogs`` port by the API server, which asks the node that a pod is on.
+
+A log is that of one container, as it runs now or ran last. Kubernetes starts one that has ended anew in the same pod:
+who follows the pod goes on with the next one's log, from its beginning.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from headway.adapters.kubernetes.answers import check, unreachable
 from headway.domain.errors import ClusterRefused, KindMissing, ReplicaNotFound
+from headway.ports.clock import Clock
 
 if TYPE_CHECKING:
     import httpx2
+
+AGAIN_S: Final = 1.0
+"""How often a pod is asked whether its next container has begun."""
+
+
+class _Container(NamedTuple):
+    starts: int
+    """How often it was started anew."""
+    runs: bool
 
 
 class KubernetesPodLogs:
     """Of the pods of one namespace. Their names are the replicas'."""
 
-    def __init__(self, http: httpx2.AsyncClient, namespace: str) -> None:
+    def __init__(self, http: httpx2.AsyncClient, namespace: str, clock: Clock) -> None:
         self._http = http
-        self._namespace = namespace
+        self._clock = clock
+        self._pods = f"/api/v1/namespaces/{namespace}/pods"
 
-    async def logs(self, replica_id: str, *, tail_lines: int | None, follow: bool) -> AsyncIterator[bytes]:
-        """Of the pod's container as it runs now, or ran last; following ends when that one does."""
+    async def logs(self, replica_id: str, *, tail_lines: int | None, follow: bool) -> AsyncGenerator[bytes]:
+        """Of the container as it runs now or ran last; following ends when the pod does."""
+        first = await self._container(replica_id) if follow else None
+        async with aclosing(self._printed(replica_id, tail_lines, follow)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        starts = 0 if first is None else first.starts
+        while follow and (now := await self._container(replica_id)) is not None:
+            if now.starts > starts or now.runs:
+                # The connection to one that still runs was cut: on from here.
+                tail_lines, starts = (None if now.starts > starts else 0), now.starts
+                async with aclosing(self._printed(replica_id, tail_lines, follow)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            await self._clock.sleep(AGAIN_S)
+
+    async def _printed(self, replica_id: str, tail_lines: int | None, follow: bool) -> AsyncGenerator[bytes]:
         import httpx2
 
-        path = f"/api/v1/namespaces/{self._namespace}/pods/{replica_id}/log"
+        path = f"{self._pods}/{replica_id}/log"
         params = {} if tail_lines is None else {"tailLines": str(tail_lines)}
         if follow:
             params["follow"] = "true"
@@ -43,3 +74,20 @@ class KubernetesPodLogs:
                     raise
                 async for chunk in response.aiter_bytes():
                     yield chunk
+
+    async def _container(self, replica_id: str) -> _Container | None:
+        """None when the pod is gone, or on its way."""
+        path = f"{self._pods}/{replica_id}"
+        with unreachable():
+            response = await self._http.get(path)
+        try:
+            check(response, path)
+        except KindMissing:
+            return None
+        with unreachable():
+            pod: dict[str, Any] = response.json()
+        if pod["metadata"].get("deletionTimestamp"):
+            return None
+        found = (pod.get("status") or {}).get("containerStatuses") or ()
+        starts = sum(int(one.get("restartCount", 0)) for one in found)
+        return _Container(starts, any("running" in (one.get("state") or {}) for one in found))
