@@ -42,13 +42,16 @@ class KubernetesPodLogs:
             async for chunk in chunks:
                 yield chunk
         starts = 0 if first is None else first.starts
+        ran = False
         while follow and (now := await self._container(replica_id)) is not None:
-            if now.starts > starts or now.runs:
-                # The connection to one that still runs was cut: on from here.
+            # One that is said to run at two looks was not lost by its end, but by its connection: on from here.
+            if now.starts > starts or (now.runs and ran):
                 tail_lines, starts = (None if now.starts > starts else 0), now.starts
                 async with aclosing(self._printed(replica_id, tail_lines, follow)) as chunks:
                     async for chunk in chunks:
                         yield chunk
+                now = now._replace(runs=False)
+            ran = now.runs
             await self._clock.sleep(AGAIN_S)
 
     async def _printed(self, replica_id: str, tail_lines: int | None, follow: bool) -> AsyncGenerator[bytes]:
