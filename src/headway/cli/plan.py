@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from headway.cli import plan_nodes
 from headway.cli.completion import model_names
 from headway.cli.main import INTERRUPTED
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
@@ -16,7 +17,7 @@ from headway.cli.plan_policy import put_in_force
 from headway.domain.errors import InvalidInput, NotFound
 from headway.domain.names import check_model_name
 from headway.domain.promises import ERRORS, Promise, parse_all
-from headway.domain.quantities import byte_count, millicores, share
+from headway.domain.quantities import share
 
 if TYPE_CHECKING:
     from headway.api.schemas_plans import PlanView
@@ -106,15 +107,15 @@ def plan(
         plan_chart.check_place(plot)
     if users is not None and rate is not None:
         raise InvalidInput("--users and --rate exclude each other", where="--rate")
+    node = plan_nodes.node_of(node_cores, node_memory, node_pods, node_reserved, spare_nodes, price)
     if show:
         _refuse_more(sla, users, rate)
         with Client() as client:
-            return _show(client, name, data, rows, plot, write_policy)
+            return _show(client, name, data, rows, plot, write_policy, (node, spare_nodes or 0, price))
     promise, most_failed = _promises(sla)
     think_s = load_source.length(think_time, "--think-time")
     with Client() as client, Client() as own:
         usage = client.plans(name)
-        node = _node(node_cores, node_memory, node_pods, node_reserved, spare_nodes, price)
         question = _question(
             promise,
             most_failed,
@@ -180,7 +181,6 @@ def _question(
     price: float | None,
 ) -> Question:
     from headway.planning.measured import Load, Rate, Users
-    from headway.planning.nodes import Size, fit
     from headway.planning.plan import Question
 
     try:
@@ -189,15 +189,9 @@ def _question(
         raise InvalidInput(str(error), where="--cpu-ceiling") from None
     if not 0 < ceiling <= 1:
         raise InvalidInput(f"{cpu_ceiling} of its cores", where="--cpu-ceiling", hint="above 0 %, to 100 %")
-    cores = resources.get("cpu") or float(resources.get("workers") or 1)
-    memory = resources.get("memory")
-    each = Size(cores, None if memory is None else byte_count(memory))
+    each = plan_nodes.size_of(resources)
     if node is not None:
-        try:
-            fit(each, node)
-        except ValueError as error:
-            needs = f"{cores:g} cores" + (f" and {memory}" if memory else "")
-            raise InvalidInput(str(error), where="--node-cores", hint=f"a replica needs {needs}") from None
+        plan_nodes.check_fit(each, node)
     like: Load = Rate(rate or 1.0) if rate is not None else Users(users or 1, think_s)
     needed = like if rate is not None or users is not None else None
     # One number of replicas is left to try the prediction at; two are too few to leave one out: what a second replica
@@ -218,43 +212,21 @@ def _question(
     )
 
 
-def _node(
-    cores: str | None,
-    memory: str | None,
-    pods: int | None,
-    reserved: str | None,
-    spare: int | None,
-    price: float | None,
-) -> Node | None:
-    from headway.planning.nodes import MOST_PODS, Node
-
-    if cores is None:
-        more = {"--node-memory": memory, "--node-pods": pods, "--node-reserved": reserved, "--spare-nodes": spare}
-        for flag, value in {**more, "--price": price}.items():
-            if value is not None:
-                raise InvalidInput(f"{flag} needs --node-cores", where=flag)
-        return None
-    where = "--node-cores"
-    try:
-        count = millicores(cores) / 1000
-        where = "--node-memory"
-        size = None if memory is None else byte_count(memory)
-        where = "--node-reserved"
-        taken = 0.0 if reserved is None else share(reserved)
-    except ValueError as error:
-        raise InvalidInput(str(error), where=where) from None
-    if not 0 <= taken < 1:
-        raise InvalidInput(f"{reserved} of a node", where=where, hint="0 % to less than 100 %")
-    return Node(count, size, pods or MOST_PODS, taken)
-
-
 def _refuse_more(sla: list[str] | None, users: int | None, rate: float | None) -> None:
     for flag, value in (("--sla", sla or None), ("--users", users), ("--rate", rate)):
         if value is not None:
             raise InvalidInput("--show shows the last plan and measures nothing", where=flag)
 
 
-def _show(client: Client, name: str, data: Path | None, rows: int, plot: Path | None, write_policy: bool) -> int:
+def _show(
+    client: Client,
+    name: str,
+    data: Path | None,
+    rows: int,
+    plot: Path | None,
+    write_policy: bool,
+    nodes: tuple[Node | None, int, float | None],
+) -> int:
     from headway.cli import load_source
 
     digest = digest_of(load_source.requests(client, name, None, data, rows, None))
@@ -262,6 +234,9 @@ def _show(client: Client, name: str, data: Path | None, rows: int, plot: Path | 
     if not page.plans:
         raise NotFound(f"there is no plan for {name}", hint=f"headway plan {name} --sla 'p95<1s'")
     found = page.plans[0]
+    node, spare, price = nodes
+    if node is not None:
+        found = plan_nodes.retold(found, node, spare, price)
     _told(name, found, plot)
     if write_policy:
         if found.stale:

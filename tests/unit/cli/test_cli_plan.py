@@ -95,6 +95,33 @@ def test_what_makes_no_sense_is_refused_before_anything_is_measured(
     assert here.policy is None
 
 
+def test_a_kept_plan_is_told_for_other_nodes_too(here: Installation, rows: Path) -> None:
+    keep(here, rows)
+    asked = (
+        "plan",
+        "iris",
+        "--show",
+        "--data",
+        str(rows),
+        "--node-cores",
+        "8",
+        "--node-reserved",
+        "10%",
+        "--price",
+        "100",
+    )
+    shown = here.ok(*asked)
+    for told in ("500 users need 8 replicas, 8 cores, 2 nodes, price 200.00", "node pool: min 1, max 1 nodes"):
+        assert told in shown, shown
+    found = json.loads(here.ok(*asked, "--spare-nodes", "1", "-o", "json"))["document"]
+    assert (found["answer"]["nodes"], found["answer"]["price"]) == (3, 300.0)
+    assert found["node_pool"] == {
+        "replicas_per_node": 7, "bound_by": "cpu", "surge": 1, "spare": 1, "min_nodes": 2, "max_nodes": 2,
+    }  # fmt: skip
+    assert json.loads(here.ok("plan", "iris", "--show", "--data", str(rows), "-o", "json"))["document"] == DOCUMENT
+    assert here.refused("plan", "iris", "--show", "--data", str(rows), "--node-cores", "500m")[0] == "--node-cores"
+
+
 def test_a_plan_from_before_node_pools_is_told_without(here: Installation, rows: Path) -> None:
     keep(here, rows, {key: value for key, value in DOCUMENT.items() if key != "node_pool"})
     assert "node pool" not in here.ok("plan", "iris", "--show", "--data", str(rows))
