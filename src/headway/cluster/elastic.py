@@ -86,12 +86,14 @@ class Elastic:
     count: int
     """Replicas asked for now."""
     there: int
-    """Replicas that the Deployment was found to have."""
+    """What was found of what is decided about: the Deployment's replicas, or the fewest that another engine keeps."""
     replicas: tuple[ReplicaStatus, ...]
     growing: bool
     """Whether it is about to get a larger share of the traffic: then it is not lowered."""
     full: str
     """Why there is no room for more; empty while there may be."""
+    floor: int | None = None
+    """Of what another engine scales: the fewest replicas that it is asked to keep; None: no other engine does."""
 
 
 def first_count(scaling: Scaling, total: int, weight: int) -> int:
@@ -126,6 +128,33 @@ def counts(
     return found
 
 
+def latency_alone(scaling: Scaling) -> Scaling:
+    """What of ``scaling`` is the loop's where another engine carries out the rest."""
+    return scaling.model_copy(update={"triggers": [one for one in scaling.triggers if one.type == "latency"]})
+
+
+def floors(
+    scaling: Scaling, arms: Sequence[Arm], scalers: Mapping[str, Found], wishes: Mapping[str, Wish]
+) -> dict[str, int]:
+    """The fewest replicas that another engine is to keep of each version, which latency has raised.
+
+    They stand on that engine's own objects, ``scalers``.
+    """
+    most = scaling.min_replicas if scaling.max_replicas is None else scaling.max_replicas
+    found: dict[str, int] = {}
+    for arm in arms:
+        floor, wish = floor_of(scalers.get(arm.version), scaling), wishes.get(arm.version)
+        floor = wish.desired if wish is not None and wish.based_on == floor else floor
+        found[arm.version] = min(max(floor, scaling.min_replicas), most)
+    return found
+
+
+def floor_of(scaler: Found | None, scaling: Scaling) -> int:
+    """The fewest replicas that a HorizontalPodAutoscaler or a ScaledObject keeps."""
+    spec = {} if scaler is None else scaler["spec"]
+    return int(spec.get("minReplicas", spec.get("minReplicaCount", scaling.min_replicas)))
+
+
 def growing(split: Sequence[Arm], live: Sequence[Arm]) -> dict[str, int]:
     """The shares of those versions that get more in ``split`` than they have in ``live``, or come in."""
     shares = {arm.version: arm.weight for arm in live}
@@ -153,7 +182,7 @@ def elastic(
             known[arm.version].digest,
             known[arm.version].level,
             arm.weight,
-            counts[arm.version],
+            counts.get(arm.version, _count(records[arm.version])),
             _count(records[arm.version]),
             tuple(replicas_of(by_version.get(arm.version, ()), now)),
             arm.version in coming,

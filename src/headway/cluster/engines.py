@@ -17,6 +17,7 @@ from headway.domain.quantities import seconds, share
 from headway.domain.scaling_spec import (
     CronTrigger,
     Direction,
+    LatencyTrigger,
     PostgresqlTrigger,
     PrometheusTrigger,
     RabbitmqTrigger,
@@ -74,6 +75,8 @@ def engine_problems(
         return
     if scaling.shadow:
         yield f"{where}.shadow", f"the engine {engine} carries out what it decides; use the engine headway"
+    if all(isinstance(trigger, LatencyTrigger) for trigger in scaling.triggers):
+        yield f"{where}.triggers", f"the engine {engine} needs one of its own beside latency; or use the engine headway"
     yield from _directions(scaling, engine, where)
     for position, trigger in enumerate(scaling.triggers):
         for place, words in _trigger(trigger, engine, cpu):
@@ -118,6 +121,8 @@ def _directions(scaling: Scaling, engine: Engine, where: str) -> Problems:
 
 
 def _trigger(trigger: TriggerSpec, engine: Engine, cpu: bool | None) -> Problems:
+    if isinstance(trigger, LatencyTrigger):
+        return  # Headway's own loop raises the fewest replicas by it
     taken = UtilizationTrigger if engine == "hpa" else KEDA_TRIGGERS
     if not isinstance(trigger, taken):
         other = "keda or headway" if engine == "hpa" and isinstance(trigger, KEDA_TRIGGERS) else "headway"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from headway.cluster.elastic import SILENT, Elastic, Loop, counts, elastic
+from headway.cluster.elastic import SILENT, Elastic, Loop, counts, elastic, floor_of, floors, latency_alone
 from headway.cluster.names import CLAIM_ANNOTATION, NAMESPACE, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
 from headway.cluster.obstacles import obstacle
 from headway.cluster.refusals import admitted
@@ -27,10 +27,12 @@ from headway.domain.kubernetes_spec import Engine
 from headway.domain.names import version_number
 from headway.domain.routing_table import Arm
 from headway.domain.scaling_policy import ScalingPolicy
+from headway.domain.scaling_spec import Scaling
 from headway.domain.spec import ModelDeployment
 
 PATIENCE_S: Final = 30.0
 """For a container that has started to get ready."""
+SCALED_BY: Final = ("HorizontalPodAutoscaler", "ScaledObject")
 ROUTES: Final = ("HTTPRoute", "IngressRoute")
 """Kinds that hold the split of a model."""
 
@@ -127,26 +129,42 @@ def _model(
     shares = {arm.version: arm.weight for arm in before}
     # One that has its share already may be without replicas, or wait for one of many; that holds up no other version.
     live = split if all(arm.version in ready for arm in split if arm.weight > shares.get(arm.version, 0)) else before
-    scaling, own = document.spec.scaling, is_own(document)
+    scaling, own, looped = document.spec.scaling, is_own(document), is_looped(document)
     wished: Mapping[str, int] = {}
-    arms: Sequence[Arm] = ()
+    lowest: Mapping[str, int] = {}
+    scalers = {labels_of(one)[VERSION_LABEL]: one for one in owned if one["kind"] in SCALED_BY}
+    if looped and not own:
+        scaling = latency_alone(scaling)
+        lowest = floors(scaling, before, scalers, loop.wishes)
     if own:
-        arms = before
         shadow = document.spec.shadow
         beside = None if shadow is None else Arm(shadow.version, shadow.percent)
-        wished = counts(scaling, split, arms, beside, records, loop.wishes)
+        wished = counts(scaling, split, before, beside, records, loop.wishes)
     objects = render_model(
-        document, versions, split, owner, live=live, counts=wished, operator_namespace=operator_namespace
+        document, versions, split, owner, live=live, counts=wished, floors=lowest, operator_namespace=operator_namespace
     )
     short = [name for name in records if _lacks_pods(records[name])]
     stuck = {name: why for name in short if (why := obstacle(records[name], _of_version(name, pods), now, PATIENCE_S))}
-    verdict = Verdict(versions, split, live, records, tuple(failures), stuck, engine_of(document), loop)
+    verdict = Verdict(versions, split, live, records, tuple(failures), stuck, engine_of(document), looped, loop)
     return Look(
         model_status(resource, verdict, now),
         tuple(objects),
         again_s=PATIENCE_S if short else None,
-        scaling=scaling.model_dump(mode="json", by_alias=True) if own else None,
-        elastic=elastic(arms, split, versions, wished, records, pods, now) if own else (),
+        scaling=scaling.model_dump(mode="json", by_alias=True) if looped else None,
+        elastic=_elastic(elastic(before, split, versions, wished, records, pods, now), scalers, scaling, lowest)
+        if looped
+        else (),
+    )
+
+
+def _elastic(
+    found: tuple[Elastic, ...], scalers: Mapping[str, Found], scaling: Scaling, lowest: Mapping[str, int]
+) -> tuple[Elastic, ...]:
+    """``found``, with the floors of another engine where there is one."""
+    if not lowest:
+        return found
+    return tuple(
+        replace(one, there=floor_of(scalers.get(one.version), scaling), floor=lowest[one.version]) for one in found
     )
 
 
@@ -164,6 +182,12 @@ def engine_of(document: ModelDeployment | ScalingPolicy) -> Engine | None:
     if not document.spec.scaling.elastic:
         return None
     return document.spec.engine if isinstance(document, ScalingPolicy) else document.spec.kubernetes.engine
+
+
+def is_looped(document: ModelDeployment | ScalingPolicy) -> bool:
+    """Whether Headway's own loop has a say: in all, or in what latency asks of another engine."""
+    engine, triggers = engine_of(document), document.spec.scaling.triggers
+    return engine == "headway" or (engine is not None and any(one.type == "latency" for one in triggers))
 
 
 def is_own(document: ModelDeployment | ScalingPolicy) -> bool:

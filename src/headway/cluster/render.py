@@ -30,13 +30,15 @@ def render_model(
     *,
     live: tuple[Arm, ...] | None = None,
     counts: Mapping[str, int] = NO_COUNTS,
+    floors: Mapping[str, int] = NO_COUNTS,
     operator_namespace: str = NAMESPACE,
 ) -> list[Object]:
     """Every object of ``document``'s model, all ``versions`` of it included.
 
     ``split`` is what was asked for: its versions run. ``live`` is what the routes do meanwhile (None: the same; empty:
-    no route yet). ``counts`` are replicas by version, where Headway's own loop has set them; from
-    ``operator_namespace`` it asks the pods. Raises ``Unsupported`` and ``InvalidTraffic`` for what a cluster cannot do.
+    no route yet). ``counts`` are replicas by version, where Headway's own loop has set them, ``floors`` the fewest that
+    another engine is to keep; from ``operator_namespace`` the loop asks the pods. Raises ``Unsupported`` and
+    ``InvalidTraffic`` for what a cluster cannot do.
     """
     check_model(document)
     spec, kubernetes = document.spec, document.spec.kubernetes
@@ -45,7 +47,8 @@ def render_model(
     if spec.shadow is not None:
         named.add(spec.shadow.version)
     running = [version for version in versions if version.name in named]
-    watcher = operator_namespace if spec.scaling.elastic and kubernetes.engine == "headway" else None
+    asked = kubernetes.engine == "headway" or any(trigger.type == "latency" for trigger in spec.scaling.triggers)
+    watcher = operator_namespace if spec.scaling.elastic and asked else None
     elsewhere = spec.scaling.elastic and kubernetes.engine != "headway"
     found: list[Object] = []
     for version in versions:
@@ -56,7 +59,7 @@ def render_model(
         found += version_objects(owner, version, kubernetes, replicas, watcher)
         name = version_object(owner.name, version.name)
         target = Target(name, labels(owner.name, version.name), name, kubernetes.trigger_secret)
-        found += scaling_objects(owner, target, spec.scaling, kubernetes.engine)
+        found += scaling_objects(owner, target, spec.scaling, kubernetes.engine, floors.get(version.name))
     if kubernetes.route is not None and routed:
         traffic = traffic_of(document, kubernetes.route, routed, running)
         gateway = kubernetes.route.gateway is not None

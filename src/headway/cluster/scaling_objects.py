@@ -18,6 +18,7 @@ from headway.domain.quantities import seconds, share
 from headway.domain.scaling_spec import (
     CronTrigger,
     Direction,
+    LatencyTrigger,
     PostgresqlTrigger,
     PrometheusTrigger,
     RabbitmqTrigger,
@@ -48,16 +49,22 @@ class Target:
         return {"apiVersion": "apps/v1", "kind": "Deployment", "name": self.deployment}
 
 
-def scaling_objects(owner: Owner, target: Target, scaling: Scaling, engine: Engine) -> list[Object]:
-    """The objects with which ``engine`` scales ``target``; none for ``headway`` and for a fixed number."""
+def scaling_objects(
+    owner: Owner, target: Target, scaling: Scaling, engine: Engine, floor: int | None = None
+) -> list[Object]:
+    """The objects with which ``engine`` scales ``target``; none for ``headway`` and for a fixed number.
+
+    ``floor``: the fewest replicas now, where latency has raised ``minReplicas``.
+    """
     if not scaling.elastic or engine == "headway":
         return []
+    least = scaling.min_replicas if floor is None else floor
     if engine == "hpa":
-        return [_autoscaler(owner, target, scaling)]
-    return _keda_objects(owner, target, scaling)
+        return [_autoscaler(owner, target, scaling, least)]
+    return _keda_objects(owner, target, scaling, least)
 
 
-def _autoscaler(owner: Owner, target: Target, scaling: Scaling) -> Object:
+def _autoscaler(owner: Owner, target: Target, scaling: Scaling, least: int) -> Object:
     metrics = [
         {
             "type": "Resource",
@@ -71,7 +78,7 @@ def _autoscaler(owner: Owner, target: Target, scaling: Scaling) -> Object:
     ]
     spec: Object = {
         "scaleTargetRef": target.reference,
-        "minReplicas": scaling.min_replicas,
+        "minReplicas": least,
         "maxReplicas": scaling.max_replicas,
         "metrics": metrics,
     }
@@ -81,10 +88,12 @@ def _autoscaler(owner: Owner, target: Target, scaling: Scaling) -> Object:
     return built("autoscaling/v2", "HorizontalPodAutoscaler", target.name, owner, target.labels, body)
 
 
-def _keda_objects(owner: Owner, target: Target, scaling: Scaling) -> list[Object]:
+def _keda_objects(owner: Owner, target: Target, scaling: Scaling, least: int) -> list[Object]:
     credentials: list[Object] = []
     triggers: list[Object] = []
     for trigger in scaling.triggers:
+        if isinstance(trigger, LatencyTrigger):
+            continue  # Headway's own loop raises minReplicaCount by it
         found = _keda_trigger(trigger)
         secrets = _secrets(trigger)
         if secrets:
@@ -98,7 +107,7 @@ def _keda_objects(owner: Owner, target: Target, scaling: Scaling) -> list[Object
         triggers.append(found)
     spec: Object = {
         "scaleTargetRef": target.reference,
-        "minReplicaCount": scaling.min_replicas,
+        "minReplicaCount": least,
         "maxReplicaCount": scaling.max_replicas,
         "cooldownPeriod": int(seconds(scaling.cooldown_period)),
         "triggers": triggers,

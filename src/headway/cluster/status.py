@@ -37,8 +37,10 @@ class Verdict:
     """By version: what keeps pods of it from getting ready."""
     engine: Engine | None = None
     """Who moves the number of replicas; None: nobody."""
+    looped: bool = False
+    """Whether Headway's own loop has a say in it."""
     loop: Loop = SILENT
-    """What Headway's own loop has to say."""
+    """What that says."""
 
 
 def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
@@ -52,14 +54,14 @@ def model_status(resource: Found, verdict: Verdict, now: float) -> Object:
         words = f"{_text(verdict.split)} is asked for; it comes when every replica of {waits} is ready"
     serving = bool(verdict.live)
     arms = [arm.version for arm in verdict.live or verdict.split]
-    decided = _decided(resource, arms, verdict.loop) if verdict.engine == "headway" else []
+    decided = _decided(resource, arms, verdict.loop) if verdict.looped else []
     conditions = [
         _condition("Accepted", True, "Accepted", ""),
         _applied(verdict.failures),
         _condition("Ready", serving, "Serving" if serving else "NotReady", words),
         _condition("Progressing", not reached, "Reached" if reached else "Waiting", ""),
         _healthy(verdict.stuck),
-        _scaling_active(resource, verdict.engine, verdict.loop),
+        _scaling_active(resource, verdict.engine, verdict.looped, verdict.loop),
     ]
     return {
         "observedGeneration": resource["metadata"].get("generation", 0),
@@ -87,7 +89,7 @@ def policy_status(
     version = f"deployment/{policy.spec.target_ref.name}"
     words = f"Deployment {policy.spec.target_ref.name} is scaled by {policy.spec.engine}"
     ready = _condition("Ready", not failures, "ApplyFailed" if failures else "Applied", words)
-    active = _scaling_active(resource, engine, loop)
+    active = _scaling_active(resource, engine, engine == "headway", loop)
     conditions = [_condition("Accepted", True, "Accepted", ""), _applied(failures), ready, active]
     return {
         "observedGeneration": resource["metadata"].get("generation", 0),
@@ -120,12 +122,12 @@ def _decided(resource: Found, versions: Sequence[str], loop: Loop) -> list[Objec
     return found
 
 
-def _scaling_active(resource: Found, engine: Engine | None, loop: Loop) -> Object:
+def _scaling_active(resource: Found, engine: Engine | None, looped: bool, loop: Loop) -> Object:
     """Whether the number of replicas follows the load."""
     type_ = "ScalingActive"
     if engine is None:
         return _condition(type_, False, "FixedReplicas", "no triggers: scaling.minReplicas is the number of replicas")
-    if engine != "headway":
+    if not looped:
         return _condition(type_, True, "ByEngine", f"the engine {engine} says how it goes")
     if loop.blocked is not None:
         return _condition(type_, False, *loop.blocked)

@@ -30,6 +30,8 @@ class Scaled:
     """Requests that wait for a first replica."""
     built: Version | None = None
     """What users' functions run in; None: no function is asked."""
+    kept: int | None = None
+    """How many another autoscaler keeps, whatever is decided; None: there is none."""
     full: str = ""
     """Why there is no room for more replicas now; empty while nothing is known to stand in the way."""
 

@@ -85,7 +85,7 @@ class ScalingSignals:
         ready = 0
         for replica in replicas:
             ready += replica.ready
-        samples = Samples(scaled.current, ready, scaled.held, readings, full=scaled.full)
+        samples = Samples(scaled.current, ready, scaled.held, readings, kept=scaled.kept, full=scaled.full)
         for each in called:
             if self._functions is None or scaled.built is None:
                 continue

@@ -10,7 +10,8 @@
 7. ``cooldown``: with ``minReplicas: 0`` the last replica stays until nothing has been active for that long.
 8. ``full``: while replicas wait for a place, none is added: that the present ones are too few is known already.
 9. ``minReplicas``, ``maxReplicas``: hold whatever was said before.
-10. ``room``: a limit that all share, as workers share the machine's, holds even then.
+10. ``kept``: what another autoscaler keeps is not gone below.
+11. ``room``: a limit that all share, as workers share the machine's, holds even then.
 
 Pure: no clock, no I/O, no randomness. The same arguments give the same answer, which is what makes a record replayable.
 """
@@ -213,6 +214,9 @@ class _Course:
             self._to("minReplicas", least, f"minReplicas is {least}")
         if self.wish > most:
             self._to("maxReplicas", most, f"maxReplicas is {most}")
+        kept = self.samples.kept
+        if kept is not None and self.wish < kept:
+            self._to("kept", kept, f"another engine keeps {kept} by its own triggers")
         room = self.samples.room
         if room is not None and self.wish > room:
             self._to("room", room, f"there is room for {room} now, beside the others")

@@ -197,6 +197,8 @@ def _of_clamp(policy: Policy, samples: Samples, state: State, decision: Decision
         return {**found, "text": f"with data that asks for no more than the others do: {wanted}"}
     if name in ("minReplicas", "maxReplicas"):
         return {**found, "text": f"with {name}: {wanted} it would have been {wanted}"}
+    if name == "kept":
+        return {**found, "text": f"if the other engine kept no more: {wanted}"}
     if name == "full":
         return {**found, "text": f"with a place for more replicas: {wanted}"}
     if name == "room":

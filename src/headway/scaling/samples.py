@@ -75,5 +75,7 @@ class Samples:
     """By trigger name. One that is missing is no data."""
     room: int | None = None
     """How many there is room for beside all others that share a limit; None: there is none to share."""
+    kept: int | None = None
+    """How many somebody else keeps whatever is wished here, such as another autoscaler; None: nobody does."""
     full: str = ""
     """Why more replicas would find no place now, in words; empty while nothing is known to stand in the way."""

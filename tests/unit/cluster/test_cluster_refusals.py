@@ -59,7 +59,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("spec.scaling.triggers[0].type", scaled("hpa", PROMETHEUS), "keda or headway"),
     ("spec.scaling.triggers[0].type", scaled("hpa", {"type": "rps", "target": 3}), "use the engine headway"),
     ("spec.scaling.triggers[0].type", scaled("keda", {"type": "concurrency", "target": 3}), "use the engine headway"),
-    ("spec.scaling.triggers[0].type", scaled("keda", {"type": "latency", "threshold": "1s"}), "use the engine headway"),
+    ("spec.scaling.triggers", scaled("keda", {"type": "latency", "threshold": "1s"}), "use the engine headway"),
     ("spec.scaling.triggers[0].type", scaled("keda", {"type": "jobs", "value": 3}), "use the engine headway"),
     ("spec.scaling.triggers[0].type", scaled("keda", {"type": "python"}), "use the engine headway"),
     ("spec.scaling.triggers[0].library", scaled("keda", {**REDIS, "library": "rq"}), "rq:queue:NAME"),

@@ -13,7 +13,7 @@ from headway.adapters.memory.decision_log import MemoryDecisionLog
 from headway.adapters.memory.event_log import MemoryEventLog
 from headway.adapters.memory.metric_source import MemoryMetricSource
 from headway.adapters.memory.replica_stats import MemoryReplicaStats
-from headway.cluster.kinds import MODEL_DEPLOYMENT, SCALING_POLICY
+from headway.cluster.kinds import MODEL_DEPLOYMENT, SCALERS, SCALING_POLICY
 from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.leader import Leader
 from headway.control.operator.resources import operators
@@ -28,6 +28,8 @@ IRIS = Name("models", "iris")
 QUICK = {"scaleUp": {"stabilizationWindowSeconds": 0}, "scaleDown": {"stabilizationWindowSeconds": 30}}
 CONCURRENCY = {"type": "concurrency", "target": 2, "window": "10s", "panicWindow": "0s"}
 REDIS = {"type": "redis", "address": "queue:6379", "listName": "work", "listLength": 5, "pollingInterval": "10s"}
+HPA = next(kind for kind in SCALERS if kind.kind == "HorizontalPodAutoscaler")
+KEDA = next(kind for kind in SCALERS if kind.kind == "ScaledObject")
 CONTROLLER = "kube-controller-manager"
 
 
@@ -51,6 +53,8 @@ class ScalingCluster:
         self.stats_known = True
         self.served: dict[str, tuple[float, float, float]] = {}
         """By Deployment: requests per second of all its pods, how long each takes and waits; seconds."""
+        self.engine: dict[str, int] = {}
+        """What another engine wishes, by Deployment."""
         self._counted: dict[str, tuple[float, dict[int, int], float, float]] = {}
         self._sums: dict[str, tuple[float, float]] = {}
         self._number = 0
@@ -149,6 +153,14 @@ class ScalingCluster:
     # -- what stands in for Kubernetes ---------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        for kind, least, most in ((HPA, "minReplicas", "maxReplicas"), (KEDA, "minReplicaCount", "maxReplicaCount")):
+            for scaler in self.cluster.every(kind):
+                name, spec = name_of(scaler), scaler["spec"]
+                wished = min(max(self.engine.get(name.name, 1), spec[least]), spec[most])
+                found = self.cluster.find(DEPLOYMENT, name)
+                if found is not None and found["spec"].get("replicas", 1) != wished:
+                    found["spec"]["replicas"] = wished
+                    self.cluster.update_as(CONTROLLER, DEPLOYMENT, found)
         for item in self.cluster.every(DEPLOYMENT):
             name, wished = item["metadata"]["name"], item["spec"].get("replicas", 1)
             pods = self.pods(name)

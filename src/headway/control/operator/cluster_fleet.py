@@ -141,6 +141,7 @@ class ClusterFleet:
                 _current(known, one),
                 one.weight,
                 one.replicas,
+                kept=_kept(known, one),
                 full=one.full,
             )
             for one in known.elastic
@@ -216,8 +217,21 @@ class ClusterFleet:
 
 
 def _current(known: _Resource, one: Elastic) -> int:
+    """Replicas asked for now; what another engine is asked to keep it will have at once."""
+    if one.floor is not None:
+        return max(one.count, _floor(known, one, one.floor))
     wish = known.wishes.get(one.version)
     return wish.desired if wish is not None and wish.based_on == one.there else one.count
+
+
+def _kept(known: _Resource, one: Elastic) -> int | None:
+    """What another engine has beyond the fewest that it is asked to keep: that is its own affair."""
+    return one.count if one.floor is not None and one.count > _floor(known, one, one.floor) else None
+
+
+def _floor(known: _Resource, one: Elastic, found: int) -> int:
+    wish = known.wishes.get(one.version)
+    return wish.desired if wish is not None and wish.based_on == one.there else found
 
 
 def _is_news(last: Report, report: Report) -> bool:
