@@ -15,10 +15,12 @@ import logging
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,12 +41,13 @@ from headway.control.collector import calm_collector
 from headway.control.jobs.announcer import JobAnnouncer
 from headway.control.jobs.dispatch import LEASE_S, Dispatch
 from headway.control.jobs.news import JobNews
-from headway.control.jobs.policies import JobPolicies
+from headway.control.jobs.policies import JobPolicies, stored_policies
 from headway.control.jobs.rescuer import JobJanitor, JobRescuer
 from headway.control.jobs.service import JobService
 from headway.control.jobs.webhooks import WebhookCourier
 from headway.domain.errors import AlreadyRunning, HeadwayError
 from headway.home import webhook_secret
+from headway.ports.clock import Clock
 from headway.ports.job_broker import JobBroker
 from headway.server.log_file import RotatingLog
 from headway.settings import Settings
@@ -58,7 +61,13 @@ LOCK_WAIT_S: Final = 15.0
 
 def mark_of(settings: Settings) -> str:
     """Of the version and of all settings that a job server depends on; no secret can be read from it."""
-    parts = (__version__, settings.jobs_database, settings.jobs_broker, settings.jobs_files)
+    parts = (
+        __version__,
+        settings.jobs_database,
+        settings.jobs_broker,
+        settings.jobs_files,
+        settings.jobs_webhook_secret,
+    )
     return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
 
 
@@ -89,16 +98,37 @@ class Precautions:
     lease_s: float = LEASE_S
 
 
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What a job server works for: where jobs are, and what is said about the models that have them."""
+
+    store: SqlJobs
+    policies: JobPolicies
+    webhook_secret: str
+    open: Callable[[], Awaitable[object]]
+    """Makes what ``policies`` are read from ready."""
+    close: Callable[[], Awaitable[object]]
+
+
+def home_installation(settings: Settings, precautions: Precautions, clock: Clock) -> Installation:
+    """The home in ``settings``."""
+    home = settings.home_path
+    database = SqlDatabase(home / "headway.db")
+    policies = stored_policies(SqlDeploymentStore(database), SqlEventLog(database), clock)
+    store = job_store_of(settings, fenced=precautions.fencing)
+    secret = settings.jobs_webhook_secret or webhook_secret(home)
+    return Installation(store, policies, secret, database.open, database.close)
+
+
 class JobServer:
     """Every part of a running job server, started and stopped in the one order that is safe."""
 
-    def __init__(self, settings: Settings, precautions: Precautions) -> None:
-        home = settings.home_path
-        self.clock = clock = SystemClock()
-        self.database = SqlDatabase(home / "headway.db")
-        self.store = job_store_of(settings, fenced=precautions.fencing)
+    def __init__(self, settings: Settings, precautions: Precautions, clock: Clock, installation: Installation) -> None:
+        self.clock = clock
+        self._installation = installation
+        self.store = installation.store
         self.broker = job_broker_of(settings)
-        self.policies = JobPolicies(SqlDeploymentStore(self.database), SqlEventLog(self.database), clock)
+        self.policies = installation.policies
         self.announcer = JobAnnouncer(self.broker, clock) if self.broker is not None else None
         self.news = JobNews(self.store, clock)
         self.dispatch = Dispatch(self.store, self.policies, clock, self.broker, lease_s=precautions.lease_s)
@@ -120,7 +150,7 @@ class JobServer:
             self.caller,
             self.policies,
             clock,
-            secret=webhook_secret(home),
+            secret=installation.webhook_secret,
             env=os.environ,
             render=lambda job: encode(job_view(job, clock.now())),
             chance=random.random,
@@ -133,7 +163,7 @@ class JobServer:
 
     async def start(self) -> None:
         """Open what is stored, begin to look after it."""
-        await self.database.open()
+        await self._installation.open()
         await self.store.start()
         await self.policies.start()
         await self.news.start()
@@ -160,7 +190,7 @@ class JobServer:
             self.news.stop,
             self.policies.stop,
             self.store.close,
-            self.database.close,
+            self._installation.close,
         ]
         for step in steps:
             try:
@@ -169,41 +199,63 @@ class JobServer:
                 log.exception("a step of stopping failed; going on with the next")
 
 
+class JobDoors:
+    """Callers' API and workers' API of a job server, each on a socket that ``bind`` makes when jobs can be taken."""
+
+    def __init__(self, server: JobServer) -> None:
+        self.quiet = asyncio.Event()
+        """Set: calls that wait are answered."""
+        self._server = server
+        streams = JobStreams(server.service, server.store, server.news, server.clock)
+        callers = JobsApi(server.service, streams, server.clock, self.quiet)
+        workers = WorkersApi(server.dispatch, server.store)
+        self._callers = create_job_server(callers.bounded(), self.quiet)
+        self._workers = create_job_server(workers.bounded(), asyncio.Event())
+
+    async def serve(
+        self, callers: Callable[[], socket.socket], workers: Callable[[], socket.socket], stopping: asyncio.Event
+    ) -> None:
+        """Take jobs in and hand them out until ``stopping`` is set; what can be answered by then is."""
+        serving: list[asyncio.Task[None]] = []
+        doors = ((self._callers, callers), (self._workers, workers))
+        try:
+            await self._server.start()
+            calm_collector()
+            for door, bind in doors:
+                serving.append(asyncio.create_task(door.serve(sockets=[bind()]), name="job server"))
+            waiting = asyncio.create_task(stopping.wait())
+            await asyncio.wait({waiting, *serving}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            if not stopping.is_set():
+                raise HeadwayError("a listener of the job server ended by itself")
+        finally:
+            await self._server.dispatch.stop()  # workers that wait are told that there is nothing
+            for door, _ in doors:
+                door.stop()
+            await asyncio.gather(*serving, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Let go of what is stored."""
+        await self._server.stop()
+
+
 async def _serve(settings: Settings, precautions: Precautions) -> None:
+    clock, stopping = SystemClock(), asyncio.Event()
+    installation = home_installation(settings, precautions, clock)
+    doors = JobDoors(JobServer(settings, precautions, clock, installation))
     loop = asyncio.get_running_loop()
-    stopping, quiet = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGUSR1, quiet.set)
-    job_server = JobServer(settings, precautions)
-    streams = JobStreams(job_server.service, job_server.store, job_server.news, job_server.clock)
-    callers = JobsApi(job_server.service, streams, job_server.clock, quiet)
-    workers = WorkersApi(job_server.dispatch, job_server.store)
+    loop.add_signal_handler(signal.SIGUSR1, doors.quiet.set)
     run_dir = run_dir_for(settings.home_path)
-    servers = [
-        (create_job_server(callers.bounded(), quiet), job_socket(run_dir)),
-        (create_job_server(workers.bounded(), asyncio.Event()), job_worker_socket(run_dir)),
-    ]
-    serving: list[asyncio.Task[None]] = []
+    paths = job_socket(run_dir), job_worker_socket(run_dir)
+    log.info("job server %s on %s", __version__, settings.home_path)
     try:
-        await job_server.start()
-        calm_collector()
-        for server, path in servers:
-            serving.append(asyncio.create_task(server.serve(sockets=[bind_unix(path)]), name=path.name))
-        log.info("job server %s on %s", __version__, settings.home_path)
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({waiting, *serving}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if not stopping.is_set():
-            raise HeadwayError("a listener of the job server ended by itself")
+        await doors.serve(partial(bind_unix, paths[0]), partial(bind_unix, paths[1]), stopping)
     finally:
-        await job_server.dispatch.stop()  # workers that wait are told that there is nothing
-        for server, _ in servers:
-            server.stop()
-        await asyncio.gather(*serving, return_exceptions=True)
-        for _, path in servers:
+        for path in paths:
             path.unlink(missing_ok=True)
-        await job_server.stop()
+        await doors.close()
         log.info("job server is down")
 
 

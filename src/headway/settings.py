@@ -54,6 +54,12 @@ def _check_jobs_database(text: str) -> None:
         raise ValueError("jobs are stored in PostgreSQL or in the home; write postgresql://USER:PASSWORD@HOST/DATABASE")
 
 
+def _check_webhook_secret(text: str) -> None:
+    # What was given is not shown.
+    if len(text) < 24:
+        raise ValueError("a secret of webhooks has at least 24 characters; best whsec_ and 32 random bytes in Base64")
+
+
 def _check_operator_database(text: str) -> None:
     if text.startswith("postgresql://") and urlsplit(text).hostname:
         return
@@ -133,6 +139,9 @@ class Settings(BaseSettings):
     )
     jobs_files: Annotated[Path, AfterValidator(_check_jobs_files)] | None = Field(
         default=None, description="Folder for large inputs and results of jobs; default: in the home."
+    )
+    jobs_webhook_secret: Annotated[str, _checked(_check_webhook_secret)] | None = Field(
+        default=None, repr=False, description="Signs webhooks of jobs; default: a secret of the home's own."
     )
     events_broker: Annotated[str, _checked(_check_broker)] | None = Field(
         default=None, repr=False, description="RabbitMQ that is told of every event: amqp://…; default: none."

@@ -16,6 +16,7 @@ from headway.cli import (
     convert,
     events,
     explain,
+    job_server,
     jobs,
     kube,
     lifecycle,
@@ -66,6 +67,7 @@ for room in (
     explain,
     kube,
     operator,
+    job_server,
     tokens,
     reference,
 ):

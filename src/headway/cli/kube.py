@@ -93,15 +93,49 @@ def install(
     if dry_run:
         emit_objects(objects)
         return
+    _apply(context, objects)
+    if is_json():
+        emit_json(objects)
+    else:
+        say(f"the operator is installed: kubectl -n {namespace} get deployment headway-operator")
+
+
+@app.command()
+@nowhere
+def jobs(
+    image: Annotated[
+        str, typer.Option(metavar="IMAGE", help="Holds headway with its extras kubernetes and postgresql.")
+    ],
+    namespace: Annotated[str, typer.Option("-n", "--namespace", metavar="NAMESPACE", help="Of the models.")],
+    replicas: Annotated[int, typer.Option(min=1, max=100, metavar="NUMBER", help="Of the job server.")] = 2,
+    context: Context = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the objects and touch nothing.")] = False,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    """Let the models of a namespace take jobs: install a job server there, or bring what is there to this release.
+
+    The namespace's Secret headway-jobs says where jobs are stored: its keys database (postgresql://…), webhookSecret
+    and, if there is one, broker (amqp://…).
+    """
+    from headway.cluster.job_server import job_server
+
+    objects = job_server(image, namespace, replicas)
+    if dry_run:
+        emit_objects(objects)
+        return
+    _apply(context, objects)
+    if is_json():
+        emit_json(objects)
+    else:
+        say(f"the job server is installed: kubectl -n {namespace} get deployment headway-jobs")
+
+
+def _apply(context: str | None, objects: Sequence[dict[str, Any]]) -> None:
     from headway.bootstrap_operator import apply_objects
 
     apply_objects(
         context or default_context(), objects, lambda one: note(f"applied {one['kind']} {one['metadata']['name']}")
     )
-    if is_json():
-        emit_json(objects)
-    else:
-        say(f"the operator is installed: kubectl -n {namespace} get deployment headway-operator")
 
 
 def emit_objects(objects: Sequence[dict[str, Any]]) -> None:

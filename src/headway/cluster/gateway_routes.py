@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from headway.cluster.jobs import job_backend
 from headway.cluster.names import Object, Owner, built, labels, version_object
 from headway.cluster.traffic import REMOVED_HEADERS, Traffic
 from headway.cluster.workloads import SERVICE_PORT
@@ -11,6 +12,8 @@ from headway.domain.errors import Unsupported
 
 API: Final = "gateway.networking.k8s.io/v1"
 MOST_RULES: Final = 16
+JOB_CALL_S: Final = 3600
+"""A call for a job may wait for its end, or follow its events."""
 MOST_BACKENDS: Final = 16
 """Both of ``HTTPRoute``."""
 
@@ -18,6 +21,7 @@ MOST_BACKENDS: Final = 16
 def http_route(owner: Owner, traffic: Traffic) -> Object:
     """All routes of the model in one object, so that they change together. ``Unsupported`` for more than it holds."""
     rules = [
+        *_jobs(traffic),
         *(
             _rule(traffic, f"header-{number}", _by_header(traffic, number), "pinned", [(match.version, 1)])
             for number, match in enumerate(traffic.headers)
@@ -41,6 +45,21 @@ def http_route(owner: Owner, traffic: Traffic) -> Object:
     body = {"spec": spec}
     annotations = traffic.annotations()
     return built(API, "HTTPRoute", owner.name, owner, labels(owner.name), body, annotations)
+
+
+def _jobs(traffic: Traffic) -> list[Object]:
+    """All calls for jobs, to the job server, which knows them by their whole path."""
+    if not traffic.jobs:
+        return []
+    removed = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": list(REMOVED_HEADERS)}}
+    rule: Object = {
+        "name": "jobs",
+        "matches": [_by_path(path) for path in traffic.job_paths],
+        "filters": [removed],
+        "backendRefs": [{**job_backend(), "weight": 1}],
+        "timeouts": {"request": f"{JOB_CALL_S}s"},
+    }
+    return [rule]
 
 
 def _parent(traffic: Traffic) -> Object:

@@ -27,7 +27,9 @@ INSTALLED: Final = (
     Kind("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
     Kind("rbac.authorization.k8s.io/v1", "Role", "roles"),
     Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
+    Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
     Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    Kind("v1", "Service", "services"),
     Kind("apps/v1", "Deployment", "deployments"),
 )
 """In the order in which they are made."""
@@ -44,7 +46,7 @@ _FOLLOW: Final = ("get", "list", "watch")
 
 
 def installed_kind(item: Found) -> Kind:
-    """The kind of an object of :func:`install`."""
+    """The kind of an object of :func:`install` or :func:`headway.cluster.job_server.job_server`."""
     return _BY_NAME[item["kind"]]
 
 

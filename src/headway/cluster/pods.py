@@ -8,6 +8,8 @@ grace period, the pause included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from headway.cluster.names import Object, canonical, labels, selector
@@ -27,6 +29,7 @@ STATE_SIZE: Final = "1Gi"
 LONGEST_PAUSE_S: Final = 5
 """For gateways and proxies to hear that the pod goes: they are told within a second or two."""
 LONGEST_LAG_S: Final = 2
+NO_CONFIG: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def pause_s(grace_s: int) -> int:
@@ -39,8 +42,10 @@ def lag_s(grace_s: int) -> int:
     return min(LONGEST_LAG_S, grace_s // 6)
 
 
-def pod_template(model: str, version: ClusterVersion, kubernetes: Kubernetes) -> Object:
-    """The ``template`` of the version's Deployment."""
+def pod_template(
+    model: str, version: ClusterVersion, kubernetes: Kubernetes, *, config: Mapping[str, Any] = NO_CONFIG
+) -> Object:
+    """The ``template`` of the version's Deployment; ``config`` is what its model server is told besides."""
     spec = version.spec()
     pod: Object = {
         "serviceAccountName": f"{model}-{version.name}",
@@ -54,7 +59,7 @@ def pod_template(model: str, version: ClusterVersion, kubernetes: Kubernetes) ->
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "terminationGracePeriodSeconds": spec.termination_grace_period_seconds,
-        "containers": [_container(model, version, spec)],
+        "containers": [_container(model, version, spec, config)],
         "volumes": [
             {"name": "tmp", "emptyDir": {}},
             {"name": "state", "emptyDir": {"sizeLimit": STATE_SIZE}},
@@ -79,14 +84,14 @@ def pod_template(model: str, version: ClusterVersion, kubernetes: Kubernetes) ->
     return {"metadata": {"labels": labels(model, version.name)}, "spec": pod}
 
 
-def _container(model: str, version: ClusterVersion, spec: VersionSpec) -> Object:
+def _container(model: str, version: ClusterVersion, spec: VersionSpec, config: Mapping[str, Any]) -> Object:
     probes = spec.probes()
     container: Object = {
         "name": CONTAINER,
         "image": version.image,
         "imagePullPolicy": "IfNotPresent",
         "ports": [{"name": PORT_NAME, "containerPort": PORT}],
-        "env": _environment(model, version, spec),
+        "env": _environment(model, version, spec, config),
         "startupProbe": _probe(probes.startup),
         "readinessProbe": _probe(probes.readiness),
         "livenessProbe": _probe(probes.liveness),
@@ -114,9 +119,9 @@ def _resources(spec: VersionSpec) -> Object:
     return found if memory is None else {**found, "limits": {"memory": memory}}
 
 
-def _environment(model: str, version: ClusterVersion, spec: VersionSpec) -> list[Object]:
+def _environment(model: str, version: ClusterVersion, spec: VersionSpec, more: Mapping[str, Any]) -> list[Object]:
     """What sizes and places things has a value of ours unless the document says another; names of ours are refused."""
-    config = canonical(server_config(model, version, spec))
+    config = canonical({**server_config(model, version, spec), **more})
     ours = {CONFIG_VARIABLE: config, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108
     ours |= replicas.thread_variables(spec.cpu_millicores(), spec.server.workers)
     plain = {**ours, **spec.env()}

@@ -117,7 +117,8 @@ def _model(
     loop: Loop,
     operator_namespace: str,
 ) -> Look:
-    records = {one["metadata"]["labels"][VERSION_LABEL]: one for one in owned if one["kind"] == "Deployment"}
+    deployments = [one for one in owned if one["kind"] == "Deployment" and VERSION_LABEL in labels_of(one)]
+    records = {labels_of(one)[VERSION_LABEL]: one for one in deployments}
     kept = tuple(sorted((version_of(one) for one in records.values()), key=lambda one: version_number(one.name)))
     newest = newest_of(resource, document, kept)
     if newest not in kept and _claimed(resource).get(newest.name) != newest.digest:

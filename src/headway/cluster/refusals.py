@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from headway.cluster.engines import engine_problems
+from headway.cluster.jobs import job_problems
 from headway.domain.errors import Unsupported
-from headway.domain.job_spec import Jobs
 from headway.domain.scaling_policy import ScalingPolicy, parse_either
 from headway.domain.spec import Model, ModelDeployment
 
@@ -63,8 +63,7 @@ def _of_model(document: ModelDeployment) -> Iterator[tuple[str, str]]:
         yield "spec.arm", f"{ON} the shares of all versions are said together: spec.traffic and spec.shadow"
     if spec.query_log.payloads is not None:
         yield "spec.queryLog.payloads", f"payloads are not kept {ON} yet"
-    if spec.jobs != Jobs():
-        yield "spec.jobs", f"jobs are not carried out {ON} yet"
+    yield from job_problems(document)
     yield from engine_problems(
         spec.scaling,
         kubernetes.engine,

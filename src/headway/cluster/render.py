@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from headway.cluster.gateway_routes import http_route
+from headway.cluster.jobs import takes_jobs, worker_objects
 from headway.cluster.names import MANAGED_BY, MANAGER, NAMESPACE, Object, Owner, labels, model_owner, version_object
 from headway.cluster.refusals import check_model, check_policy
 from headway.cluster.scaling_objects import Target, scaling_objects
@@ -60,6 +61,10 @@ def render_model(
         name = version_object(owner.name, version.name)
         target = Target(name, labels(owner.name, version.name), name, kubernetes.trigger_secret)
         found += scaling_objects(owner, target, spec.scaling, kubernetes.engine, floors.get(version.name))
+    if takes_jobs(document):
+        for version in versions:
+            live_now = any(version.name == arm.version for arm in split)
+            found += worker_objects(owner, version, spec.jobs, kubernetes, live=live_now)
     if kubernetes.route is not None and routed:
         traffic = traffic_of(document, kubernetes.route, routed, running)
         gateway = kubernetes.route.gateway is not None

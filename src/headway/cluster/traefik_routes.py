@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from headway.cluster.job_server import CALLERS_PORT, JOB_SERVER
 from headway.cluster.names import Object, Owner, built, labels, side_object, version_object
 from headway.cluster.traffic import REMOVED_HEADERS, Traffic
 from headway.cluster.workloads import SERVICE_PORT
@@ -34,6 +35,7 @@ def traefik_routes(owner: Owner, traffic: Traffic) -> list[Object]:
         _strip(owner, traffic),
         _headers(owner, traffic, "split"),
         _headers(owner, traffic, "pinned"),
+        *([_headers(owner, traffic, "jobs")] if traffic.jobs else []),
         *services,
         _ingress(owner, traffic, ingress),
         _ingress_route(owner, traffic, ingress, target),
@@ -66,7 +68,8 @@ def _strip(owner: Owner, traffic: Traffic) -> Object:
 
 def _headers(owner: Owner, traffic: Traffic, arm: str) -> Object:
     """An empty value takes a header away."""
-    wanted = {**dict.fromkeys(REMOVED_HEADERS, ""), **traffic.added_headers(arm)}
+    added = {} if arm == "jobs" else traffic.added_headers(arm)
+    wanted = {**dict.fromkeys(REMOVED_HEADERS, ""), **added}
     return _of(owner, "Middleware", side_object(owner.name, arm), {"headers": {"customRequestHeaders": wanted}})
 
 
@@ -114,13 +117,25 @@ def _ingress_route(owner: Owner, traffic: Traffic, ingress: TraefikIngress, targ
     for rank, rule in enumerate(by_header):
         rule["priority"] = FIRST - rank
     split = _rule(owner, base, "split", {"kind": "TraefikService", "name": target})
-    spec: Object = {"routes": [*by_header, split]}
+    spec: Object = {"routes": [*_jobs(owner, traffic), *by_header, split]}
     if ingress.entry_points:
         spec["entryPoints"] = list(ingress.entry_points)
     if ingress.tls_secret is not None:
         spec["tls"] = {"secretName": ingress.tls_secret}
     body = {"spec": spec}
     return built(API, "IngressRoute", owner.name, owner, labels(owner.name), body, traffic.annotations())
+
+
+def _jobs(owner: Owner, traffic: Traffic) -> list[Object]:
+    """Calls for jobs, before all else and with their whole path, by which the job server knows them."""
+    if not traffic.jobs:
+        return []
+    match = " || ".join(f"Path(`{path}`) || PathPrefix(`{path}/`)" for path in traffic.job_paths)
+    if traffic.route.hosts:
+        match = f"({' || '.join(_host(host) for host in sorted(set(traffic.route.hosts)))}) && ({match})"
+    service = {"kind": "Service", "name": JOB_SERVER, "port": CALLERS_PORT}
+    middlewares = [{"name": side_object(owner.name, "jobs")}]
+    return [{"kind": "Rule", "match": match, "priority": FIRST + 1, "middlewares": middlewares, "services": [service]}]
 
 
 def _rule(owner: Owner, match: str, arm: str, service: Object) -> Object:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
+from headway.cluster.jobs import takes_jobs
 from headway.cluster.names import SPLIT_ANNOTATION
 from headway.cluster.versions import ClusterVersion
 from headway.domain.errors import InvalidTraffic
@@ -48,10 +49,19 @@ class Traffic:
     """By version: whole seconds for one request."""
     body_bytes: int
     """The largest request body of any version in the split."""
+    jobs: bool = False
+    """Whether the model takes jobs."""
 
     @property
     def path(self) -> str:
         return f"/models/{self.model}"
+
+    @property
+    def job_paths(self) -> list[str]:
+        """Where calls for jobs come in: ``/models/iris/jobs``, ``/models/iris/versions/v1/jobs``."""
+        if not self.jobs:
+            return []
+        return [f"{self.path}/jobs", *(f"{self.version_path(version)}/jobs" for version in self.running)]
 
     def version_path(self, version: str) -> str:
         """``/models/iris/versions/v1``"""
@@ -95,5 +105,6 @@ def traffic_of(
         shadow=None if spec.shadow is None else Shadow(spec.shadow.version, spec.shadow.percent),
         cookie=None if spec.sticky is None else spec.sticky.cookie,
         timeouts_s={name: ceil(one.timeout_s) + MARGIN_S for name, one in specs.items()},
+        jobs=takes_jobs(document),
         body_bytes=max(one.server_options()["max_body_bytes"] for one in specs.values()),
     )

@@ -10,6 +10,7 @@ import yaml
 from headway.cli.app import run
 from headway.cli.kube import yaml_stream
 from headway.cluster.install import INSTALLED, install, installed_kind
+from headway.cluster.job_server import job_server
 from headway.settings import Settings
 from tests.unit.cluster import pod_security, schemas
 
@@ -61,6 +62,31 @@ def test_where_events_go_is_read_from_a_secret_that_the_operator_may_not_read() 
     assert [one for one in objects if one["kind"] != "Deployment"] == [
         one for one in OBJECTS if one["kind"] != "Deployment"
     ]
+
+
+JOBS = job_server("r/headway:1", "models")
+
+
+@pytest.mark.parametrize("one", JOBS, ids=[f"{one['kind']} {one['metadata']['name']}" for one in JOBS])
+def test_an_object_of_the_job_server_fits_the_schema_of_its_kind(one: dict[str, Any]) -> None:
+    schemas.check(one)
+    assert one["metadata"]["namespace"] == "models"
+
+
+def test_the_job_server_is_restricted_and_reads_where_jobs_are_from_a_secret() -> None:
+    kinds = [installed_kind(one) for one in JOBS]
+    assert kinds == sorted(kinds, key=INSTALLED.index)
+    pod = JOBS[-1]["spec"]["template"]["spec"]
+    assert pod_security.breaches(pod) == ["automountServiceAccountToken"]
+    given = {one["name"] for one in pod["containers"][0]["env"] if "secretKeyRef" in one.get("valueFrom", {})}
+    assert given <= {f"HEADWAY_{name.upper()}" for name in Settings.model_fields}
+    rules = next(one for one in JOBS if one["kind"] == "Role")["rules"]
+    assert all(rule["verbs"] == ["get", "list", "watch"] for rule in rules)
+
+
+def test_a_dry_run_of_the_job_server_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["kube", "jobs", "--image", "r/headway:1", "-n", "models", "--dry-run"]) == 0
+    assert list(yaml.safe_load_all(capsys.readouterr().out)) == JOBS
 
 
 def test_a_dry_run_prints_and_touches_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,7 @@ def scaled(engine: str, *triggers: dict[str, Any], least: int = 1, cpu: bool = T
     return model({"resources": {"cpu": "1", "memory": "1Gi"} if cpu else {}, "scaling": policy}, engine=engine)
 
 
+FEW = {"min": 2, "max": 2}
 GATEWAY = {"gateway": {"name": "public"}}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("metadata.name", model({}, name="2fast"), "begin with a letter"),
@@ -41,7 +42,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("spec.graph", model({"graph": {"name": "a", "type": "MODEL", "path": "a"}}), "inference graphs"),
     ("spec.arm", model({"arm": {"weight": 10}}), "spec.traffic"),
     ("spec.queryLog.payloads", model({"queryLog": {"payloads": {"sample": "1%"}}}), "payloads"),
-    ("spec.jobs", model({"jobs": {"maxAttempts": 5}}), "jobs"),
+    ("spec.jobs.workers", model({"jobs": {"maxAttempts": 5}}), "KEDA"),
+    ("spec.jobs.workers.scaleDownWindow", model({"jobs": {"workers": FEW | {"scaleDownWindow": "1m"}}}), "fixed"),
+    ("spec.jobs.webhooks.secretFromEnv", model({"jobs": {"workers": FEW, "webhooks": {"secretFromEnv": "S"}}}), "key"),
     ("spec.scaling.warmStart", model({"scaling": {"warmStart": True}}), "by themselves"),
     ("spec.scaling.triggers[0].type", scaled("headway", {"type": "python"}), "which the operator does not have"),
     ("spec.scaling.triggers[0].type", scaled("headway", {"type": "jobs", "value": 3}), "jobs are not carried out"),
@@ -103,8 +106,8 @@ def test_what_a_cluster_cannot_honour_is_refused_by_name(where: str, document: d
 def test_of_every_field_of_a_document_it_was_thought_what_it_is_on_a_cluster() -> None:
     """A new field fails this: it is rendered, or refused in :mod:`headway.cluster.refusals`."""
     rendered = {"env_vars", "kubernetes", "metrics", "model", "probe_set", "resources", "scaling", "server", "shadow"}
-    rendered |= {"sticky", "termination_grace_period_seconds", "traffic"}
-    refused = {"arm", "graph", "jobs", "query_log"}
+    rendered |= {"jobs", "sticky", "termination_grace_period_seconds", "traffic"}
+    refused = {"arm", "graph", "query_log"}
     assert set(Spec.model_fields) == rendered | refused
 
 
@@ -112,7 +115,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     with pytest.raises(Unsupported) as refused:
         admitted(model({"jobs": {"maxAttempts": 5}, "sticky": {"header": "x-user"}}))
     places = [problem["where"] for problem in refused.value.details["problems"]]
-    assert places == ["spec.sticky.header", "spec.jobs"]
+    assert places == ["spec.sticky.header", "spec.jobs.workers"]
 
 
 @pytest.mark.parametrize(

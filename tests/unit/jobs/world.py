@@ -21,7 +21,7 @@ from headway.api.jobs.workers import WorkersApi
 from headway.control.jobs.announcer import JobAnnouncer
 from headway.control.jobs.dispatch import Dispatch
 from headway.control.jobs.news import JobNews
-from headway.control.jobs.policies import JobPolicies
+from headway.control.jobs.policies import stored_policies
 from headway.control.jobs.rescuer import JobRescuer
 from headway.control.jobs.service import JobService
 from headway.domain.deployments import Deployment, Version
@@ -60,7 +60,7 @@ class JobWorld:
         self.events = MemoryEventLog()
         self.deployments = MemoryDeploymentStore(self.events)
         self._first = deployments or (deployment(),)
-        self.policies = JobPolicies(self.deployments, self.events, self.clock)
+        self.policies = stored_policies(self.deployments, self.events, self.clock)
         self.broker = MemoryJobBroker(broker) if broker is not None else None
         self.dispatch = Dispatch(self.jobs, self.policies, self.clock, self.broker)
         self.announcer = JobAnnouncer(self.broker, self.clock) if self.broker is not None else None

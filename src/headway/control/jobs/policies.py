@@ -1,15 +1,15 @@
 """JobPolicies: what the models' deployments say about jobs, as of a moment ago.
 
-The deployments belong to the control plane; a job server reads them, and looks once a second whether an event tells
-that something has changed. What a caller or worker names and is not known yet is looked for at once: the gateway may
-know of a new version before this does.
+The deployments belong to the control plane, or to a cluster; a job server reads them, and looks once a second whether
+something has changed. What a caller or worker names and is not known yet is looked for at once: the gateway may know of
+a new version before this does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from headway.control.jobs.rounds import Rounds
@@ -39,12 +39,23 @@ class ModelPolicy:
     """Versions that take production traffic."""
     max_body_bytes: Mapping[str, int]
     """By version, of all that can run jobs."""
+    shares: Mapping[str, int] = field(default_factory=dict)
+    """Weights by version, where no gateway draws one for each call."""
 
     def body_limit(self, version: str | None) -> int:
         """Largest input for ``version``; None: for whichever takes production traffic."""
         if version is not None:
             return self.max_body_bytes.get(version, 0)
         return min((self.max_body_bytes[v] for v in self.live if v in self.max_body_bytes), default=0)
+
+    def draw(self, number: int) -> str | None:
+        """The version that ``number``, drawn evenly from a large range, falls to by the shares; None without any."""
+        left = number % max(1, sum(self.shares.values()))
+        for version, weight in self.shares.items():
+            if left < weight:
+                return version
+            left -= weight
+        return None
 
 
 def policy_of(deployment: Deployment) -> ModelPolicy:
@@ -59,11 +70,19 @@ def policy_of(deployment: Deployment) -> ModelPolicy:
 
 
 class JobPolicies:
-    """Reads from memory; :meth:`known` looks into the store when it must."""
+    """Reads from memory; :meth:`known` looks again when it must.
 
-    def __init__(self, deployments: DeploymentStore, events: EventLog, clock: Clock) -> None:
-        self._deployments = deployments
-        self._events = events
+    ``read`` gives all policies, ``changes`` a number that grows whenever they may have changed.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[Sequence[ModelPolicy]]],
+        changes: Callable[[], Awaitable[int]],
+        clock: Clock,
+    ) -> None:
+        self._read_all = read
+        self._changes = changes
         self._clock = clock
         self._policies: dict[str, ModelPolicy] = {}
         self._cursor = -1
@@ -102,7 +121,7 @@ class JobPolicies:
         return found
 
     async def _look(self) -> bool:
-        cursor = await self._events.last_cursor()
+        cursor = await self._changes()
         self._quiet += 1
         if cursor != self._cursor or self._quiet >= ROUNDS_WITHOUT_EVENT:
             async with self._looking:
@@ -112,9 +131,14 @@ class JobPolicies:
 
     async def _read(self) -> None:
         self._looked_at = self._clock.monotonic()
-        found = await self._deployments.load_all()
-        self._policies = _policies(found)
+        self._policies = {policy.model: policy for policy in await self._read_all()}
 
 
-def _policies(deployments: Sequence[Deployment]) -> dict[str, ModelPolicy]:
-    return {d.name: policy_of(d) for d in deployments if d.state is not DeploymentState.DELETING}
+def stored_policies(deployments: DeploymentStore, events: EventLog, clock: Clock) -> JobPolicies:
+    """The policies of the deployments in a store; ``events`` tell of their changes."""
+
+    async def read() -> list[ModelPolicy]:
+        found = await deployments.load_all()
+        return [policy_of(one) for one in found if one.state is not DeploymentState.DELETING]
+
+    return JobPolicies(read, events.last_cursor, clock)

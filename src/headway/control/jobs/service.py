@@ -141,12 +141,15 @@ class JobService:
         if order.named is not None:
             version: str | None = order.named
         else:
-            version = order.drawn if policy.jobs.version == "pinned" else None
+            version = (order.drawn or self._drawn(policy)) if policy.jobs.version == "pinned" else None
             if version is None and (policy.jobs.version == "pinned" or not policy.live):
                 raise NotReady(f"no version of model {order.model} takes traffic yet")
         if version is not None and version not in policy.max_body_bytes:
             raise VersionNotFound(f"model {order.model} has no version {version[:40]} that can run jobs")
         return policy, version
+
+    def _drawn(self, policy: ModelPolicy) -> str | None:
+        return policy.draw(int.from_bytes(self._random(RANDOM_BYTES)))
 
     def _new_jobs(
         self, order: Order, items: Sequence[Item], policy: ModelPolicy, version: str | None, batch: bool

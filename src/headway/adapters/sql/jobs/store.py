@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -63,9 +64,10 @@ class SqlJobs:
     ``fenced`` False takes fencing away, only to show by experiment that it is needed.
     """
 
-    def __init__(self, engine: Engine, files: Path, *, fenced: bool = True, poll_s: float = 0.5) -> None:
+    def __init__(self, engine: Engine, files: Path | None, *, fenced: bool = True, poll_s: float = 0.5) -> None:
         self._engine = engine
-        self._files = ContentFiles(files)
+        self._files = ContentFiles(files or Path("/nowhere"))
+        self._inline_bytes = INLINE_BYTES if files is not None else sys.maxsize
         self._fenced = fenced
         self._poll_s = poll_s
         self._questions = Questions(engine.statements)
@@ -85,8 +87,11 @@ class SqlJobs:
         return cls(SqliteEngine(path, clock, owner=owner), files, fenced=fenced)
 
     @classmethod
-    def open_postgresql(cls, url: str, *, files: Path, fenced: bool = True) -> Self:
-        """On the database at ``url``; several processes may, if they share the folder ``files``."""
+    def open_postgresql(cls, url: str, *, files: Path | None, fenced: bool = True) -> Self:
+        """On the database at ``url``; several processes may, if they share the folder ``files``.
+
+        None: large inputs and results lie in the database as well.
+        """
         from headway.adapters.sql.jobs.postgresql import PostgresqlEngine
 
         return cls(PostgresqlEngine(url), files, fenced=fenced)
@@ -119,7 +124,7 @@ class SqlJobs:
         """See the port."""
         if not jobs:
             return []
-        large = [new for new in jobs if len(new.body) > INLINE_BYTES]
+        large = [new for new in jobs if len(new.body) > self._inline_bytes]
         files: dict[str, str] = {}
         try:
             for new in large:
@@ -186,7 +191,7 @@ class SqlJobs:
         files: dict[int, str] = {}
         try:
             for place, outcome in enumerate(outcomes):
-                if len(outcome.body) > INLINE_BYTES and outcome.error is None:
+                if len(outcome.body) > self._inline_bytes and outcome.error is None:
                     files[place] = await asyncio.to_thread(self._files.write, outcome.job_id, "result", outcome.body)
             finished: Finished = await self._carry_out(q.Finish(outcomes, files))
         except StorageFailed:
