@@ -119,6 +119,10 @@ def test_every_shape_that_is_mentioned_is_described() -> None:
 
 
 def test_every_command_is_in_the_table_of_what_json_it_prints() -> None:
-    told = {f"headway {word}" for first, _ in rows(section("JSON")) for word in re.findall(r"`([a-z ]+)[ -]*", first)}
+    told = {
+        f"headway {word}"
+        for first, _ in rows(section("JSON"))
+        for word in re.findall(r"`([a-z]+(?:[ -][a-z]+)*)", first)
+    }
     told = {name.strip() for name in told}
     assert set(COMMANDS) <= told

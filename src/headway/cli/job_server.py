@@ -31,8 +31,8 @@ def job_server(
 ) -> None:
     """Take and hand out the jobs of a cluster's namespace.
 
-    It runs in the foreground, and several may run at once. Jobs are stored in PostgreSQL (HEADWAY_JOBS_DATABASE). It lets in whoever reaches it: that is for routes and network
-    policies to say. Ctrl-C or SIGTERM ends it.
+    It runs in the foreground, and several may run at once. Jobs are stored in PostgreSQL (HEADWAY_JOBS_DATABASE). It
+    lets in whoever reaches it: that is for routes and network policies to say. Ctrl-C or SIGTERM ends it.
     """
     from headway.bootstrap_job_server import serve_namespace
 
