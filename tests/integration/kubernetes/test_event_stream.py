@@ -64,6 +64,12 @@ async def test_a_rollout_is_told_from_its_beginning_to_its_end(
     put(api, model("iris:1"))
     async with telling(api, store) as stream:
         await eventually(lambda: bring_up(api) and weights(api) == {"iris-v1": 100})
+
+        async def serves() -> bool:
+            return stream.settled and {"- traffic_shifted", "v1 version_live"} <= set(await told(log))
+
+        live: Callable[[], bool | Awaitable[bool]] = serves
+        await eventually(live)
         put(api, model("iris:2"))
         await eventually(lambda: bring_up(api) and weights(api) == {"iris-v2": 100})
 

@@ -289,13 +289,13 @@ async def test_a_refused_document_is_the_error_that_it_is_refused_with(
 ) -> None:
     asked = await change(world, models, models.deploy(document()))
     # As by an operator of another release, which refuses more.
-    world.put({"queryLog": {"payloads": {"sample": "1%"}}})
+    world.put({"sticky": {"header": "x-user"}})
     await world.pass_time(2)
     found = await models.get("iris")
     assert found.refused is not None
     assert (str(found.state), found.live) == ("degraded", asked.said.target)
     rollout, _ = follow(models)
-    with pytest.raises(Unsupported, match="payloads are not kept"):
+    with pytest.raises(Unsupported, match="by a header"):
         await over_time(world, rollout.wait(asked))
 
 
