@@ -70,7 +70,7 @@ def test_a_version_that_is_broken_gets_no_traffic_and_says_why(place: Place, kin
     deploy(place, name, {"FACTOR": 2})
     probes = {"startup": {"path": "/health/ready", "periodSeconds": 1, "failureThreshold": 8}}
     outcome = place.run(
-        "deploy", str(document(place, name, {"FACTOR": 3, "BREAK": how}, probes=probes)), "--timeout", "60"
+        "deploy", str(document(place, name, {"FACTOR": 3, "BREAK": how}, probes=probes)), "--timeout", "40"
     )
     assert outcome.code not in (0, 70), outcome
     for word in words:
