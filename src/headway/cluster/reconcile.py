@@ -117,8 +117,9 @@ def _model(
     loop: Loop,
     operator_namespace: str,
 ) -> Look:
-    deployments = [one for one in owned if one["kind"] == "Deployment" and VERSION_LABEL in labels_of(one)]
-    records = {labels_of(one)[VERSION_LABEL]: one for one in deployments}
+    # Objects of workers bear no version's label.
+    of_versions = [one for one in owned if VERSION_LABEL in labels_of(one)]
+    records = {labels_of(one)[VERSION_LABEL]: one for one in of_versions if one["kind"] == "Deployment"}
     kept = tuple(sorted((version_of(one) for one in records.values()), key=lambda one: version_number(one.name)))
     newest = newest_of(resource, document, kept)
     if newest not in kept and _claimed(resource).get(newest.name) != newest.digest:
@@ -133,7 +134,7 @@ def _model(
     scaling, own, looped = document.spec.scaling, is_own(document), is_looped(document)
     wished: Mapping[str, int] = {}
     lowest: Mapping[str, int] = {}
-    scalers = {labels_of(one)[VERSION_LABEL]: one for one in owned if one["kind"] in SCALED_BY}
+    scalers = {labels_of(one)[VERSION_LABEL]: one for one in of_versions if one["kind"] in SCALED_BY}
     if looped and not own:
         scaling = latency_alone(scaling)
         lowest = floors(scaling, before, scalers, loop.wishes)

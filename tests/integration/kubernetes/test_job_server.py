@@ -17,16 +17,17 @@ import httpx
 import pytest
 
 from headway.cluster.job_server import job_server
-from headway.cluster.kinds import MODEL_DEPLOYMENT
-from headway.domain.cluster_objects import DEPLOYMENT, Name
+from headway.cluster.kinds import MODEL_DEPLOYMENT, SCALERS
+from headway.domain.cluster_objects import DEPLOYMENT, Name, name_of
 from tests.services.fixtures import PostgresqlService
 from tests.services.kubernetes_api import KubernetesApi
-from tests.services.model_world import IRIS, KINDS, bring_up, condition, model, operating, put
+from tests.services.model_world import GATEWAY, IRIS, KINDS, bring_up, condition, model, operating, put, settled
 from tests.services.operator_command import environment, headway
 from tests.waiting import PortPicker, eventually
 
 pytestmark = pytest.mark.anyio
 WORKERS = {"workers": {"min": 1, "max": 1}, "gracePeriod": "5s"}
+SCALED_OBJECT = next(kind for kind in SCALERS if kind.kind == "ScaledObject")
 V1_WORK = Name("models", "iris-v1-work")
 
 
@@ -150,6 +151,31 @@ def serves(api: KubernetesApi, words: str) -> bool:
 
 async def _eventually(fact: Any) -> None:
     await eventually(fact, 60)
+
+
+async def test_workers_come_and_go_with_what_the_document_says(api: KubernetesApi) -> None:
+    def workers() -> dict[str, int | None]:
+        found = {name_of(one).name: one["spec"].get("replicas") for one in api.cluster.every(DEPLOYMENT)}
+        return {name: count for name, count in found.items() if name.endswith("-work")}
+
+    def scaled() -> dict[str, int]:
+        return {name_of(one).name: one["spec"]["minReplicaCount"] for one in api.cluster.every(SCALED_OBJECT)}
+
+    put(api, model("iris:1", jobs=WORKERS))
+    async with operating(api) as looking:
+        await settled(api, looking)
+        assert workers() == {"iris-v1-work": 1}
+        put(api, model("iris:2", jobs=WORKERS))
+        await settled(api, looking)
+        assert workers() == {"iris-v2-work": 1}
+        queued = {"workers": {"min": 1, "max": 5}}
+        put(api, model("iris:2", jobs=queued, kubernetes={"image": "iris:2", "route": GATEWAY, "engine": "keda"}))
+        await settled(api, looking)
+        assert workers().keys() == {"iris-v1-work", "iris-v2-work"}
+        assert scaled() == {"iris-v1-work": 0, "iris-v2-work": 1}
+        put(api, model("iris:2"))
+        await settled(api, looking)
+        assert (workers(), scaled()) == ({}, {})
 
 
 async def test_a_job_server_says_what_it_lacks(api: KubernetesApi, scratch: Path) -> None:
