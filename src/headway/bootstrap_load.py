@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from headway.adapters.loadgen.generator import HttpLoadGenerator
+from headway.adapters.loadgen.hub import Door
 from headway.adapters.loadgen.locust import LocustGenerator, check_installed
 from headway.adapters.loadgen.sharded import ShardedLoadGenerator
 from headway.adapters.local.clock import SystemClock
@@ -16,14 +17,16 @@ from headway.ports.load_generator import LoadGenerator
 from headway.ports.model_watch import ModelWatch
 
 
-def load_tester(watch: ModelWatch | None = None, *, timeout_s: float = 30.0, workers: int = 0) -> LoadTester:
+def load_tester(
+    watch: ModelWatch | None = None, *, timeout_s: float = 30.0, workers: int = 0, door: Door | None = None
+) -> LoadTester:
     """With the generator of our own: open loops, and closed ones with exponential thinking times.
 
-    In this process, or in so many ``workers``.
+    In this process, or in so many ``workers``: of this machine, or those that come through ``door``.
     """
     generator: LoadGenerator = HttpLoadGenerator(timeout_s=timeout_s)
     if workers:
-        generator = ShardedLoadGenerator(workers, timeout_s=timeout_s)
+        generator = ShardedLoadGenerator(workers, timeout_s=timeout_s, door=door)
     return LoadTester(generator, SystemClock(), watch)
 
 
@@ -34,8 +37,11 @@ def users_tester(
     workers: int = 0,
     web_port: int | None = None,
     timeout_s: float = 30.0,
+    door: Door | None = None,
 ) -> LoadTester:
     """With Locust, for closed loops. Raises ``MissingExtra`` when it is not installed."""
     check_installed()
-    generator = LocustGenerator(locustfile=locustfile, workers=workers, web_port=web_port, timeout_s=timeout_s)
+    generator = LocustGenerator(
+        locustfile=locustfile, workers=workers, web_port=web_port, timeout_s=timeout_s, door=door
+    )
     return LoadTester(generator, SystemClock(), watch)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headway.adapters.loadgen.hub import Door
 from headway.adapters.loadgen.locust import LocustGenerator
 from headway.domain.errors import InvalidInput
 from headway.domain.load_samples import GIVEN_UP
@@ -15,7 +16,9 @@ from headway.domain.load_shapes import users
 from headway.ports.load_generator import Load
 from tests.contracts.load_generator_contract import LoadGeneratorContract, long_enough
 from tests.contracts.test_load_generator_http import HttpStage
+from tests.contracts.test_load_generator_processes import worker
 from tests.services.scripted_model import ScriptedModel
+from tests.waiting import PortPicker
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +99,28 @@ class TestLocustGenerator(LoadGeneratorContract):
 
         load = await long_enough(run, lambda load: len(load.samples) > 10)
         assert len(load.samples) == len(model.bodies) > 10
+        assert stage.generator.state().users is not None
+
+    async def test_workers_from_elsewhere_are_given_the_locustfile(
+        self, model: ScriptedModel, tmp_path: Path, free_port: PortPicker
+    ) -> None:
+        file = tmp_path / "locustfile.py"
+        file.write_text(LOCUSTFILE)
+        stage = LocustStage(model)
+        port = free_port()
+        door = Door("127.0.0.1", port, "secret", locust_port=free_port())
+        stage.generator = LocustGenerator(workers=2, locustfile=file, timeout_s=10, door=door)
+
+        async def run(duration_s: float) -> Load:
+            model.bodies.clear()
+            async with worker(f"127.0.0.1:{port}", "secret"), worker(f"127.0.0.1:{port}", "secret"):
+                return await stage.run(users(6, 4 * duration_s))
+
+        load = await long_enough(run, lambda load: len(load.samples) > 10)
+        assert len(load.samples) == len(model.bodies) > 10
+        assert b"started" in model.bodies
+        assert all(b"Bearer hw_secret" in head for head in model.heads)
+        assert min(load.samples.due_s) >= 0
         assert stage.generator.state().users is not None
 
     async def test_a_locustfile_that_is_none_is_refused_with_what_locust_says(

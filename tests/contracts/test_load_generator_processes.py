@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
+from headway.adapters.loadgen.hub import Door
 from headway.adapters.loadgen.sharded import ShardedLoadGenerator
+from headway.domain.errors import StartTimeout
 from headway.domain.load_shapes import Arrivals, rate
+from headway.ports.load_generator import Load
 from tests.contracts.load_generator_contract import OpenLoopContract
 from tests.contracts.test_load_generator_http import HttpStage
 from tests.services.scripted_model import ScriptedModel
+from tests.waiting import PortPicker
 
 pytestmark = pytest.mark.anyio
 
@@ -40,3 +47,54 @@ class TestShardedLoadGenerator(OpenLoopContract):
         await model.stop()
         assert sorted(load.samples.due_s) == pytest.approx(sorted(same.samples.due_s))
         assert sorted(stage.bodies()) == sorted(alone.bodies())
+
+
+@asynccontextmanager
+async def worker(place: str, token: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """One that nobody of ours has started, for as long as a load lasts. It is patient: the hub may listen later."""
+    start = f"from headway.adapters.loadgen.worker import work; raise SystemExit(work({place!r}, {token!r}, 60))"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", start, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+class Attended(ShardedLoadGenerator):
+    """With two workers that come by themselves."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(2, timeout_s=10, door=Door("127.0.0.1", port, "secret"))
+        self._place = f"127.0.0.1:{port}"
+
+    async def run(self, load: Load) -> None:
+        async with worker(self._place, "secret"), worker(self._place, "secret"):
+            await super().run(load)
+
+
+class DoorStage(ProcessStage):
+    STARTING_S = 4.0
+
+    def __init__(self, model: ScriptedModel, port: int) -> None:
+        super().__init__(model)
+        self.port = port
+        self.generator = Attended(port)
+
+
+class TestWorkersFromElsewhere(OpenLoopContract):
+    @pytest.fixture
+    async def stage(self, free_port: PortPicker) -> AsyncIterator[DoorStage]:
+        model = ScriptedModel()
+        await model.start()
+        yield DoorStage(model, free_port())
+        await model.stop()
+
+    async def test_who_does_not_show_the_token_is_not_let_in(self, stage: DoorStage) -> None:
+        stage.generator = ShardedLoadGenerator(1, door=Door("127.0.0.1", stage.port, "secret", patience_s=1.5))
+        async with worker(f"127.0.0.1:{stage.port}", "guessed") as intruder:
+            with pytest.raises(StartTimeout, match="0 of 1 workers were there"):
+                await stage.run(rate(5, 0.2))
+            assert await intruder.wait() != 0
+        assert stage.bodies() == []

@@ -40,6 +40,9 @@ Context = Annotated[
 
 def register(parent: typer.Typer) -> None:
     """Add ``headway kube`` and its commands."""
+    from headway.cli import kube_loadtest
+
+    kube_loadtest.register(app)
     parent.add_typer(app, name="kube", rich_help_panel=PANEL)
 
 

@@ -8,20 +8,23 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 import uvloop
+from rich.markup import escape
 from rich.text import Text
 
 from headway.cli.load_html import render
-from headway.cli.load_text import line
-from headway.cli.output import err, is_json
+from headway.cli.load_text import PHASES, line, rows, summary
+from headway.cli.main import INTERRUPTED
+from headway.cli.output import emit_json, err, is_json, note, say, table
 from headway.control.collector import calm_collector
-from headway.domain.errors import InvalidInput
+from headway.domain.errors import InvalidInput, PromiseBroken, VerdictRefused
 from headway.domain.load_documents import to_document
-from headway.domain.load_reports import LoadPoint, LoadReport
+from headway.domain.load_reports import Ending, LoadPoint, LoadReport, Outcome
 from headway.domain.load_shapes import LoadShape
 from headway.domain.promises import Promise
 from headway.ports.load_generator import LoadRequest, LoadTarget
@@ -48,15 +51,23 @@ class Order:
     stop_at_breach: bool
 
 
-def carry_out(make: Callable[[], LoadTester], order: Order) -> LoadReport:
-    """Run it. SIGINT and SIGTERM end the load at once; what there is by then is reported."""
+def carry_out(
+    make: Callable[[], LoadTester], order: Order, progress: Callable[[LoadPoint], None] | None = None
+) -> LoadReport:
+    """Run it. SIGINT and SIGTERM end the load at once; what there is by then is reported.
+
+    ``progress``: who hears of each interval; without it, who looks at standard error.
+    """
     sys.setswitchinterval(SWITCH_S)
     calm_collector()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, LoadProgress(order.shape.duration_s) as progress:
-        return runner.run(_run(make(), order, progress))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if progress is not None:
+            return runner.run(_run(make(), order, progress))
+        with LoadProgress(order.shape.duration_s) as shown:
+            return runner.run(_run(make(), order, shown.update))
 
 
-async def _run(tester: LoadTester, order: Order, progress: LoadProgress) -> LoadReport:
+async def _run(tester: LoadTester, order: Order, progress: Callable[[LoadPoint], None]) -> LoadReport:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, tester.stop)
@@ -67,7 +78,7 @@ async def _run(tester: LoadTester, order: Order, progress: LoadProgress) -> Load
             order.requests,
             promises=order.promises,
             stop_at_breach=order.stop_at_breach,
-            progress=progress.update,
+            progress=progress,
         )
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -107,6 +118,13 @@ class LoadProgress:
             err.print(Text(line(point)))
 
 
+def page_of(report: Path | None, name: str) -> Path:
+    """Where the page is to be written. ``InvalidInput`` where it cannot be."""
+    page = report or Path(f"loadtest-{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.html")
+    check_place(page)
+    return page
+
+
 def check_place(page: Path) -> None:
     """Before the load, since afterwards it would be for nothing. Raises ``InvalidInput``."""
     if page.suffix != ".html":
@@ -129,3 +147,34 @@ def write(report: LoadReport, page: Path) -> Path:
     page.write_text(render(report), encoding="utf-8")
     beside.write_text(json.dumps(to_document(report), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return beside
+
+
+def told(report: LoadReport, page: Path, beside: Path) -> int:
+    """Print the report and return the exit code, or raise what :func:`judged` does."""
+    if is_json():
+        emit_json(to_document(report))
+    else:
+        table(PHASES, rows(report), empty="nothing was sent")
+        for text in summary(report):
+            say(escape(text))
+        if report.health.saturated and report.verdict.outcome is Outcome.NONE:
+            note("[yellow]these figures are of the generator as much as of the model[/]")
+    note(f"report: {escape(str(page))}, {escape(str(beside))}")
+    return judged(report, str(page))
+
+
+def judged(report: LoadReport, page: str) -> int:
+    """The exit code of a test that could be carried out and judged. Raises ``PromiseBroken`` and ``VerdictRefused``."""
+    if report.ending is Ending.INTERRUPTED:
+        return INTERRUPTED
+    if report.ending is Ending.FAILED:
+        raise VerdictRefused(f"the load could not be carried out: {report.notes[-1]}")
+    if report.verdict.outcome is Outcome.BROKEN:
+        raise PromiseBroken("; ".join(report.verdict.reasons), details={"report": page})
+    if report.verdict.outcome is Outcome.REFUSED:
+        raise VerdictRefused(
+            f"no verdict: {'; '.join(report.verdict.reasons)}",
+            hint="load less, send from elsewhere, or from several processes: --workers 2",
+            details={"report": page},
+        )
+    return 0

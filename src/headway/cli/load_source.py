@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from headway.domain import load_shapes
+from headway.domain import load_shapes, promises
 from headway.domain.errors import HeadwayError, InvalidInput, NotFound
 from headway.domain.load_rows import bodies, rows_of_file, rows_of_sample, rows_of_signature
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop, Stage
 from headway.domain.load_stage_files import load_range, parse_stages
+from headway.domain.promises import Promise
 from headway.domain.quantities import seconds
 from headway.domain.spec_document import read_as
 from headway.ports.load_generator import LoadRequest
@@ -24,6 +26,22 @@ MOST_STAGES_FILE: Final = 1 << 20
 MOST_RECORDS: Final = 1_000_000
 MOST_DISTINCT: Final = 10_000
 """Bodies that are made beforehand; more would only fill memory."""
+
+
+class Asked(Protocol):
+    """Who tells what a model takes: Headway, or the model itself."""
+
+    def sample(self, name: str, *, version: str | None = None) -> bytes:
+        """Its example request. Raises ``NotFound``."""
+        ...
+
+    def signature(self, name: str) -> Mapping[str, Any]:
+        """What it says of its inputs."""
+        ...
+
+    def predict(self, name: str, body: bytes, *, version: str | None = None) -> bytes:
+        """Its answer."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,34 +115,44 @@ def replayed(client: Client, name: str, since: str, until: str | None, speed: fl
 
 
 def requests(
-    client: Client, name: str, version: str | None, data: Path | None, rows: int, sizes: tuple[int, ...] | None
+    client: Asked, name: str, version: str | None, data: Path | None, rows: int, sizes: tuple[int, ...] | None
 ) -> list[LoadRequest]:
     """Requests to send in turn: of a data file, the model's sample, or rows made of what it says of its inputs.
 
     ``rows`` in each, unless ``sizes`` says how many. Raises ``InvalidInput`` when there is nothing to make them of.
     """
-    found = rows_of_file(read(data, MOST_FILE, "--data"), str(data)) if data is not None else None
-    if found is None:
-        try:
-            sample = client.sample(name, version=version)
-        except NotFound as error:
-            if error.code != NotFound.code:
-                raise
-        else:
-            found = rows_of_sample(sample)
-            if found is None:
-                return [LoadRequest(sample)]
+    if data is not None:
+        return file_requests(data, rows, sizes)
+    found = None
+    try:
+        sample = client.sample(name, version=version)
+    except NotFound as error:
+        if error.code != NotFound.code:
+            raise
+    else:
+        found = rows_of_sample(sample)
+        if found is None:
+            return [LoadRequest(sample)]
     if found is None:
         found = rows_of_signature(client.signature(name))
     if found is None:
         raise InvalidInput(
             f"{name} has no sample and does not say what it takes", where="--data", hint="give rows: --data FILE"
         )
+    return _made(found, rows, sizes)
+
+
+def file_requests(data: Path, rows: int, sizes: tuple[int, ...] | None = None) -> list[LoadRequest]:
+    """Requests to send in turn, of a data file."""
+    return _made(rows_of_file(read(data, MOST_FILE, "--data"), str(data)), rows, sizes)
+
+
+def _made(found: list[Any], rows: int, sizes: tuple[int, ...] | None) -> list[LoadRequest]:
     made = sizes if sizes is not None else (rows,) * min(len(found), MOST_DISTINCT)
     return [LoadRequest(body) for body in bodies(found, made)]
 
 
-def tried(client: Client, name: str, version: str | None, request: LoadRequest) -> None:
+def tried(client: Asked, name: str, version: str | None, request: LoadRequest) -> None:
     """One request before all others: a body that is refused is told at once, not 10,000 times.
 
     Raises the model's own error, with a hint.
@@ -161,3 +189,37 @@ def read(path: Path, most: int, where: str) -> bytes:
     if len(content) > most:
         raise InvalidInput(f"{path} is larger than {most >> 20} MiB", where=where)
     return content
+
+
+def promised(sla: Sequence[str] | None, *, stop: bool) -> tuple[Promise, ...]:
+    """The promises of ``--sla``. ``InvalidInput`` for what is none, and for ``--stop`` without any."""
+    found = promises.parse_all(sla or [])
+    if stop and not found:
+        raise InvalidInput("--stop needs a promise to be broken", where="--stop", hint="add --sla 'p95<1s'")
+    return found
+
+
+class Chosen:
+    """Which of the loads it is. ``replay`` None: there is none to be had."""
+
+    def __init__(self, users: str | None, rate: str | None, stages: Path | None, replay: bool | None) -> None:
+        given = {"--users": users, "--rate": rate, "--stages": stages, "--replay": replay or None}
+        named = [flag for flag, value in given.items() if value is not None]
+        if len(named) > 1:
+            raise InvalidInput(f"{' and '.join(named)} exclude each other", where=named[1])
+        if not named:
+            others = "--stages FILE" if replay is None else "--stages FILE or --replay"
+            raise InvalidInput("what load?", where="--users", hint=f"--users 1:50, --rate 100, {others}")
+        self._users, self._rate, self._stages = users, rate, stages
+
+    def shape(
+        self, duration: str, spawn_rate: float | None, think_time: str, arrivals: Arrivals, seed: int | None
+    ) -> LoadShape | None:
+        """Its shape; None of a replay, which the query log has."""
+        if self._users is not None:
+            return users_shape(self._users, duration, spawn_rate, think_time, 1 if seed is None else seed)
+        if self._rate is not None:
+            if arrivals is Arrivals.RECORDED:
+                raise InvalidInput("recorded arrivals are those of --replay", where="--arrivals")
+            return rate_shape(self._rate, duration, arrivals, 1 if seed is None else seed)
+        return None if self._stages is None else stages_shape(self._stages, seed)

@@ -15,7 +15,7 @@ import typer
 
 from headway.domain.errors import InvalidInput, Unsupported
 
-Command = TypeVar("Command", bound=Callable[..., None])
+Command = TypeVar("Command", bound=Callable[..., object])
 _WHERE = "_headway_where"
 
 

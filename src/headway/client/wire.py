@@ -43,16 +43,21 @@ def error_of(status: int, content: bytes, said_by: str) -> HeadwayError:
     """The error that an answer of 400 or above tells of."""
     try:
         told = json.loads(content)["error"]
-        code, message = told["code"], told["message"]
+        return error_of_document(told, _BY_STATUS.get(status, HeadwayError))
     except (ValueError, LookupError, TypeError, RecursionError):
         kind = _BY_STATUS.get(status, HeadwayError)
         return kind(f"{said_by} answered {status} without saying why", details={"status": status})
-    kind = error_class(code) or _BY_STATUS.get(status, HeadwayError)
+
+
+def error_of_document(told: dict[str, Any], otherwise: type[HeadwayError] = HeadwayError) -> HeadwayError:
+    """The error whose JSON form this is; of the class ``otherwise`` when this release does not know its code."""
+    code = told["code"]
+    kind = error_class(code) or otherwise
     details = told.get("details")
     details = dict(details) if isinstance(details, dict) else {}
     if kind.code != code:
         details.setdefault("code", code)
-    return kind(str(message), where=_text(told.get("where")), hint=_text(told.get("hint")), details=details)
+    return kind(str(told["message"]), where=_text(told.get("where")), hint=_text(told.get("hint")), details=details)
 
 
 def failure_of(failure: dict[str, Any], model: str, version: str) -> HeadwayError:

@@ -5,11 +5,14 @@ Seconds to the microsecond. ``format`` grows when a field changes its meaning; f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
-from headway.domain.load_reports import LoadReport
+import msgspec
+
+from headway.domain.load_reports import LoadPoint, LoadReport
 
 FORMAT: Final = 1
 _LEFT_OUT: Final = frozenset({"samples", "offsets_s"})
@@ -17,18 +20,30 @@ _LEFT_OUT: Final = frozenset({"samples", "offsets_s"})
 
 def to_document(report: LoadReport) -> dict[str, Any]:
     """Everything but the single requests."""
-    return {"format": FORMAT, **_plain(report)}
+    return {"format": FORMAT, **to_plain(report)}
 
 
-def _plain(value: Any) -> Any:
+def report_of(document: Mapping[str, Any]) -> LoadReport:
+    """The report of a document, without the single requests. Raises ``msgspec.ValidationError`` for another form."""
+    hints = get_type_hints(LoadReport)
+    return LoadReport(**{name: msgspec.convert(document[name], hints[name]) for name in hints if name != "samples"})
+
+
+def point_of(value: Any) -> LoadPoint:
+    """The interval that a document has. Raises ``msgspec.ValidationError`` for another form."""
+    return msgspec.convert(value, LoadPoint)
+
+
+def to_plain(value: Any) -> Any:
+    """A part of a report as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value) if one.name not in _LEFT_OUT}
+        return {one.name: to_plain(getattr(value, one.name)) for one in fields(value) if one.name not in _LEFT_OUT}
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return value

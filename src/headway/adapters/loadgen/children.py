@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +18,13 @@ GRACE_S = 5.0
 """From SIGTERM to SIGKILL."""
 
 
-async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
-    """Until one of them is over; the others are canceled."""
+async def first_of(*waits: Coroutine[Any, Any, object], raising: bool = False) -> None:
+    """Until one of them is over; the others are canceled. ``raising``: what the first one raised is raised here."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if raising and tasks[0].done():
+            tasks[0].result()
     finally:
         for task in tasks:
             task.cancel()
@@ -42,23 +44,13 @@ class Children:
     async def __aexit__(self, *failure: object) -> None:
         await self.end()
 
-    async def start(self, command: Sequence[str], env: Mapping[str, str], *, stdin: bytes | None = None) -> Process:
+    async def start(self, command: Sequence[str], env: Mapping[str, str]) -> Process:
         """A child whose output goes to the log."""
         with self._log.open("ab") as stream:
             process = await asyncio.create_subprocess_exec(
-                *command,
-                env={**os.environ, **env},
-                stdin=DEVNULL if stdin is None else PIPE,
-                stdout=stream,
-                stderr=stream,
-                start_new_session=True,
+                *command, env={**os.environ, **env}, stdin=DEVNULL, stdout=stream, stderr=stream, start_new_session=True
             )
         self._processes.append(process)
-        if stdin is not None and process.stdin is not None:
-            with suppress(ConnectionError):
-                process.stdin.write(stdin)
-                await process.stdin.drain()
-                process.stdin.close()
         return process
 
     def terminate(self) -> None:

@@ -2,7 +2,7 @@
 
 Locust patches the standard library for gevent, so it never lives in a process of ours. Its own command line runs, with
 our plugin as the first locustfile and the user's as the second, so that whatever such a file may do it does here, too.
-Several workers: a master and that many worker processes on this machine.
+Several workers: a master and that many worker processes, on this machine or, through a door, on others.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from headway.adapters.loadgen.children import Children, first_of
-from headway.adapters.loadgen.hub import Hub
-from headway.adapters.loadgen.locust_part import PART, LocustPart
-from headway.adapters.loadgen.wire import SOCKET
+from headway.adapters.loadgen.hub import Door, Hub
+from headway.adapters.loadgen.locust_worker import PART, options, to_master
+from headway.adapters.loadgen.sharded import all_here, raise_lost
+from headway.adapters.loadgen.wire import PLACE, LocustPart
 from headway.domain.errors import GatewayFailed, InvalidInput, MissingExtra
 from headway.ports.load_generator import GeneratorState, Load
 
 DRAIN_S: Final = 10.0
-PLUGIN: Final = Path(__file__).with_name("locust_plugin.py")
-_COMMON: Final = ("--skip-log-setup", "--exit-code-on-error", "0")
 
 
 def check_installed() -> None:
@@ -39,7 +38,7 @@ class LocustGenerator:
     """The ``LoadGenerator`` port for closed loops.
 
     ``locustfile``: the user's own, else users send the load's requests. ``workers``: 0 for one process. ``web_port``:
-    where Locust's own page is to be seen while it runs.
+    where Locust's own page is to be seen while it runs. With a ``door`` the workers come from other machines.
     """
 
     def __init__(
@@ -49,11 +48,13 @@ class LocustGenerator:
         workers: int = 0,
         web_port: int | None = None,
         timeout_s: float = 30.0,
+        door: Door | None = None,
     ) -> None:
         self._locustfile = locustfile
         self._workers = workers
         self._web_port = web_port
         self._timeout_s = timeout_s
+        self._door = door
         self._state = GeneratorState(in_flight=None)
         self._hub: Hub | None = None
         self._stopped = asyncio.Event()
@@ -67,13 +68,15 @@ class LocustGenerator:
         check_installed()
         self._stopped = asyncio.Event()
         await _reach(load.target.url)
-        async with Hub(load) as hub, Children(hub.folder / "log") as children:
+        async with Hub(load, self._door) as hub, Children(hub.folder / "log") as children:
             self._hub = hub
             try:
-                env = {SOCKET: hub.path, PART: str(self._part(load, hub.folder))}
-                for options in self._commands(load):
-                    await children.start([sys.executable, "-m", "locust", *options], env)
-                await first_of(children.wait_first(), self._stopped.wait())
+                if self._door is not None:
+                    await first_of(
+                        all_here(hub, self._workers, self._door.patience_s), self._stopped.wait(), raising=True
+                    )
+                if not self._stopped.is_set():
+                    await self._send(load, hub, children)
                 await children.end()
                 await hub.drain(DRAIN_S)
             finally:
@@ -85,6 +88,23 @@ class LocustGenerator:
                     details={"log_tail": children.said()},
                 )
 
+            if not self._stopped.is_set():
+                raise_lost(hub, self._workers)
+
+    async def _send(self, load: Load, hub: Hub, children: Children) -> None:
+        part = self._part(load)
+        path = hub.folder / "part"
+        path.touch(mode=0o600)
+        path.write_bytes(msgspec.msgpack.encode(part))
+        for command in self._commands(load):
+            await children.start([sys.executable, "-m", "locust", *command], {PLACE: hub.path, PART: str(path)})
+        if self._door is not None:
+            part.port = self._door.locust_port
+            part.locustfile = None if self._locustfile is None else self._locustfile.read_bytes()
+        for worker in hub.workers()[: self._workers]:
+            await hub.give(worker, part)
+        await first_of(children.wait_first(), hub.until(lambda: bool(hub.lost())), self._stopped.wait())
+
     def state(self) -> GeneratorState:
         return self._state if self._hub is None else self._hub.state()
 
@@ -93,8 +113,7 @@ class LocustGenerator:
 
     def _commands(self, load: Load) -> list[list[str]]:
         """Options of each process; the one whose end is the load's comes first."""
-        files = [str(PLUGIN), *([] if self._locustfile is None else [str(self._locustfile.absolute())])]
-        common = ["-f", ",".join(files), "--host", load.target.url, *_COMMON]
+        common = options(load.target.url, self._locustfile)
         shown = (
             ["--headless", "--only-summary"]
             if self._web_port is None
@@ -103,14 +122,14 @@ class LocustGenerator:
         first = [*common, *shown, "--stop-timeout", f"{self._timeout_s:g}"]
         if not self._workers:
             return [first]
-        port = str(_free_port())
-        here = ["--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+        host, port = ("127.0.0.1", _free_port()) if self._door is None else (self._door.host, self._door.locust_port)
+        here = ["--master-bind-host", host, "--master-bind-port", str(port)]
         master = [*first, "--master", *here, "--expect-workers", str(self._workers)]
-        worker = [*common, "--worker", "--master-host", "127.0.0.1", "--master-port", port]
-        return [master, *(worker for _ in range(self._workers))]
+        worker = [*common, *to_master(host, port)]
+        return [master, *(worker for _ in range(self._workers if self._door is None else 0))]
 
-    def _part(self, load: Load, folder: Path) -> Path:
-        part = LocustPart(
+    def _part(self, load: Load) -> LocustPart:
+        return LocustPart(
             url=load.target.url,
             token=load.target.token,
             shape=load.shape,
@@ -118,10 +137,6 @@ class LocustGenerator:
             timeout_s=self._timeout_s,
             own_users=self._locustfile is None,
         )
-        path = folder / "part"
-        path.touch(mode=0o600)
-        path.write_bytes(msgspec.msgpack.encode(part))
-        return path
 
 
 async def _reach(url: str) -> None:

@@ -22,8 +22,8 @@ from locust.contrib.fasthttp import FastHttpSession
 from locust.runners import WorkerRunner
 from requests.exceptions import Timeout
 
-from headway.adapters.loadgen.locust_part import PART, LocustPart
-from headway.adapters.loadgen.wire import SOCKET, Batch, frame
+from headway.adapters.loadgen.locust_worker import PART
+from headway.adapters.loadgen.wire import PLACE, Batch, Hello, LocustPart, frame
 from headway.domain.load_samples import GIVEN_UP, NO_ANSWER
 
 EVERY_S: Final = 0.1
@@ -100,8 +100,13 @@ class _Line:
     """To the hub. When the hub is gone, so is whoever wanted the load: the process ends."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(os.environ[SOCKET])
+        place = os.environ[PLACE]
+        if place.startswith("fd:"):
+            self._socket = socket.socket(fileno=int(place.removeprefix("fd:")))
+        else:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.connect(place)
+            self._socket.sendall(frame(Hello(token="", now_s=time.monotonic(), wants_part=False)))
         self._batch = self._empty()
         self._sent = 0
         self._began_s: float | None = None
@@ -109,9 +114,7 @@ class _Line:
         self.runner: Any = None
 
     def _empty(self) -> Batch:
-        return Batch(
-            sender=os.getpid(), due_s=[], sent_s=[], done_s=[], status=[], faults={}, lags_s=[], in_flight=None
-        )
+        return Batch(due_s=[], sent_s=[], done_s=[], status=[], faults={}, lags_s=[], in_flight=None)
 
     def began(self) -> None:
         self._began_s, self._cpu_s = time.monotonic(), time.process_time()
@@ -135,9 +138,9 @@ class _Line:
         batch.status.append(status)
         self._sent += 1
 
-    def tell(self) -> None:
+    def tell(self, *, done: bool = False) -> None:
         batch, self._batch = self._batch, self._empty()
-        batch.began_s, batch.sent = self._began_s, self._sent
+        batch.began_s, batch.sent, batch.done = self._began_s, self._sent, done
         batch.cpu_s = time.process_time() - self._cpu_s if self._began_s is not None else 0.0
         if self.runner is not None and not isinstance(self.runner, WorkerRunner):
             batch.users = self.runner.user_count
@@ -181,4 +184,4 @@ def _answered(response_time: float, response: Any = None, exception: Any = None,
 @events.quitting.add_listener
 def _ends(**others: Any) -> None:
     if _line:
-        _line[0].tell()
+        _line[0].tell(done=True)

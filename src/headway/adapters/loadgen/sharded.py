@@ -1,7 +1,8 @@
 """ShardedLoadGenerator: the generator of our own in several processes, for rates that one core cannot send.
 
 Process ``i`` of ``n`` sends the requests ``i``, ``i + n``, ``i + 2n``, … of one and the same timetable: together they
-send exactly what one would.
+send exactly what one would. The processes are started here, or by others on other machines, from which they come
+through a door.
 """
 
 from __future__ import annotations
@@ -9,26 +10,28 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-
-import msgspec
+from typing import Final
 
 from headway.adapters.loadgen.children import Children, first_of
-from headway.adapters.loadgen.hub import Hub
-from headway.adapters.loadgen.wire import SOCKET, Part
-from headway.domain.errors import GatewayFailed, HeadwayError
+from headway.adapters.loadgen.hub import Door, Hub, Sender
+from headway.adapters.loadgen.wire import PLACE, Part
+from headway.domain.errors import GatewayFailed, HeadwayError, StartTimeout, WorkerLost
 from headway.ports.load_generator import GeneratorState, Load
 
-DRAIN_S = 10.0
-START_S, EACH_S = 1.0, 0.5
-"""What processes need to start; one that is not ready then is late, which the report tells."""
+DRAIN_S: Final = 10.0
+LEAD_S: Final = 1.0
+"""From all being there to the begin."""
+START_S: Final = 60.0
+"""How long processes of this machine may take to start."""
 
 
 class ShardedLoadGenerator:
-    """The ``LoadGenerator`` port with ``workers`` processes."""
+    """The ``LoadGenerator`` port with ``workers`` processes: of this machine, or those that come through ``door``."""
 
-    def __init__(self, workers: int, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, workers: int, *, timeout_s: float = 30.0, door: Door | None = None) -> None:
         self._workers = workers
         self._timeout_s = timeout_s
+        self._door = door
         self._state = GeneratorState()
         self._hub: Hub | None = None
         self._stopped = asyncio.Event()
@@ -38,16 +41,17 @@ class ShardedLoadGenerator:
         return "headway"
 
     async def run(self, load: Load) -> None:
-        """See the port."""
+        """See the port. Raises ``StartTimeout`` when too few workers came, ``WorkerLost`` when one left too early."""
         self._stopped = asyncio.Event()
-        command = [sys.executable, "-m", "headway.adapters.loadgen.worker"]
-        async with Hub(load) as hub, Children(hub.folder / "log") as children:
+        async with Hub(load, self._door) as hub, Children(hub.folder / "log") as children:
             self._hub = hub
-            begin_at_s = time.monotonic() + START_S + EACH_S * self._workers
             try:
-                for place in range(self._workers):
-                    await children.start(command, {SOCKET: hub.path}, stdin=self._part(load, place, begin_at_s))
-                await first_of(children.wait(), self._stopped.wait())
+                if self._door is None:
+                    command = [sys.executable, "-m", "headway.adapters.loadgen.worker"]
+                    for _ in range(self._workers):
+                        await children.start(command, {PLACE: hub.path})
+                await self._send(load, hub, children)
+                hub.end()
                 await children.end()
                 await hub.drain(DRAIN_S)
             finally:
@@ -60,16 +64,30 @@ class ShardedLoadGenerator:
     def stop(self) -> None:
         self._stopped.set()
 
+    async def _send(self, load: Load, hub: Hub, children: Children) -> None:
+        begin = all_here(hub, self._workers, START_S if self._door is None else self._door.patience_s)
+        failed = children.wait() if self._door is None else self._stopped.wait()
+        await first_of(begin, failed, self._stopped.wait(), raising=True)
+        senders = hub.workers()[: self._workers]
+        if self._stopped.is_set() or len(senders) < self._workers:
+            return
+        begin_at_s = time.monotonic() + LEAD_S
+        for place, sender in enumerate(senders):
+            await hub.give(sender, self._part(load, place, begin_at_s, sender))
+        over = hub.until(lambda: all(one.gone or one.done for one in senders) or bool(hub.lost() or hub.failures))
+        await first_of(over, self._stopped.wait())
+
     def _raise(self, hub: Hub, children: Children) -> None:
         if self._stopped.is_set():
             return
         if hub.failures:
             raise GatewayFailed(hub.failures[0], hint="headway info tells how the gateway is")
-        if any(children.codes()):
+        if sum(one.done for one in hub.workers()) < self._workers and any(children.codes()):
             raise HeadwayError("a process of the load generator failed", details={"log_tail": children.said()})
+        raise_lost(hub, self._workers)
 
-    def _part(self, load: Load, place: int, begin_at_s: float) -> bytes:
-        part = Part(
+    def _part(self, load: Load, place: int, begin_at_s: float, sender: Sender) -> Part:
+        return Part(
             model=load.target.model,
             url=load.target.url,
             token=load.target.token,
@@ -78,6 +96,21 @@ class ShardedLoadGenerator:
             place=place,
             parts=self._workers,
             timeout_s=self._timeout_s,
-            begin_at_s=begin_at_s,
+            begin_at_s=begin_at_s - sender.shift_s,
         )
-        return msgspec.msgpack.encode(part)
+
+
+async def all_here(hub: Hub, workers: int, patience_s: float) -> None:
+    """Until ``workers`` have come and want a part. Raises ``StartTimeout`` after ``patience_s``."""
+    try:
+        async with asyncio.timeout(patience_s):
+            await hub.until(lambda: sum(not one.gone for one in hub.workers()) >= workers)
+    except TimeoutError:
+        here = sum(not one.gone for one in hub.workers())
+        raise StartTimeout(f"{here} of {workers} workers were there after {patience_s:g} s") from None
+
+
+def raise_lost(hub: Hub, workers: int) -> None:
+    """Raises ``WorkerLost`` when a worker has left before its part was sent: what it would have sent is missing."""
+    if lost := hub.lost():
+        raise WorkerLost(f"{len(lost)} of {workers} workers of the load generator ended before their part was sent")

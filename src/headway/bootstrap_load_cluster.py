@@ -1,0 +1,104 @@
+"""Bootstrap of load tests on a cluster: what asks for one, and what its pods run."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headway.adapters.kubernetes.cluster import KubernetesCluster
+from headway.adapters.kubernetes.connection import connect
+from headway.adapters.kubernetes.pod_logs import KubernetesPodLogs
+from headway.adapters.loadgen.hub import Door
+from headway.adapters.loadgen.worker import work
+from headway.adapters.local.clock import SystemClock
+from headway.bootstrap_load import load_tester, users_tester
+from headway.client.wire import error_of_document
+from headway.cluster.load_objects import LoadRun
+from headway.control.cluster_load_test import ClusterLoadTest
+from headway.control.load_orders import LoadOrder
+from headway.control.load_targets import route_url
+from headway.control.load_test import LoadTester
+from headway.domain.load_reports import LoadPoint, LoadReport
+from headway.domain.load_shapes import Loop
+
+
+def run_on_cluster(
+    context: str | None,
+    namespace: str | None,
+    run_of: Callable[[str, str | None], LoadRun],
+    *,
+    routed: str | None,
+    patience_s: float,
+    by_pod_address: bool,
+    keep: bool,
+    told: Callable[[str], None],
+    progress: Callable[[LoadPoint], None],
+) -> LoadReport | None:
+    """Carry a load test out; None when SIGINT or SIGTERM came before there was anything to report.
+
+    ``run_of`` makes it of the namespace and, when the model ``routed`` is to be reached by its route, the route's URL.
+    Raises what the test could not be carried out for.
+    """
+    return asyncio.run(_run(context, namespace, run_of, routed, patience_s, by_pod_address, keep, told, progress))
+
+
+async def _run(
+    context: str | None,
+    namespace: str | None,
+    run_of: Callable[[str, str | None], LoadRun],
+    routed: str | None,
+    patience_s: float,
+    by_pod_address: bool,
+    keep: bool,
+    told: Callable[[str], None],
+    progress: Callable[[LoadPoint], None],
+) -> LoadReport | None:
+    connection = connect(context)
+    chosen = namespace or connection.namespace
+    async with connection.http as http:
+        cluster = KubernetesCluster(http, chosen)
+        url = None if routed is None else await route_url(cluster, chosen, routed)
+        clock = SystemClock()
+        test = ClusterLoadTest(
+            cluster,
+            KubernetesPodLogs(http, chosen, clock),
+            clock,
+            run_of(chosen, url),
+            patience_s=patience_s,
+            by_pod_address=by_pod_address,
+            keep=keep,
+            told=told,
+            progress=progress,
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, test.stop)
+        report = await test.run()
+        if report is None and (failure := test.failure()) is not None:
+            raise error_of_document(failure)
+        return report
+
+
+@contextmanager
+def tester_of(order: LoadOrder, port: int, token: str) -> Iterator[LoadTester]:
+    """The master's: its workers come through ``port`` and show ``token``."""
+    # All addresses: which one a pod has it is told by nobody. The token is what keeps others out.
+    door = Door("0.0.0.0", port, token, patience_s=order.patience_s)  # noqa: S104
+    if order.shape.loop is Loop.OPEN:
+        yield load_tester(timeout_s=order.timeout_s, workers=order.workers, door=door)
+        return
+    with tempfile.TemporaryDirectory(prefix="headway-load-") as folder:
+        locustfile = None
+        if order.locustfile is not None:
+            locustfile = Path(folder) / "locustfile.py"
+            locustfile.write_bytes(order.locustfile)
+        yield users_tester(locustfile=locustfile, workers=order.workers, timeout_s=order.timeout_s, door=door)
+
+
+def run_worker(place: str, token: str, patience_s: float) -> int:
+    """Be a worker of the master at ``place``; an exit code."""
+    return work(place, token, patience_s)

@@ -1,0 +1,158 @@
+"""``headway kube loadtest`` on an API server faked at the wire, its pods real processes that send to a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headway.cluster.kinds import MODEL_DEPLOYMENT
+from headway.cluster.load_objects import JOB, LOAD_KINDS
+from headway.control.load_targets import GATEWAY
+from headway.domain.cluster_objects import POD
+from headway.domain.errors import PromiseBroken, StartTimeout, VerdictRefused
+from tests.services.job_pods import JobPods, job_pods, names
+from tests.services.kubernetes_api import KubernetesApi
+from tests.services.model_world import model, put
+from tests.services.scripted_model import ScriptedModel
+from tests.waiting import PortPicker
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class World:
+    api: KubernetesApi
+    pods: JobPods
+    model: ScriptedModel
+    folder: Path
+
+    async def start(self, *arguments: str, load: tuple[str, ...] = ("--rate", "40", "--duration", "2s")) -> Any:
+        document = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": self.api.url}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "models"}}],
+            "users": [{"name": "u", "user": {"token": "x"}}],
+        }  # fmt: skip
+        file = self.folder / "kubeconfig"
+        file.write_text(json.dumps(document))
+        (self.folder / "rows.json").write_text("[[1, 2], [3, 4]]")
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "headway.cli.main", "kube", "loadtest", "iris", "--image", "headway:1",
+            "--report", str(self.folder / "report.html"), "--data", str(self.folder / "rows.json"), *load, *arguments,
+            env={**os.environ, "KUBECONFIG": str(file), "HOME": str(self.folder)},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+    async def run(self, *arguments: str, load: tuple[str, ...] = ("--rate", "40", "--duration", "2s")) -> Outcome:
+        process = await self.start("--url", self.model.url, *arguments, load=load)
+        out, said = await process.communicate()
+        return Outcome(process.returncode, out.decode(), said.decode())
+
+
+@dataclass
+class Outcome:
+    code: int | None
+    out: str
+    said: str
+
+
+@pytest.fixture
+async def world(tmp_path: Path, free_port: PortPicker) -> AsyncIterator[World]:
+    scripted = ScriptedModel()
+    await scripted.start()
+    async with (
+        KubernetesApi([MODEL_DEPLOYMENT, POD, GATEWAY, *LOAD_KINDS]) as api,
+        job_pods(api, tmp_path, free_port) as pods,
+    ):
+        yield World(api, pods, scripted, tmp_path)
+    await scripted.stop()
+
+
+async def test_two_workers_send_what_one_would_and_the_report_comes_back(world: World) -> None:
+    found = await world.run("--workers", "2", "--arrivals", "constant", "--sla", "errors<50%", "-o", "json")
+    assert found.code in (0, VerdictRefused.exit_code), found.said  # a busy machine is late, and says so
+    report = json.loads(found.out)
+    assert report == json.loads((world.folder / "report.json").read_text())
+    assert "<html" in (world.folder / "report.html").read_text()
+    assert (report["total"]["count"], report["total"]["errors"]) == (80, 0)
+    assert report["shape"]["loop"] == "open"
+    assert [one["stage"] for one in report["points"]].count(0) >= 2
+    # One is tried before the load begins.
+    assert len(world.model.bodies) == 81
+    assert set(world.model.bodies) == {b"[[1,2]]", b"[[3,4]]"}
+    assert len(world.pods.commands) == 3
+    assert names(world.api) == []
+
+
+async def test_a_broken_promise_has_the_exit_code_that_it_has_on_this_machine(world: World) -> None:
+    world.model.status = 503
+    found = await world.run("--sla", "errors<1%")
+    assert (found.code, names(world.api)) == (1, [])
+    assert "answered 503" in found.said  # the first request, before the load began
+    assert PromiseBroken.exit_code == 1
+
+
+async def test_ctrl_c_ends_the_load_reports_what_there_is_and_leaves_nothing(world: World) -> None:
+    process = await world.start("--url", world.model.url, load=("--rate", "40", "--duration", "10m"))
+    assert process.stderr is not None
+    assert b"offered 40.0/s" in await process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    out, said = await process.communicate()
+    assert process.returncode == 130, said.decode()
+    assert "interrupted" in out.decode()
+    assert json.loads((world.folder / "report.json").read_text())["total"]["count"] > 20
+    assert names(world.api) == []
+
+
+async def test_pods_that_do_not_start_are_told_with_the_cause(world: World) -> None:
+    world.pods.start_nothing = True
+    found = await world.run("--start-timeout", "2s")
+    assert found.code == StartTimeout.exit_code
+    assert "did not start within 2 s: headway:1: no such tag" in found.said
+    assert names(world.api) == []
+
+
+async def test_a_worker_that_is_lost_leaves_no_verdict(world: World) -> None:
+    world.pods.kill_workers = True
+    found = await world.run("--workers", "2", "--sla", "p95<9s", load=("--rate", "40", "--duration", "1m"))
+    assert found.code == VerdictRefused.exit_code, found.said
+    assert "1 of 2 workers of the load generator ended before their part was sent" in found.said
+    assert names(world.api) == []
+
+
+async def test_a_master_that_is_killed_leaves_no_report_and_no_objects(world: World) -> None:
+    process = await world.start("--url", world.model.url, load=("--rate", "40", "--duration", "10m"))
+    assert b"offered 40.0/s" in await process.stderr.readline()
+    world.pods.kill_master()
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert "the master ended without a report: exit code -9" in said.decode()
+    assert names(world.api) == []
+
+
+async def test_the_route_of_a_model_is_where_its_gateway_answers(world: World) -> None:
+    put(world.api, model())
+    gateway = {
+        "metadata": {"name": "public", "namespace": "models"},
+        "spec": {"listeners": [{"name": "web", "protocol": "HTTP", "port": world.model.port}]},
+        "status": {"addresses": [{"value": "127.0.0.1"}]},
+    }
+    world.api.cluster.update_as("gateway-controller", GATEWAY, gateway)
+    process = await world.start("--keep", load=("--rate", "20", "--duration", "1s"))
+    _, said = await process.communicate()
+    assert json.loads((world.folder / "report.json").read_text())["url"] == world.model.url, said.decode()
+    assert len(world.api.cluster.every(JOB)) == 2
