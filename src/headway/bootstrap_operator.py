@@ -27,6 +27,7 @@ from headway.control.operator.event_stream import EventStream
 from headway.control.operator.leader import Leader
 from headway.control.operator.operator import Operator
 from headway.control.operator.resources import operators
+from headway.control.operator.secret_sources import SecretSources
 from headway.control.operator.target_watch import TargetWatch
 from headway.control.scaling_service import cluster_autoscaler
 from headway.domain.cluster_objects import Name, Object
@@ -124,11 +125,13 @@ async def _operate(
         targets = TargetWatch(cluster, clock, fleet, lambda: leader.leads)
         running = operators(cluster, clock, leader, fleet, targets, namespace=home)
         stream = records.stream(running, leader, namespace)
+        sources_of_secrets = SecretSources(cluster, clock, metric_sources)
         stats = PodStats(fleet.addresses, clock)
         loop_of_own = cluster_autoscaler(
             fleet,
             stats=stats,
             sources=metric_sources({}),
+            secrets=sources_of_secrets,
             decisions=SqlDecisionLog(records.database),
             events=records.log,
             clock=clock,
@@ -154,6 +157,7 @@ async def _operate(
             await loop_of_own.stop()
             await targets.stop()
             await stats.close()
+            await sources_of_secrets.close()
             for one in running:
                 await one.stop()
             if stream is not None:

@@ -10,8 +10,6 @@ import re
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic.alias_generators import to_camel
-
 from headway.domain.kubernetes_spec import Engine
 from headway.domain.quantities import seconds, share
 from headway.domain.scaling_spec import (
@@ -42,7 +40,7 @@ CALLING = ("prometheus", "rabbitmq", "redis", "postgresql", "cron")
 """Triggers that tell of work where no replica runs."""
 NOT_ON_CLUSTERS = {
     "python": "users' functions run in the version's environment, which the operator does not have",
-    "jobs": "jobs are not carried out on Kubernetes yet",
+    "jobs": "the operator does not ask job servers",
 }
 FROM_ENV = ("bearer_token_from_env", "host_from_env", "address_from_env", "username_from_env", "password_from_env")
 _CRON_EXTENSION = re.compile(r"#|(?<![A-Za-z])L(?![A-Za-z])")
@@ -66,10 +64,12 @@ def engine_problems(
     if "warm_start" in scaling.model_fields_set and scaling.warm_start:
         yield f"{where}.warmStart", "pods start by themselves, not from a process that has loaded the model"
     named = any(_from_env(trigger) for trigger in scaling.triggers)
-    if secret is not None and not (engine == "keda" and named):
-        yield secret_at, "is for the engine keda, with triggers that name ...FromEnv; leave it out"
+    if secret is not None and not (engine != "hpa" and named):
+        yield secret_at, "is for triggers that name ...FromEnv, with the engine headway or keda; leave it out"
     if not scaling.elastic:
         return
+    if named and secret is None and engine != "hpa":
+        yield secret_at, "triggers name ...FromEnv; on Kubernetes they are read from a Secret: name it"
     if engine == "headway":
         yield from _of_headway(scaling, where, model)
         return
@@ -85,22 +85,17 @@ def engine_problems(
         yield from _of_hpa(scaling, where)
         return
     yield from _of_keda(scaling, where)
-    if named and secret is None:
-        yield secret_at, "triggers name ...FromEnv; KEDA reads them from a Secret: name it"
 
 
 def _of_headway(scaling: Scaling, where: str, model: bool) -> Problems:
-    """The loop is that of a machine; what it lacks on a cluster is a gateway that holds requests, the environments of
-    versions, and secrets."""
+    """The loop is that of a machine; what it lacks on a cluster is a gateway that holds requests, and the environments
+    of versions."""
     for position, trigger in enumerate(scaling.triggers):
         place = f"{where}.triggers[{position}]"
         if trigger.type in NOT_ON_CLUSTERS:
             yield f"{place}.type", f"{NOT_ON_CLUSTERS[trigger.type]}, so {trigger.type} is for a laptop"
         elif isinstance(trigger, UtilizationTrigger) and not model:
             yield f"{place}.type", f"only models tell the operator of their {trigger.type}; use the engine hpa or keda"
-        for field in (*FROM_ENV, "connection_from_env"):
-            if getattr(trigger, field, None) is not None:
-                yield f"{place}.{to_camel(field)}", "the operator reads no secrets; the engine keda does"
     if scaling.min_replicas == 0 and not any(trigger.type in CALLING for trigger in scaling.triggers):
         words = f"nobody holds requests on a cluster: 0 needs a trigger that can call a replica: {', '.join(CALLING)}"
         yield f"{where}.minReplicas", words

@@ -55,6 +55,8 @@ class Look:
     """``spec.scaling`` where Headway's own loop is to carry it out."""
     elastic: tuple[Elastic, ...] = ()
     """What that loop scales."""
+    secret: Name | None = None
+    """What holds what triggers name in ``…FromEnv``."""
     target: Name | None = None
     """Somebody else's Deployment that the loop scales."""
     scale: int | None = None
@@ -103,7 +105,12 @@ def _policy(
         return Look(status, objects)
     scaling, target = policy.spec.scaling.model_dump(mode="json", by_alias=True), policy.spec.target_ref.name
     scale = next((wish.desired for wish in loop.wishes.values()), None)
-    return Look(status, objects, scaling=scaling, target=Name(owner.namespace, target), scale=scale)
+    secret = _secret(owner, policy.spec.trigger_secret)
+    return Look(status, objects, scaling=scaling, secret=secret, target=Name(owner.namespace, target), scale=scale)
+
+
+def _secret(owner: Owner, name: str | None) -> Name | None:
+    return None if name is None else Name(owner.namespace, name)
 
 
 def _model(
@@ -153,6 +160,7 @@ def _model(
         tuple(objects),
         again_s=PATIENCE_S if short else None,
         scaling=scaling.model_dump(mode="json", by_alias=True) if looped else None,
+        secret=_secret(owner, document.spec.kubernetes.trigger_secret),
         elastic=_elastic(elastic(before, split, versions, wished, records, pods, now), scalers, scaling, lowest)
         if looped
         else (),

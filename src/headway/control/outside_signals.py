@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from headway.control.questions import Questions
 from headway.control.scaling_plan import Asked
 from headway.control.signal_watch import SignalKey, SignalWatch
+from headway.domain.cluster_objects import Name
 from headway.domain.errors import SignalLost
 from headway.ports.clock import Clock
 from headway.ports.metric_source import MetricSource
@@ -22,8 +23,16 @@ SLACK_S: Final = 2.0
 class OutsideSignals:
     """One question per deployment and trigger: its versions share the answer, each by its part of the traffic."""
 
-    def __init__(self, sources: Mapping[str, MetricSource], clock: Clock, watch: SignalWatch) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, MetricSource],
+        clock: Clock,
+        watch: SignalWatch,
+        of_secret: Callable[[Name], Awaitable[Mapping[str, MetricSource]]] | None = None,
+    ) -> None:
+        """``of_secret``: the sources for a trigger that names a Secret."""
         self._sources = sources
+        self._of_secret = of_secret
         self._clock = clock
         self._watch = watch
         self._questions: Questions[float] = Questions(clock, AT_ONCE)
@@ -52,7 +61,10 @@ class OutsideSignals:
             await source.close()
 
     async def _read(self, trigger: Asked) -> float:
-        source = self._sources.get(trigger.spec.type)
+        sources = self._sources
+        if trigger.secret is not None and self._of_secret is not None:
+            sources = await self._of_secret(trigger.secret)
+        source = sources.get(trigger.spec.type)
         if source is None:
             raise SignalLost(f"this control plane cannot ask {trigger.spec.type}")
         return await source.read(trigger.spec)

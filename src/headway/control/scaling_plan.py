@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from headway.domain.cluster_objects import Name
 from headway.domain.deployments import Deployment, Version
 from headway.domain.quantities import seconds
 from headway.domain.scaling_spec import (
@@ -34,6 +35,8 @@ class Asked:
     spec: ExternalTriggerSpec
     every_s: float
     timeout_s: float
+    secret: Name | None = None
+    """On a cluster: the Secret that holds what it names in ``…FromEnv``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +112,11 @@ class Plans:
                 del self._sizes[key]
 
 
-def read(source: Mapping[str, Any], model: str) -> Plan:
-    """The plan of ``model``'s stored ``spec.scaling``. Raises ``ValueError``."""
+def read(source: Mapping[str, Any], model: str, secret: Name | None = None) -> Plan:
+    """The plan of ``model``'s stored ``spec.scaling``. Raises ``ValueError``.
+
+    ``secret``: on a cluster, what holds what triggers name in ``…FromEnv``.
+    """
     scaling = Scaling.model_validate(source)
     policy = policy_of(scaling)
     outside: dict[str, Asked] = {}
@@ -120,7 +126,7 @@ def read(source: Mapping[str, Any], model: str) -> Plan:
         if isinstance(trigger, JobsTrigger) and trigger.model is None:
             trigger = trigger.model_copy(update={"model": model})
         if isinstance(trigger, PrometheusTrigger | RabbitmqTrigger | RedisTrigger | PostgresqlTrigger | JobsTrigger):
-            outside[name] = Asked(trigger, seconds(trigger.polling_interval), seconds(trigger.timeout))
+            outside[name] = Asked(trigger, seconds(trigger.polling_interval), seconds(trigger.timeout), secret)
         elif isinstance(trigger, PythonTrigger):
             functions[name] = Called(trigger, seconds(trigger.every), seconds(trigger.timeout))
     windows: set[float] = set()

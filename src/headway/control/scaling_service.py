@@ -11,6 +11,7 @@ from headway.control.book_fleet import BookFleet
 from headway.control.function_signals import FunctionSignals
 from headway.control.latency_signals import LatencySignals
 from headway.control.operator.cluster_fleet import ClusterFleet
+from headway.control.operator.secret_sources import SecretSources
 from headway.control.outside_signals import OutsideSignals
 from headway.control.replica_latency import ReplicaLatency
 from headway.control.scaling_recorder import ScalingRecorder
@@ -79,18 +80,20 @@ def cluster_autoscaler(
     *,
     stats: ReplicaStats,
     sources: Mapping[str, MetricSource],
+    secrets: SecretSources,
     decisions: DecisionLog,
     events: EventLog,
     clock: Clock,
     max_age_s: float | None,
     tick_s: float = CLUSTER_TICK_S,
 ) -> Autoscaler:
-    """The same loop for what ``fleet`` has of a cluster; it closes ``sources`` when it stops."""
+    """The same loop for what ``fleet`` has of a cluster; it closes ``sources`` when it stops. ``secrets`` are for
+    triggers that name one."""
     recorder = ScalingRecorder(decisions, events, clock, max_age_s)
     watch = SignalWatch(clock, recorder.tell)
     signals = ScalingSignals(
         latency=ReplicaLatency(clock, watch),
-        outside=OutsideSignals(sources, clock, watch),
+        outside=OutsideSignals(sources, clock, watch, secrets.of),
         functions=None,
         watch=watch,
         clock=clock,

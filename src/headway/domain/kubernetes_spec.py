@@ -131,7 +131,8 @@ class Kubernetes(Part):
     route: Route | None = Field(default=None, description="Left out, versions have a Service each and no route.")
     engine: Engine = Field(default="headway", description="Who moves the number of replicas where triggers do.")
     trigger_secret: ObjectName | None = Field(
-        default=None, description="Secret whose keys are what triggers name in ...FromEnv; for the engine keda."
+        default=None,
+        description="Secret whose keys are what triggers name in ...FromEnv; not for the engine hpa.",
     )
     node_selector: dict[LabelKey, LabelValue] = Field(default={}, max_length=20)
     tolerations: list[Toleration] = Field(default=[], max_length=20)

@@ -34,7 +34,8 @@ class PolicySpec(Part):
     target_ref: TargetRef
     engine: Engine = Field(default="headway", description="Who moves the number of replicas.")
     trigger_secret: ObjectName | None = Field(
-        default=None, description="Secret whose keys are what triggers name in ...FromEnv; for the engine keda."
+        default=None,
+        description="Secret whose keys are what triggers name in ...FromEnv; not for the engine hpa.",
     )
     scaling: Scaling
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headway.adapters.memory.clock import ManualClock
@@ -17,11 +17,13 @@ from headway.cluster.kinds import MODEL_DEPLOYMENT, SCALERS, SCALING_POLICY
 from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.leader import Leader
 from headway.control.operator.resources import operators
+from headway.control.operator.secret_sources import SecretSources
 from headway.control.operator.target_watch import TargetWatch
 from headway.control.scaling_service import cluster_autoscaler
 from headway.domain.cluster_objects import DEPLOYMENT, POD, Kind, Name, Object, moment_of, name_of
 from headway.domain.decisions import DecisionRecord
 from headway.domain.latency_counts import BOUNDS_NS
+from headway.ports.metric_source import MetricSource
 from headway.ports.replica_stats import LatencyCounts, ReplicaStat
 
 IRIS = Name("models", "iris")
@@ -47,6 +49,8 @@ class ScalingCluster:
         self.decisions = MemoryDecisionLog()
         self.events = MemoryEventLog()
         self.source = MemoryMetricSource()
+        self.envs: list[Mapping[str, str]] = []
+        """What was read from Secrets."""
         self.flight: dict[str, float] = {}
         self.room = 1000
         """Pods that the nodes take."""
@@ -70,7 +74,8 @@ class ScalingCluster:
         self.autoscaler = cluster_autoscaler(
             self.fleet,
             stats=self.stats,
-            sources=dict.fromkeys(("prometheus", "redis", "rabbitmq", "postgresql"), self.source),
+            sources=self._sources({}),
+            secrets=SecretSources(self.cluster, self.clock, self._sources),
             decisions=self.decisions,
             events=self.events,
             clock=self.clock,
@@ -82,6 +87,11 @@ class ScalingCluster:
         self.targets.start()
         await self.autoscaler.start()
         await self.clock.settle()
+
+    def _sources(self, env: Mapping[str, str]) -> dict[str, MetricSource]:
+        if env:
+            self.envs.append(env)
+        return dict.fromkeys(("prometheus", "redis", "rabbitmq", "postgresql"), self.source)
 
     async def down(self) -> None:
         """It ends without a word: its lease runs out."""

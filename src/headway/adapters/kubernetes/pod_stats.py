@@ -28,7 +28,9 @@ PATIENCE_S: Final = 0.5
 AGAIN_S: Final = 10.0
 """After a failure."""
 MOST_PER_S: Final = 250
-"""Questions: with more pods each is asked less often."""
+"""Questions: with more pods each is asked less often, ..."""
+LONGEST_S: Final = 6.0
+"""... but not so seldom that what it said is out of date."""
 AT_ONCE: Final = 64
 MOST_BYTES: Final = 65_536
 MOST_ASTRAY_S: Final = 5.0
@@ -74,7 +76,7 @@ class PodStats:
         for name in [name for name, pod in self._pods.items() if addresses.get(name) != pod.address]:
             self._forget(self._pods.pop(name))
         now = self._clock.monotonic()
-        every_s = len(addresses) / MOST_PER_S - 1.0
+        every_s = min(LONGEST_S, len(addresses) / MOST_PER_S) - 1.0
         for name, address in addresses.items():
             pod = self._pods.get(name)
             if pod is None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from headway.cluster.elastic import SILENT, Elastic, Loop, Report, Wish
 from headway.control.fleet import Scaled
 from headway.control.scaling_plan import Plan, Size, read, size_of
+from headway.domain.cluster_objects import Name
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.spec import VersionSpec
 from headway.ports.clock import Clock
@@ -38,6 +39,7 @@ class _Resource:
     """One custom resource, between two looks."""
 
     source: Mapping[str, Any]
+    secret: Name | None
     plan: Plan | None
     error: ValueError | None
     elastic: tuple[Elastic, ...]
@@ -61,9 +63,12 @@ class ClusterFleet:
 
     # -- what the operator's looks say and are told --------------------------------------------------------------------
 
-    def looked(self, key: str, scaling: Mapping[str, Any], elastic: tuple[Elastic, ...]) -> None:
-        """A resource was looked at: so it is scaled. A model's key is its ``namespace/name``."""
-        known = self._known(key, scaling)
+    def looked(
+        self, key: str, scaling: Mapping[str, Any], elastic: tuple[Elastic, ...], secret: Name | None = None
+    ) -> None:
+        """A resource was looked at: so it is scaled. A model's key is its ``namespace/name``; ``secret`` holds what its
+        triggers name in ``…FromEnv``."""
+        known = self._known(key, scaling, secret)
         if key.count("/") > 1 and _total(known.elastic) != _total(elastic):
             self.on_news(key)
         if known.blocked is not None:
@@ -83,7 +88,7 @@ class ClusterFleet:
         self, key: str, scaling: Mapping[str, Any], reason: str, message: str, found: Elastic | None = None
     ) -> None:
         """Nothing can be decided about a resource, and why."""
-        known = self._known(key, scaling)
+        known = self._known(key, scaling, None)
         if known.blocked != (reason, message):
             self.on_news(key)
         known.blocked, known.elastic = (reason, message), () if found is None else (found,)
@@ -195,11 +200,11 @@ class ClusterFleet:
             known.reports[version] = report
             self.on_news(scaled.model)
 
-    def _known(self, key: str, scaling: Mapping[str, Any]) -> _Resource:
+    def _known(self, key: str, scaling: Mapping[str, Any], secret: Name | None) -> _Resource:
         known = self._resources.get(key)
-        if known is None or known.source != scaling:
-            plan, error = _read(scaling, key)
-            made = _Resource(scaling, plan, error, ())
+        if known is None or known.source != scaling or known.secret != secret:
+            plan, error = _read(scaling, key, secret)
+            made = _Resource(scaling, secret, plan, error, ())
             if known is not None:
                 made.elastic, made.blocked = known.elastic, known.blocked
                 made.wishes, made.reports, made.lost_since = known.wishes, known.reports, known.lost_since
@@ -243,9 +248,9 @@ def _is_news(last: Report, report: Report) -> bool:
     return (age_s < 0 or age_s >= NEWS_S) and (counted or last.binding != report.binding)
 
 
-def _read(scaling: Mapping[str, Any], model: str) -> tuple[Plan | None, ValueError | None]:
+def _read(scaling: Mapping[str, Any], model: str, secret: Name | None) -> tuple[Plan | None, ValueError | None]:
     try:
-        return read(scaling, model), None
+        return read(scaling, model, secret), None
     except ValueError as error:
         return None, error
 

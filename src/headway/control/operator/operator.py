@@ -48,6 +48,8 @@ class Wanted:
     """``spec.scaling`` where Headway's own loop is to carry it out."""
     elastic: tuple[Elastic, ...] = ()
     """What that loop scales."""
+    secret: Name | None = None
+    """What holds what triggers name in ``…FromEnv``."""
     target: Name | None = None
     """Somebody else's Deployment that the loop scales."""
     scale: int | None = None

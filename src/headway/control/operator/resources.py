@@ -46,10 +46,10 @@ def operators(
         if look is None or look.scaling is None:
             fleet.gone(str(name))
         else:
-            fleet.looked(str(name), look.scaling, look.elastic)
+            fleet.looked(str(name), look.scaling, look.elastic, look.secret)
 
     def looked_at_policy(name: Name, look: Wanted | None) -> None:
-        targets.follow(name, *((None, None) if look is None else (look.scaling, look.target)))
+        targets.follow(name, *((None, None, None) if look is None else (look.scaling, look.target, look.secret)))
 
     made = [
         Operator(
@@ -93,4 +93,6 @@ def wanted(
     told = [f"{failure.where}: {failure.message}" for failure in failures]
     look = reconcile(resource, owned, children.of(POD), told, now, loop, namespace)
     objects = None if look.objects is None else [(kind_of(one), one) for one in look.objects]
-    return Wanted(objects, look.status, look.claim, look.again_s, look.scaling, look.elastic, look.target, look.scale)
+    return Wanted(
+        objects, look.status, look.claim, look.again_s, look.scaling, look.elastic, look.secret, look.target, look.scale
+    )

@@ -30,6 +30,7 @@ SOON_S: Final = 2.0
 class _Followed:
     scaling: Mapping[str, Any]
     target: Name
+    secret: Name | None
 
 
 class TargetWatch:
@@ -50,7 +51,7 @@ class TargetWatch:
         """End, whatever it is in."""
         await self._queue.stop()
 
-    def follow(self, policy: Name, scaling: Mapping[str, Any] | None, target: Name | None) -> None:
+    def follow(self, policy: Name, scaling: Mapping[str, Any] | None, target: Name | None, secret: Name | None) -> None:
         """``policy`` asks for this; None: it is gone, or another engine's."""
         if scaling is None or target is None:
             self._policies.pop(policy, None)
@@ -59,7 +60,7 @@ class TargetWatch:
         known = self._policies.get(policy)
         if known is not None and known.target != target:
             self._fleet.gone(policy_key(policy))
-        self._policies[policy] = _Followed(scaling, target)
+        self._policies[policy] = _Followed(scaling, target, secret)
         self._queue.add(policy)
 
     async def _read(self, policy: Name) -> float | None:
@@ -80,7 +81,7 @@ class TargetWatch:
             words = f"Deployment {followed.target.name} has 0 replicas: it is left alone until somebody starts it again"
             self._fleet.blocked(key, followed.scaling, "ScalingDisabled", words, elastic)
             return EVERY_S
-        self._fleet.looked(key, followed.scaling, (elastic,))
+        self._fleet.looked(key, followed.scaling, (elastic,), followed.secret)
         return SOON_S if self._fleet.loop(key).wishes else EVERY_S
 
     async def _pods(self, deployment: Object) -> list[Object]:
