@@ -18,7 +18,7 @@ from headway.cluster.names import CLAIM_ANNOTATION, NAMESPACE, SPLIT_ANNOTATION,
 from headway.cluster.obstacles import obstacle
 from headway.cluster.refusals import admitted
 from headway.cluster.render import render_model, render_policy
-from headway.cluster.status import Verdict, model_status, policy_status, refused_status
+from headway.cluster.status import Verdict, model_status, policy_status, refused_status, split_in
 from headway.cluster.versions import ClusterVersion, described, split_of, version_of, with_version
 from headway.domain.cluster_objects import Name, labels_of
 from headway.domain.cluster_objects import Object as Found
@@ -36,8 +36,8 @@ SCALED_BY: Final = ("HorizontalPodAutoscaler", "ScaledObject")
 ROUTES: Final = ("HTTPRoute", "IngressRoute")
 """Kinds that hold the split of a model."""
 
-_SHARE: Final = re.compile(r"(v\d+)[= ](\d+)")
-"""Of ``v1=90,v2=10`` on a route and of ``v1 90 %, v2 10 %`` in a status."""
+_SHARE: Final = re.compile(r"(v\d+)=(\d+)")
+"""Of ``v1=90,v2=10``, as routes have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,9 +246,6 @@ def live_split(resource: Found, owned: Sequence[Found], versions: Sequence[Clust
     known = {version.name for version in versions}
     routes = (one for one in owned if one["kind"] in ROUTES)
     marked = ((one["metadata"].get("annotations") or {}).get(SPLIT_ANNOTATION, "") for one in routes)
-    told = (resource.get("status") or {}).get("traffic", "")
-    for text in (*marked, told):
-        live = tuple(Arm(name, int(weight)) for name, weight in _SHARE.findall(text))
-        if live and {arm.version for arm in live} <= known:
-            return live
-    return ()
+    splits = [tuple(Arm(name, int(weight)) for name, weight in _SHARE.findall(text)) for text in marked]
+    splits.append(split_in((resource.get("status") or {}).get("split")))
+    return next((one for one in splits if one and {arm.version for arm in one} <= known), ())

@@ -15,6 +15,7 @@ from headway.cluster.names import VERSION_LABEL
 from headway.cluster.obstacles import Obstacle, obstacle
 from headway.cluster.pod_states import PodState, condition_of, instant, pod_state
 from headway.cluster.reconcile import PATIENCE_S, document_of, is_ready, newest_of
+from headway.cluster.status import split_in
 from headway.cluster.versions import ClusterVersion, split_of, version_of, with_version
 from headway.domain.cluster_objects import Name, Object, labels_of, name_of, uid_of
 from headway.domain.errors import HeadwayError
@@ -182,7 +183,7 @@ def standing_of(resource: Object, deployments: Sequence[Object], pods: Sequence[
     records = {labels_of(one)[VERSION_LABEL]: one for one in mine}
     known = tuple(sorted(_readable(mine), key=lambda one: version_number(one.name)))
     status = resource.get("status") or {}
-    was = _arms(status.get("split"))
+    was = split_in(status.get("split"))
     live = was if condition_of(resource, "Ready").get("status") == "True" else ()
     document, newest, versions, target = _asked(resource, known, live or was)
     found = Standing(
@@ -193,7 +194,7 @@ def standing_of(resource: Object, deployments: Sequence[Object], pods: Sequence[
         newest=newest,
         target=target,
         live=live,
-        previous=_arms(status.get("previousSplit")),
+        previous=split_in(status.get("previousSplit")),
         records=records,
         pods=tuple(pods),
         obstacles={},
@@ -240,10 +241,6 @@ def _readable(deployments: Sequence[Object]) -> list[ClusterVersion]:
 
 def _obstacle(record: Object, version: str, pods: Sequence[Object], now: float) -> Obstacle | None:
     return obstacle(record, [pod for pod in pods if labels_of(pod).get(VERSION_LABEL) == version], now, PATIENCE_S)
-
-
-def _arms(split: Sequence[Mapping[str, Any]] | None) -> tuple[Arm, ...]:
-    return tuple(Arm(one["version"], one["weight"]) for one in split or ())
 
 
 def _number(version: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from headway.cluster.elastic import SILENT, Loop
 from headway.cluster.names import MODEL_LABEL, Object
@@ -165,6 +165,11 @@ def _splits(before: Object, live: Sequence[Arm]) -> Object:
     was = before.get("split") or []
     now = [{"version": arm.version, "weight": arm.weight} for arm in live] or was
     return {"split": now, "previousSplit": was if was and was != now else before.get("previousSplit") or []}
+
+
+def split_in(status: Sequence[Mapping[str, Any]] | None) -> tuple[Arm, ...]:
+    """``split`` or ``previousSplit`` of a status."""
+    return tuple(Arm(one["version"], one["weight"]) for one in status or ())
 
 
 def _text(split: Sequence[Arm]) -> str:

@@ -196,7 +196,7 @@ async def test_a_document_that_the_operator_refuses_says_why(world: ContextWorld
 
     await eventually(lambda: condition(world.api, "Accepted")[0] == "False", 90)
     said = await world.prod("status", "iris")
-    assert "jobs are not carried out" in said.out
+    assert "spec.jobs.workers: on Kubernetes their number is fixed" in said.out
     assert said.out.startswith("iris")
 
 
