@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from headway.domain.promises import parse
+from headway.planning.beliefs import Belief, Evidence
 from headway.planning.capacity import Ceiling
+from headway.planning.choice import QueueModel
 from headway.planning.forecast import Expected
-from headway.planning.measured import Load, Point, Rate, Run, Users, size
+from headway.planning.measured import Array, Load, Point, Rate, Run, Users, size
 from headway.planning.need import MOST_REPLICAS, Finding, decisive, least_replicas, replicas_for
 from headway.planning.search import Search
+from headway.planning.service import law_of
 
 
 @dataclass
@@ -44,6 +47,22 @@ class Known:
 
     def most_per_s(self, replicas: int) -> float:
         return self.bound_per_s(replicas) * math.exp(1.6449 * self.spread)
+
+
+@dataclass
+class Foretold:
+    """A forecast that is sure of one belief."""
+
+    evidence: Evidence
+    law: Array
+    belief: Belief
+
+    @property
+    def best(self) -> Foretold:
+        return self
+
+    def draws(self) -> list[tuple[int, Belief, Array]]:
+        return [(0, self.belief, self.law)]
 
 
 def searched(*points: Point) -> Search:
@@ -128,3 +147,25 @@ def test_runs_of_the_same_load_join() -> None:
     (joined,) = search.at(3)
     assert len(joined.runs) == 6
     assert joined.value_s == pytest.approx(math.sqrt(0.08 * 0.12))
+
+
+@pytest.mark.parametrize(
+    ("belief", "replicas", "share"),
+    [
+        (Belief(2, ("shared",), np.array([0.0, 0.12])), 4, 0.86),
+        (Belief(2, ("shared",), np.array([0.0, 0.12])), 16, 1.0),
+        (Belief(3, ("serial",), np.array([0.0, 0.3])), 5, 0.86),
+        (Belief(3, ("slowdown",), np.array([0.0, 0.3])), 5, 1.0),
+    ],
+)
+def test_a_bound_knows_that_who_waits_for_a_lock_keeps_a_server(belief: Belief, replicas: int, share: float) -> None:
+    law = law_of(np.random.default_rng(1).lognormal(-0.2, 0.63, 20_000) * 0.02)
+    evidence = Evidence([point(1, Rate(10.0), 0.02)], parse("p95<100ms"), 1)
+    model = QueueModel(Foretold(evidence, law, belief))  # type: ignore[arg-type]
+    bound = belief.service(law).bound_per_s(replicas)
+    assert model.bound_per_s(replicas) == pytest.approx(share * bound, rel=0.03)
+    assert (
+        model.least_per_s(replicas)
+        == pytest.approx(model.most_per_s(replicas))
+        == pytest.approx(share * bound, rel=0.03)
+    )
