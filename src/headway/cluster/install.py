@@ -8,7 +8,7 @@ from typing import Any, Final
 from headway.cluster.crds import crds
 from headway.cluster.kinds import MODEL_DEPLOYMENT, OWNED, SCALING_POLICY
 from headway.cluster.names import MANAGED_BY, NAMESPACE, OPERATOR, Object
-from headway.cluster.pods import USER
+from headway.cluster.restricted import own_deployment
 from headway.domain.cluster_objects import DEPLOYMENT, LEASE, POD, Kind
 from headway.domain.cluster_objects import Object as Found
 
@@ -131,34 +131,8 @@ def _deployment(image: str, events_secret: str | None) -> Object:
             *_events_environment(events_secret),
         ],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
-    pod: dict[str, Any] = {
-        "serviceAccountName": NAME,
-        "automountServiceAccountToken": True,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 15,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
-    }
-    return {
-        "replicas": 2,
-        "selector": _selector(),
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": {"metadata": {"labels": LABELS}, "spec": pod},
-    }
+    return own_deployment(container, account=NAME, labels=LABELS, selector=_selector(), replicas=2, grace_s=15)
 
 
 def _events_environment(secret: str | None) -> list[Object]:

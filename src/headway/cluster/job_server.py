@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headway.cluster.kinds import MODEL_DEPLOYMENT
 from headway.cluster.names import MANAGED_BY, Object
-from headway.cluster.pods import USER
+from headway.cluster.restricted import own_deployment
 from headway.domain.cluster_objects import DEPLOYMENT, Kind
 
 JOB_SERVER: Final = "headway-jobs"
@@ -109,31 +109,7 @@ def _deployment(image: str, replicas: int) -> Object:
         # The pod goes from the endpoints while it still serves; see headway.cluster.pods.
         "lifecycle": {"preStop": {"sleep": {"seconds": 5}}},
         "resources": {"requests": {"cpu": "200m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
-    pod: dict[str, Any] = {
-        "serviceAccountName": JOB_SERVER,
-        "automountServiceAccountToken": True,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
-    }
-    return {
-        "replicas": replicas,
-        "selector": _selector(),
-        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-        "template": {"metadata": {"labels": LABELS}, "spec": pod},
-    }
+    return own_deployment(
+        container, account=JOB_SERVER, labels=LABELS, selector=_selector(), replicas=replicas, grace_s=GRACE_S
+    )

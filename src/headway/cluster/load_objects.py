@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from headway.cluster.names import MANAGED_BY, Object
-from headway.cluster.pods import USER
+from headway.cluster.restricted import CONTAINER_SECURITY, TMP_MOUNT, TMP_VOLUME, pod_security
 from headway.cluster.workloads import NOWHERE
 from headway.domain.cluster_objects import Kind
 from headway.domain.cluster_objects import Object as Found
@@ -180,15 +180,9 @@ def _job(run: LoadRun, component: str, container: Object) -> Object:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(owns_volumes=True),
         "containers": [container],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [TMP_VOLUME],
     }
     labels = {**run.labels, COMPONENT: component}
     return {
@@ -210,13 +204,9 @@ def _container(run: LoadRun, name: str, command: list[str], requests: Object, me
         "env": env,
         # No limit of the processor: a generator that is held back says nothing about the model.
         "resources": {"requests": requests, "limits": {"memory": memory_limit}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [TMP_MOUNT],
     }
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from headway.cluster.names import Object, canonical, labels, selector
+from headway.cluster.restricted import CONTAINER_SECURITY, TMP_MOUNT, TMP_VOLUME, pod_security
 from headway.cluster.versions import ClusterVersion
 from headway.domain import replicas
 from headway.domain.kubernetes_spec import Kubernetes
@@ -20,7 +21,6 @@ from headway.domain.spec import VersionSpec
 
 PORT: Final = 8080
 PORT_NAME: Final = "http"
-USER: Final = 65532
 CONTAINER: Final = "model"
 CONFIG_VARIABLE: Final = "HEADWAY_SERVER_CONFIG"
 REPLICA_VARIABLE: Final = "HEADWAY_REPLICA"
@@ -51,17 +51,11 @@ def pod_template(
         "serviceAccountName": f"{model}-{version.name}",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": pod_security(owns_volumes=True),
         "terminationGracePeriodSeconds": spec.termination_grace_period_seconds,
         "containers": [_container(model, version, spec, config)],
         "volumes": [
-            {"name": "tmp", "emptyDir": {}},
+            TMP_VOLUME,
             {"name": "state", "emptyDir": {"sizeLimit": STATE_SIZE}},
         ],
         "topologySpreadConstraints": [
@@ -95,12 +89,8 @@ def _container(model: str, version: ClusterVersion, spec: VersionSpec, config: M
         "startupProbe": _probe(probes.startup),
         "readinessProbe": _probe(probes.readiness),
         "livenessProbe": _probe(probes.liveness),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "state", "mountPath": STATE_FOLDER}],  # noqa: S108
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [TMP_MOUNT, {"name": "state", "mountPath": STATE_FOLDER}],
         "terminationMessagePath": "/dev/termination-log",
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -32,19 +32,6 @@ from tests.unit.operator.scaling_world import CONCURRENCY, IRIS, ScalingCluster,
 
 pytestmark = pytest.mark.anyio
 T = TypeVar("T")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[ScalingCluster]:
-    made = ScalingCluster()
-    await made.up()
-    yield made
-    await made.down()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,19 +14,6 @@ from .test_operator_scaling import LATENCY
 pytestmark = pytest.mark.anyio
 V1 = Name("models", "iris-v1")
 SLOW, FINE = (50.0, 1.2, 1.0), (5.0, 0.1, 0.01)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[ScalingCluster]:
-    made = ScalingCluster()
-    await made.up()
-    yield made
-    await made.down()
 
 
 def least(world: ScalingCluster, kind: Kind) -> tuple[int, int]:

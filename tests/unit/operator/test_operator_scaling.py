@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
@@ -14,19 +13,6 @@ from .scaling_world import CONCURRENCY, IRIS, REDIS, ScalingCluster, scaling
 
 pytestmark = pytest.mark.anyio
 CPU = {"type": "cpu", "target": "50%", "window": "10s"}
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[ScalingCluster]:
-    made = ScalingCluster()
-    await made.up()
-    yield made
-    await made.down()
 
 
 async def test_replicas_follow_the_load_up_and_down_again(world: ScalingCluster) -> None:

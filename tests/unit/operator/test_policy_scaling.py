@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from headway.cluster.kinds import SCALING_POLICY
@@ -14,19 +12,6 @@ from .scaling_world import REDIS, ScalingCluster, scaling
 pytestmark = pytest.mark.anyio
 WORKERS, TARGET = Name("models", "workers"), Name("models", "rq-workers")
 KEY, VERSION = "scalingpolicy/models/workers", "deployment/rq-workers"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[ScalingCluster]:
-    made = ScalingCluster()
-    await made.up()
-    yield made
-    await made.down()
 
 
 async def test_any_deployment_follows_a_queue_within_its_bounds(world: ScalingCluster) -> None:
