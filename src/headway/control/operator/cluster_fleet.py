@@ -187,7 +187,7 @@ class ClusterFleet:
         lost = bool(blind) and now - known.lost_since.setdefault(version, now) >= LOST_S
         trouble = NO_ROOM if scaled.full else NO_DATA if lost else ""
         message = summary(decision)
-        if scaled.full:
+        if scaled.full and decision.binding != "full":
             message = f"{scaled.full}. {message}"
         elif lost:
             message = f"{'; '.join(f'{one.trigger}: {one.note}' for one in blind)}. {message}"
