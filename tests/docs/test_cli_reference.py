@@ -11,8 +11,8 @@ import typer
 from pydantic import BaseModel
 
 from headway.api import schemas, schemas_comparisons, schemas_plans, schemas_query_log, schemas_scaling
-from headway.cli.app import ABORTED, app
-from headway.cli.main import INTERRUPTED
+from headway.cli.app import app
+from headway.cli.exit_codes import ABORTED, INTERRUPTED
 from headway.domain.errors import tree
 from scripts.check_docs import ROOT
 

@@ -35,9 +35,8 @@ from headway.cli import (
     traffic,
     worker,
 )
+from headway.cli.exit_codes import ABORTED
 from headway.domain.errors import HeadwayError, InvalidInput, StorageFailed
-
-ABORTED = 1
 
 app = typer.Typer(
     name="headway",

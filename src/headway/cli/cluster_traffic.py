@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from headway.cli.cluster import ask, telling
-from headway.cli.output import emit_json, is_json, note, say
+from headway.cli.output import emit_json, is_json, note, say, wish_text
 from headway.cli.place import Place
 from headway.cli.progress import LiveProgress
-from headway.cli.traffic import wish_text
 
 if TYPE_CHECKING:
     from headway.control.cluster_models import Asked, ClusterModels

@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 
 from headway.cli import load_options as options
-from headway.cli.kube import Context, InNamespace, emit_objects
-from headway.cli.main import INTERRUPTED
+from headway.cli.exit_codes import INTERRUPTED
+from headway.cli.kube_objects import Context, InNamespace, emit_objects
 from headway.cli.output import Format, OutputOption, err, is_json, note
 from headway.cli.place import default_context, nowhere
 from headway.domain.errors import InvalidInput, Unsupported

@@ -17,9 +17,9 @@ import uvloop
 from rich.markup import escape
 from rich.text import Text
 
+from headway.cli.exit_codes import INTERRUPTED
 from headway.cli.load_html import render
 from headway.cli.load_text import PHASES, line, rows, summary
-from headway.cli.main import INTERRUPTED
 from headway.cli.output import emit_json, err, is_json, note, say, table
 from headway.control.collector import calm_collector
 from headway.domain.errors import InvalidInput, PromiseBroken, VerdictRefused

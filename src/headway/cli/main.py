@@ -11,8 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells have it."""
+from headway.cli.exit_codes import INTERRUPTED
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headway.cli.kube import PANEL, Context
+from headway.cli.kube_objects import PANEL, Context
 from headway.cli.lifecycle import read_settings
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, say
 from headway.cli.place import default_context, nowhere

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.cells import cell_len
@@ -20,6 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from headway.domain.errors import HeadwayError
+
+if TYPE_CHECKING:
+    from headway.api.schemas import Change
 
 
 class Format(StrEnum):
@@ -131,6 +134,14 @@ def split_text(arms: Iterable[Any]) -> str:
 def range_text(bounds: Any) -> str:
     """``1-12``: between how many replicas a version is scaled."""
     return f"{bounds.min_replicas}-{bounds.max_replicas}"
+
+
+def wish_text(change: Change) -> str:
+    """``v1 90 %, v2 10 %, 2 replicas each``; where triggers move their number, its bounds."""
+    bounds = change.scaling
+    if bounds is None:
+        return f"{split_text(change.target)}, {count_text(change.replicas, 'replica')} each"
+    return f"{split_text(change.target)}, {range_text(bounds)} replicas each"
 
 
 def count_text(count: int, noun: str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from headway.cli import plan_nodes
 from headway.cli.completion import model_names
-from headway.cli.main import INTERRUPTED
+from headway.cli.exit_codes import INTERRUPTED
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
 from headway.cli.plan_policy import put_in_force
 from headway.domain.errors import InvalidInput, NotFound

@@ -12,13 +12,11 @@ from headway.cli.completion import model_names
 from headway.cli.output import (
     Format,
     OutputOption,
-    count_text,
     emit_json,
     is_json,
     note,
-    range_text,
     say,
-    split_text,
+    wish_text,
 )
 from headway.cli.place import anywhere, chosen
 from headway.cli.progress import LiveProgress
@@ -167,11 +165,3 @@ def _finish(client: Client, change: Change, no_wait: bool, timeout: float) -> No
         say(f"{change.model}: {done} {wish_text(change)}")
         if change.note:
             note(f"note: {escape(change.note)}")
-
-
-def wish_text(change: Change) -> str:
-    """``v1 90 %, v2 10 %, 2 replicas each``; where triggers move their number, its bounds."""
-    bounds = change.scaling
-    if bounds is None:
-        return f"{split_text(change.target)}, {count_text(change.replicas, 'replica')} each"
-    return f"{split_text(change.target)}, {range_text(bounds)} replicas each"

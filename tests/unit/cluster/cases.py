@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from headway.cli.kube import yaml_stream
+from headway.cli.kube_objects import yaml_stream
 from headway.cluster.refusals import admitted
 from headway.cluster.render import render_documents
 from headway.domain.spec_document import read_as

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from headway.cli.app import run
-from headway.cli.kube import yaml_stream
+from headway.cli.kube_objects import yaml_stream
 from headway.cluster.install import INSTALLED, install, installed_kind
 from headway.cluster.job_server import job_server
 from headway.settings import Settings

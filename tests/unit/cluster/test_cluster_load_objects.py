@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headway.cli.kube import yaml_stream
+from headway.cli.kube_objects import yaml_stream
 from headway.cluster.load_objects import (
     COMPONENT,
     HUB_PORT,

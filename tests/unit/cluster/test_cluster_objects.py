@@ -20,7 +20,7 @@ each_object = pytest.mark.parametrize("one", [one for _, one in OBJECTS], ids=NA
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_rendered_is_what_was_reviewed(case: str) -> None:
-    from headway.cli.kube import yaml_stream
+    from headway.cli.kube_objects import yaml_stream
 
     assert yaml_stream(rendered(case)) == expected(case), f"HEADWAY_UPDATE_GOLDEN=1 rewrites {golden(case).name}"
 
