@@ -164,8 +164,8 @@ async def test_models_that_are_too_many_for_the_machine_take_turns(world: JobsWo
     for name in names:
         await world.publish(name)
         world.takes_s[name] = 1.0
-        await world.submit(name, 1000)
-    await world.pass_time(400)
+        await world.submit(name, 150)  # more than two workers do in that time, so that no queue ever is empty
+    await world.pass_time(240)
     done = {name: (await world.states(name)).get("succeeded", 0) for name in names}
     assert min(done.values()) > 40, done
     assert sum(world.peak.values()) <= 5 * 2
