@@ -136,7 +136,7 @@ class TestPodStats(ReplicaStatsContract):
         assert (one.cpu_s, one.memory_bytes) == (0.5, 1024)
 
     @pytest.mark.parametrize(
-        "body", [b"", b"[]", b'"text"', b"{}", b'{"epoch": 7}', LONG, b'{"epoch": "%s"}' % LONG[:200]]
+        "body", [b"", b"[]", b'"text"', b"{}", b'{"epoch": 7}', LONG, b'{"epoch": "%s"}' % LONG[:200], b"[" * 9999]
     )
     async def test_what_is_no_stats_is_no_data(self, fleet: PodsFleet, body: bytes) -> None:
         fleet.start("iris-v1-aaaaa")

@@ -142,7 +142,10 @@ async def _get(pod: _Pod) -> bytes:
 
 def _stat(name: str, now: float, body: bytes, pod: _Pod) -> ReplicaStat | None:
     """None: it makes no sense. ``pod`` has what it said before. Raises ``ValueError`` for what is no JSON."""
-    said = json.loads(body)
+    try:
+        said = json.loads(body)
+    except RecursionError as error:
+        raise ValueError("an answer that is nested too deep") from error
     if not isinstance(said, Mapping) or not isinstance(said.get("epoch"), str) or len(said["epoch"]) > 100:
         return None
     its_own = _number(said.get("at"))
