@@ -23,6 +23,9 @@ from headway.domain.replicas import ReplicaStatus
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
 from headway.domain.scaling_spec import Scaling
 
+MOST_LISTED: Final = 10_000
+"""Replicas of somebody else's Deployment, each told apart: it may ask for billions that nobody has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -196,8 +199,9 @@ def elastic(
 def target_of(deployment: Found, pods: Sequence[Found]) -> Elastic:
     """A Deployment of somebody else's. ``pods``: its own, as far as they matter."""
     name, count = deployment["metadata"]["name"], _count(deployment)
-    ready = min(int((deployment.get("status") or {}).get("readyReplicas", 0)), count)
-    phases = [ReplicaPhase.READY] * ready + [ReplicaPhase.STARTING] * (count - ready)
+    listed = min(count, MOST_LISTED)
+    ready = min(int((deployment.get("status") or {}).get("readyReplicas", 0)), listed)
+    phases = [ReplicaPhase.READY] * ready + [ReplicaPhase.STARTING] * (listed - ready)
     replicas = tuple(ReplicaStatus(f"{name}/{place}", name, "", phase, None) for place, phase in enumerate(phases))
     version = f"deployment/{name}"
     return Elastic(version, "", {}, WEIGHT_TOTAL, count, count, replicas, False, no_room(deployment, pods))

@@ -7,11 +7,12 @@ reasons and moments are known of the last one only.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from headway.cluster.names import MODEL_LABEL, VERSION_LABEL
+from headway.cluster.pods import CONTAINER
 from headway.domain.cluster_objects import Object, controller_of, labels_of, version_of
 from headway.domain.events import EventType, NewEvent
 from headway.domain.sightings import Facts, Sighting
@@ -29,7 +30,9 @@ def pod_facts(pod: Object) -> Facts | None:
     if not {MODEL_LABEL, VERSION_LABEL} <= labels.keys() or not controller or controller.get("kind") != "ReplicaSet":
         return None
     status = pod.get("status") or {}
-    container: Mapping[str, Any] = next(iter(status.get("containerStatuses") or ()), {})
+    statuses: Sequence[Mapping[str, Any]] = status.get("containerStatuses") or ({},)
+    # What others have put beside the model server, as a service mesh does, is not the replica.
+    container = next((one for one in statuses if one.get("name") == CONTAINER), statuses[0])
     state = container.get("state") or {}
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     restarts = int(container.get("restartCount") or 0)

@@ -326,3 +326,12 @@ def test_of_a_route() -> None:
     assert told(route("v1=100"), route("v1=100"), ROUTE) == []
     (last,) = told(route("v1=100"), None, ROUTE)
     assert last.data["new"] == {}
+
+
+def test_what_a_mesh_puts_beside_the_model_server_is_not_the_replica() -> None:
+    before, after = pod(ready=READY_AT), pod(ready=READY_AT)
+    for one, restarts in ((before, 0), (after, 4)):
+        proxy = {"name": "istio-proxy", "restartCount": restarts, "state": {"running": {}}}
+        one["status"]["containerStatuses"].insert(0, proxy)
+    assert told(before, after) == []
+    assert [event.data.get("restarts") for event in told(None, after)] == [0, 0]

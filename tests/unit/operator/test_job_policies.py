@@ -54,8 +54,8 @@ async def test_who_speaks_of_jobs_no_more_takes_none(world: ScalingCluster, jobs
     await jobs.policies.known("iris")
     world.put({})
     await world.pass_time(10)
+    await jobs.policies._read()
     with pytest.raises(ModelNotFound):
-        await jobs.policies._read()
         await jobs.policies.known("iris")
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
+from headway.cluster.elastic import target_of
 from headway.cluster.kinds import SCALING_POLICY
-from headway.domain.cluster_objects import DEPLOYMENT, Name, uid_of
+from headway.domain.cluster_objects import DEPLOYMENT, Name, moment_of, uid_of
+from headway.domain.lifecycle import ReplicaPhase
 
 from .scaling_world import REDIS, ScalingCluster, scaling
 
@@ -101,6 +105,30 @@ async def test_a_target_that_somebody_has_stopped_stays_stopped(world: ScalingCl
     assert world.replicas() == {"rq-workers": 12}
 
 
+async def test_a_models_own_deployment_is_left_to_the_model(world: ScalingCluster) -> None:
+    world.put({"scaling": {"minReplicas": 2}})
+    world.source.value = 60.0
+    world.put_policy(scaling(REDIS, least=5, most=30), target="iris-v1")
+    await world.pass_time(60)
+    assert world.replicas() == {"iris-v1": 2}
+    status, reason, message = world.said_of_policy()
+    assert (status, reason) == ("False", "TargetOwned")
+    assert "ModelDeployment iris" in message
+    generation = (world.cluster.find(DEPLOYMENT, Name("models", "iris-v1")) or {})["metadata"]["generation"]
+    await world.pass_time(60)
+    assert (world.cluster.find(DEPLOYMENT, Name("models", "iris-v1")) or {})["metadata"]["generation"] == generation
+
+
+def test_a_target_that_asks_for_billions_takes_no_memory() -> None:
+    deployment = {"metadata": {"name": "huge"}, "spec": {"replicas": 2**31 - 1}, "status": {"readyReplicas": 3}}
+    tracemalloc.start()
+    found = target_of(deployment, [])
+    assert tracemalloc.get_traced_memory()[1] < 2**25
+    tracemalloc.stop()
+    assert found.count == 2**31 - 1
+    assert sum(one.phase is ReplicaPhase.READY for one in found.replicas) == 3
+
+
 async def test_a_full_cluster_is_told_of_others_too(world: ScalingCluster) -> None:
     world.room = 6
     world.put_workers(5)
@@ -124,4 +152,17 @@ async def test_a_policy_that_is_deleted_lets_go(world: ScalingCluster) -> None:
     world.source.value = 0.0
     await world.pass_time(120)
     assert world.replicas() == {"rq-workers": 12}
+    assert list(world.fleet.models()) == []
+
+
+async def test_a_policy_that_waits_for_its_finalizers_has_let_go_too(world: ScalingCluster) -> None:
+    world.put_workers(5)
+    world.source.value = 60.0
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(60)
+    found = world.cluster.find(SCALING_POLICY, WORKERS)
+    assert found is not None
+    found["metadata"] |= {"finalizers": ["example.com/held"], "deletionTimestamp": moment_of(world.clock.now())}
+    world.cluster.update_as("kubectl", SCALING_POLICY, found)
+    await world.pass_time(2)
     assert list(world.fleet.models()) == []

@@ -90,7 +90,7 @@ class Operator:
     """A service. ``owner`` is the kind that wants, ``kinds`` are those that it may want, by the labels of ours.
 
     ``followed`` kinds are made by others on its behalf, and never written to; the label named is that of their owner.
-    ``looked`` is told what came of every look; None: there is no such resource any more.
+    ``looked`` is told what came of every look; None: there is no such resource any more, or soon.
     """
 
     def __init__(
@@ -175,10 +175,11 @@ class Operator:
 
     async def _look(self, name: Name) -> float | None:
         owner = self._owners.get(name)
-        if owner is None:
+        if owner is None or owner["metadata"].get("deletionTimestamp"):
             self._looked(name, None)
-        if owner is None or owner["metadata"].get("deletionTimestamp") or not self._leader.leads:
             return None  # what a deleted deployment controlled is the garbage collector's
+        if not self._leader.leads:
+            return None
         children = Children(self._caches, uid_of(owner), self._followed, name)
         wanted = self._render(owner, children, (), self._clock.now())
         if wanted.claim is not None:

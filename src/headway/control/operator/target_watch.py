@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headway.cluster.elastic import target_of
+from headway.cluster.kinds import MODEL_DEPLOYMENT
 from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.work_queue import WorkQueue
-from headway.domain.cluster_objects import DEPLOYMENT, POD, Name, Object, name_of
+from headway.domain.cluster_objects import DEPLOYMENT, POD, Name, Object, controller_of, name_of
 from headway.ports.clock import Clock
 from headway.ports.cluster import Cluster
 
@@ -75,6 +76,12 @@ class TargetWatch:
         if found is None:
             words = f"there is no Deployment {followed.target.name} in {followed.target.namespace}"
             self._fleet.blocked(key, followed.scaling, "TargetMissing", words)
+            return EVERY_S
+        if (held := controller_of(found)) is not None and held.get("kind") == MODEL_DEPLOYMENT.kind:
+            words = (
+                f"Deployment {followed.target.name} is of the ModelDeployment {held['name']}, which scales it itself"
+            )
+            self._fleet.blocked(key, followed.scaling, "TargetOwned", words)
             return EVERY_S
         elastic = target_of(found, pods)
         if elastic.count == 0 and followed.scaling["minReplicas"] > 0:
