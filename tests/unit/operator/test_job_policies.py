@@ -18,19 +18,6 @@ FIXED = {"workers": {"min": 1, "max": 1}, "maxAttempts": 7}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-async def world() -> AsyncIterator[ScalingCluster]:
-    made = ScalingCluster()
-    await made.up()
-    yield made
-    await made.down()
-
-
-@pytest.fixture
 async def jobs(world: ScalingCluster) -> AsyncIterator[ClusterJobPolicies]:
     world.put({"jobs": FIXED})
     await world.pass_time(10)
@@ -47,7 +34,7 @@ async def test_a_mistake_in_a_document_takes_no_jobs_down(world: ScalingCluster,
     assert world.status()["Accepted"]["status"] == "False"
     await jobs.policies._read()
     found = await jobs.policies.known("iris")
-    assert (found.jobs.max_attempts, found.live) == (7, {"v1"})
+    assert (found.jobs.max_attempts, found.live) == (7, frozenset({"v1"}))
 
 
 async def test_who_speaks_of_jobs_no_more_takes_none(world: ScalingCluster, jobs: ClusterJobPolicies) -> None:
