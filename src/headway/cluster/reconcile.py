@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from headway.cluster.elastic import SILENT, Elastic, Loop, counts, elastic, floor_of, floors, latency_alone
-from headway.cluster.names import CLAIM_ANNOTATION, NAMESPACE, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
+from headway.cluster.names import CLAIM_ANNOTATION, MANAGER, NAMESPACE, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
 from headway.cluster.obstacles import obstacle
 from headway.cluster.refusals import admitted
 from headway.cluster.render import render_model, render_policy
@@ -145,6 +145,8 @@ def _model(
     if looped and not own:
         scaling = latency_alone(scaling)
         lowest = floors(scaling, before, scalers, loop.wishes)
+    if scaling.elastic and not own:
+        wished = {name: count for name, one in records.items() if (count := stated_count(one))}
     if own:
         shadow = document.spec.shadow
         beside = None if shadow is None else Arm(shadow.version, shadow.percent)
@@ -185,6 +187,20 @@ def _lacks_pods(deployment: Found) -> bool:
 
 def _of_version(version: str, pods: Sequence[Found]) -> list[Found]:
     return [pod for pod in pods if labels_of(pod).get(VERSION_LABEL) == version]
+
+
+def stated_count(record: Found) -> int:
+    """Replicas that the API keeps as stated by Headway and nobody else; 0: another engine has set them, or none run.
+
+    A field that its only owner states no more goes back to its default. So an engine that is new to a version finds the
+    replicas that there are, and not one, until it has set their number itself.
+    """
+    for entry in record["metadata"].get("managedFields") or ():
+        if entry.get("manager") == MANAGER and not entry.get("subresource"):
+            fields = entry.get("fieldsV1") or {}
+            if "f:replicas" in (fields.get("f:spec") or {}):
+                return int(record["spec"].get("replicas", 0))
+    return 0
 
 
 def engine_of(document: ModelDeployment | ScalingPolicy) -> Engine | None:

@@ -37,7 +37,7 @@ def render_model(
     """Every object of ``document``'s model, all ``versions`` of it included.
 
     ``split`` is what was asked for: its versions run. ``live`` is what the routes do meanwhile (None: the same; empty:
-    no route yet). ``counts`` are replicas by version, where Headway's own loop has set them, ``floors`` the fewest that
+    no route yet). ``counts`` are replicas by version, where Headway has set them before, ``floors`` the fewest that
     another engine is to keep; from ``operator_namespace`` the loop asks the pods. Raises ``Unsupported`` and
     ``InvalidTraffic`` for what a cluster cannot do.
     """
@@ -56,7 +56,7 @@ def render_model(
         if version.name not in named:
             found += retired_objects(owner, version, kubernetes)
             continue
-        replicas = None if elsewhere else counts.get(version.name, spec.scaling.first_count)
+        replicas = counts.get(version.name, None if elsewhere else spec.scaling.first_count)
         found += version_objects(owner, version, kubernetes, replicas, watcher)
         name = version_object(owner.name, version.name)
         target = Target(name, labels(owner.name, version.name), name, kubernetes.trigger_secret)
