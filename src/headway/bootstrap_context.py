@@ -12,6 +12,7 @@ from headway.adapters.kubernetes.connection import connect
 from headway.adapters.kubernetes.pod_logs import KubernetesPodLogs
 from headway.adapters.local import SystemClock
 from headway.api.cluster_logs import cluster_logs
+from headway.cluster.pods import CONTAINER
 from headway.control.cluster_models import ClusterModels
 from headway.domain.errors import ClusterFailed, ClusterForbidden, KindMissing
 
@@ -64,7 +65,7 @@ async def _opened(context: str, namespace: str | None) -> AsyncGenerator[tuple[C
         cluster = KubernetesCluster(http, chosen, manager=MANAGER)
         try:
             clock = SystemClock()
-            yield ClusterModels(cluster, clock, chosen), KubernetesPodLogs(http, chosen, clock)
+            yield ClusterModels(cluster, clock, chosen), KubernetesPodLogs(http, chosen, clock, container=CONTAINER)
         except ClusterFailed as error:
             raise _explained(error, context, connection.server, chosen) from error
 

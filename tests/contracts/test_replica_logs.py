@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from headway.adapters.kubernetes.pod_logs import KubernetesPodLogs
 from headway.adapters.local.clock import SystemClock
@@ -73,6 +75,20 @@ class TestKubernetesPodLogs(ReplicaLogsContract):
         await api.cluster.delete(POD, Name("models", ONE), "")
         api.logs.end(ONE)
         await asyncio.wait_for(following, 60)
+
+    async def test_a_pod_that_a_mesh_has_put_a_container_in_is_asked_for_the_model_servers(
+        self, api: KubernetesApi
+    ) -> None:
+        def many(request: Request) -> Response | None:
+            if request.query_params.get("container") == "model":
+                return None
+            return refusal(400, f"a container name must be specified for pod {ONE}, choose one of: [model proxy]")
+
+        api.faults.request = many
+        api.logs.write(ONE, b"one\n")
+        async with httpx2.AsyncClient(base_url=api.url) as http:
+            named = KubernetesPodLogs(http, "models", SystemClock(), container="model")
+            assert await read(named) == b"one\n"
 
     async def test_a_container_that_waits_has_printed_nothing(self, api: KubernetesApi, logs: ReplicaLogs) -> None:
         api.faults.request = lambda _: refusal(400, 'container "model" is waiting to start: ContainerCreating')

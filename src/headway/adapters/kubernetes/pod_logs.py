@@ -28,10 +28,14 @@ class _Container(NamedTuple):
 
 
 class KubernetesPodLogs:
-    """Of the pods of one namespace. Their names are the replicas'."""
+    """Of the pods of one namespace. Their names are the replicas'.
 
-    def __init__(self, http: httpx2.AsyncClient, namespace: str, clock: Clock) -> None:
+    ``container`` is whose log it is, where a pod has others too, as of a service mesh; None: of the only one.
+    """
+
+    def __init__(self, http: httpx2.AsyncClient, namespace: str, clock: Clock, *, container: str | None = None) -> None:
         self._http = http
+        self._named = {} if container is None else {"container": container}
         self._clock = clock
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
 
@@ -58,7 +62,7 @@ class KubernetesPodLogs:
         import httpx2
 
         path = f"{self._pods}/{replica_id}/log"
-        params = {} if tail_lines is None else {"tailLines": str(tail_lines)}
+        params = self._named | ({} if tail_lines is None else {"tailLines": str(tail_lines)})
         if follow:
             params["follow"] = "true"
         # One that is followed may be silent for as long as it likes.
@@ -92,5 +96,7 @@ class KubernetesPodLogs:
         if pod["metadata"].get("deletionTimestamp"):
             return None
         found = (pod.get("status") or {}).get("containerStatuses") or ()
+        if name := self._named.get("container"):
+            found = [one for one in found if one.get("name") == name]
         starts = sum(int(one.get("restartCount", 0)) for one in found)
         return _Container(starts, any("running" in (one.get("state") or {}) for one in found))
