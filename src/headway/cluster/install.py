@@ -81,8 +81,9 @@ def _rules() -> list[Object]:
     resources = [MODEL_DEPLOYMENT.plural, SCALING_POLICY.plural]
     group = _group(MODEL_DEPLOYMENT)
     return [
-        # A version is named by a write to the custom resource; only its annotations change.
-        _rule(group, resources, (*_FOLLOW, "update")),
+        _rule(group, resources, _FOLLOW),
+        # A version is named by a write to the model's custom resource; only its annotations change.
+        _rule(group, [MODEL_DEPLOYMENT.plural], ("update",)),
         _rule(group, [f"{name}/status" for name in resources], ("get", "patch")),
         # Why a version does not come up stands on its pods.
         _rule(_group(POD), [POD.plural], _FOLLOW),

@@ -33,6 +33,10 @@ def test_rights_are_narrow() -> None:
     granted = {(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
     assert not {resource for _, resource in granted} & {"secrets", "pods/exec", "roles", "clusterroles"}
     assert [rule["verbs"] for rule in rules if "pods" in rule["resources"]] == [["get", "list", "watch"]]
+    assert [rule["resources"] for rule in rules if "update" in rule["verbs"] and rule["resources"] != ["leases"]] == [
+        ["modeldeployments"],
+        ["modeldeployments/finalizers", "scalingpolicies/finalizers"],
+    ]
     assert not [rule for rule in rules if "*" in (*rule["verbs"], *rule["resources"], *rule["apiGroups"])]
 
 
