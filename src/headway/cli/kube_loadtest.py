@@ -13,9 +13,9 @@ from rich.markup import escape
 
 from headway.cli import load_options as options
 from headway.cli.exit_codes import INTERRUPTED
-from headway.cli.kube_objects import Context, InNamespace, emit_objects
+from headway.cli.kube_objects import Context, emit_objects
 from headway.cli.output import Format, OutputOption, err, is_json, note
-from headway.cli.place import default_context, nowhere
+from headway.cli.place import default_context, default_namespace, nowhere
 from headway.domain.errors import InvalidInput, Unsupported
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop
 from headway.domain.names import check_model_name, check_version_name
@@ -83,7 +83,15 @@ def loadtest(
     stop: options.Stop = False,
     timeout: options.Timeout = "30s",
     report: options.ReportFile = None,
-    namespace: InNamespace = None,
+    namespace: Annotated[
+        str | None,
+        typer.Option(
+            "-n",
+            "--namespace",
+            metavar="NAMESPACE",
+            help="Of the model. Default: HEADWAY_NAMESPACE, with a context of Headway's; else the context's own.",
+        ),
+    ] = None,
     context: Context = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the objects; they go an hour after the end.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the objects and touch nothing.")] = False,
@@ -98,6 +106,8 @@ def loadtest(
     from headway.control.load_orders import LoadOrder
 
     check_model_name(name)
+    if namespace is None and context in (None, default_context()):
+        namespace = default_namespace()
     if version is not None:
         check_version_name(version, where="--version")
     if url is not None and version is not None:

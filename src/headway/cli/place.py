@@ -17,6 +17,8 @@ from headway.domain.errors import InvalidInput, Unsupported
 
 Command = TypeVar("Command", bound=Callable[..., object])
 _WHERE = "_headway_where"
+_ELSEWHERE = {"headway loadtest": "headway kube loadtest sends the load from inside a cluster"}
+"""Hints for commands that have another name on a cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,11 @@ def default_context() -> str | None:
     return None if _Chosen.place is None else _Chosen.place.context
 
 
+def default_namespace() -> str | None:
+    """The same, of the namespace; None: the one that the context names."""
+    return None if _Chosen.place is None else _Chosen.place.namespace
+
+
 def anywhere(command: Command) -> Command:
     """Marks a command that asks :func:`chosen`."""
     setattr(command, _WHERE, "anywhere")
@@ -116,7 +123,7 @@ def _guarded(command: Callable[..., Any], name: str) -> Callable[..., Any]:
             raise Unsupported(
                 f"{name} does not work on a cluster yet",
                 where=f"context {_Chosen.place.context}",
-                hint="leave --context out, and HEADWAY_CONTEXT, for the Headway of this machine",
+                hint=_ELSEWHERE.get(name, "leave --context out, and HEADWAY_CONTEXT, for the Headway of this machine"),
             )
         return command(*args, **kwargs)
 

@@ -59,3 +59,29 @@ def test_the_definitions_are_printed(capsys: pytest.CaptureFixture[str]) -> None
     assert run(["kube", "crds"]) == 0
     kinds = [one["spec"]["names"]["kind"] for one in yaml.safe_load_all(capsys.readouterr().out)]
     assert kinds == ["ModelDeployment", "ScalingPolicy"]
+
+
+def test_a_load_test_goes_to_the_namespace_of_the_chosen_context(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWAY_CONTEXT", "prod")
+    monkeypatch.setenv("HEADWAY_NAMESPACE", "models")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("[1, 2]\n")
+    asked = ["kube", "loadtest", "iris", "--image", "h:1", "--rate", "5", "--version", "v1", "--data", str(rows)]
+
+    def namespaces(*more: str) -> set[str]:
+        assert run([*asked, "--dry-run", "-o", "json", *more]) == 0
+        return {one["metadata"]["namespace"] for one in json.loads(capsys.readouterr().out)}
+
+    assert namespaces() == {"models"}
+    assert namespaces("-n", "others") == {"others"}
+    assert namespaces("--context", "staging") == {"default"}
+
+
+def test_a_load_test_of_a_laptop_names_that_of_a_cluster(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWAY_CONTEXT", "prod")
+    assert run(["loadtest", "iris", "--rate", "5"]) == Unsupported.exit_code
+    assert "headway kube loadtest" in capsys.readouterr().err
