@@ -54,13 +54,11 @@ def _of_model(document: ModelDeployment) -> Iterator[tuple[str, str]]:
         elif kubernetes.route is None or kubernetes.route.ingress is None:
             yield "spec.sticky.cookie", f"{ON} it needs spec.kubernetes.route.ingress (Traefik)"
     if spec.arm is not None:
-        yield "spec.arm", f"{ON} the split is spec.traffic; several documents in a file are for one machine"
+        yield "spec.arm", f"{ON} the shares of all versions are said together: spec.traffic and spec.shadow"
     if spec.shadow is not None and kubernetes.route is None:
         yield "spec.shadow", f"{ON} it needs spec.kubernetes.route: requests are copied by the gateway"
     if spec.graph is not None:
         yield "spec.graph", f"inference graphs are not carried out {ON} yet"
-    if spec.arm is not None:
-        yield "spec.arm", f"{ON} the shares of all versions are said together: spec.traffic and spec.shadow"
     if spec.query_log.payloads is not None:
         yield "spec.queryLog.payloads", f"payloads are not kept {ON} yet"
     yield from job_problems(document)
