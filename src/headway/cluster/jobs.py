@@ -60,11 +60,15 @@ def job_problems(document: ModelDeployment) -> Iterator[tuple[str, str]]:
 
 
 def worker_objects(
-    owner: Owner, version: ClusterVersion, jobs: Jobs, kubernetes: Kubernetes, *, live: bool
+    owner: Owner, version: ClusterVersion, jobs: Jobs, kubernetes: Kubernetes, weight: int | None
 ) -> list[Object]:
-    """The workers of one version. Of one without traffic only what follows the queue: pinned jobs may wait for it."""
+    """The workers of one version; ``weight`` is its share of the split, None: it has no place there.
+
+    A fixed number is for those in the split. What follows the queue is for all, since pinned jobs may wait for any; jobs
+    that name no version only come to those with a share.
+    """
     fixed = is_fixed(jobs)
-    if fixed and not live:
+    if fixed and weight is None:
         return []
     name = f"{version_object(owner.name, version.name)}-work"  # no version is called so
     named = worker_labels(owner.name, version.name)
@@ -76,7 +80,7 @@ def worker_objects(
     ]
     if fixed:
         return found
-    return [*found, *_scaled_object(owner, name, named, version, jobs, live=live)]
+    return [*found, *_scaled_object(owner, name, named, version, jobs, live=bool(weight))]
 
 
 def worker_labels(model: str, version: str) -> dict[str, str]:

@@ -62,9 +62,9 @@ def render_model(
         target = Target(name, labels(owner.name, version.name), name, kubernetes.trigger_secret)
         found += scaling_objects(owner, target, spec.scaling, kubernetes.engine, floors.get(version.name))
     if takes_jobs(document):
+        shares = {arm.version: arm.weight for arm in split}
         for version in versions:
-            live_now = any(version.name == arm.version for arm in split)
-            found += worker_objects(owner, version, spec.jobs, kubernetes, live=live_now)
+            found += worker_objects(owner, version, spec.jobs, kubernetes, shares.get(version.name))
     if kubernetes.route is not None and routed:
         traffic = traffic_of(document, kubernetes.route, routed, running)
         gateway = kubernetes.route.gateway is not None

@@ -169,10 +169,15 @@ async def test_workers_come_and_go_with_what_the_document_says(api: KubernetesAp
         await settled(api, looking)
         assert workers() == {"iris-v2-work": 1}
         queued = {"workers": {"min": 1, "max": 5}}
-        put(api, model("iris:2", jobs=queued, kubernetes={"image": "iris:2", "route": GATEWAY, "engine": "keda"}))
+        by_keda = {"image": "iris:2", "route": GATEWAY, "engine": "keda"}
+        put(api, model("iris:2", jobs=queued, kubernetes=by_keda))
         await settled(api, looking)
         assert workers().keys() == {"iris-v1-work", "iris-v2-work"}
         assert scaled() == {"iris-v1-work": 0, "iris-v2-work": 1}
+        on_trial = [{"version": "v1", "weight": 100}, {"version": "v2", "weight": 0}]
+        put(api, model("iris:2", jobs=queued, kubernetes=by_keda, traffic=on_trial))
+        await settled(api, looking)
+        assert scaled() == {"iris-v1-work": 1, "iris-v2-work": 0}, "jobs that name no version never come to one at 0 %"
         put(api, model("iris:2"))
         await settled(api, looking)
         assert (workers(), scaled()) == ({}, {})
