@@ -64,7 +64,7 @@ def worker_objects(
 ) -> list[Object]:
     """The workers of one version; ``weight`` is its share of the split, None: it has no place there.
 
-    A fixed number is for those in the split. What follows the queue is for all, since pinned jobs may wait for any; jobs
+    A fixed number is for those in the split. What follows the queue is for all: pinned jobs may wait for any, and jobs
     that name no version only come to those with a share.
     """
     fixed = is_fixed(jobs)
