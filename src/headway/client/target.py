@@ -51,5 +51,5 @@ class TargetClient:
         except httpx.HTTPError as error:
             raise GatewayFailed(
                 f"nothing answers at {self._url}: {str(error) or type(error).__name__}",
-                hint="the model has to run, and its NetworkPolicy to let the load test in",
+                hint="the model has to run (no traffic: no Service), and its NetworkPolicy to let the load test in",
             ) from None
