@@ -18,7 +18,8 @@ from headway.domain.routing_table import Arm
 from headway.domain.scaling_policy import ScalingPolicy
 
 LONGEST_MESSAGE: Final = 2000
-OF_THE_LOOP: Final = ("NoData", "NoRoom", "Decided", "Pending", "TargetMissing", "TargetOwned", "ScalingDisabled")
+OF_POLICIES: Final = ("TargetMissing", "TargetOwned", "TargetShared", "ScalingDisabled")
+OF_THE_LOOP: Final = ("NoData", "NoRoom", "Decided", "Pending", *OF_POLICIES)
 """Reasons of ``ScalingActive`` that stay until the loop has another."""
 
 

@@ -119,6 +119,25 @@ async def test_a_models_own_deployment_is_left_to_the_model(world: ScalingCluste
     assert (world.cluster.find(DEPLOYMENT, Name("models", "iris-v1")) or {})["metadata"]["generation"] == generation
 
 
+async def test_of_two_policies_for_one_target_the_first_by_name_scales_it(world: ScalingCluster) -> None:
+    world.put_workers(5)
+    world.source.value = 60.0
+    world.put_policy(scaling(REDIS, least=5, most=6), name="a")
+    world.put_policy(scaling(REDIS, least=5, most=30))
+    await world.pass_time(120)
+    assert world.replicas() == {"rq-workers": 6}
+    told = "Deployment rq-workers is scaled by the ScalingPolicy a already"
+    assert world.said_of_policy() == ("False", "TargetShared", told)
+    before = world.cluster.find(DEPLOYMENT, TARGET) or {}
+    await world.pass_time(120)
+    after = world.cluster.find(DEPLOYMENT, TARGET) or {}
+    assert before["metadata"]["generation"] == after["metadata"]["generation"]
+    first = world.cluster.find(SCALING_POLICY, Name("models", "a")) or {}
+    await world.cluster.delete(SCALING_POLICY, Name("models", "a"), uid_of(first))
+    await world.pass_time(60)
+    assert world.replicas() == {"rq-workers": 12}
+
+
 def test_a_target_that_asks_for_billions_takes_no_memory() -> None:
     deployment = {"metadata": {"name": "huge"}, "spec": {"replicas": 2**31 - 1}, "status": {"readyReplicas": 3}}
     tracemalloc.start()

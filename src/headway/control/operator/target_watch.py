@@ -68,11 +68,15 @@ class TargetWatch:
         followed = self._policies.get(policy)
         if followed is None or not self._leads():
             return None  # the next look, as after an election, brings it back
+        key = policy_key(policy)
+        if first := [one for one, other in self._policies.items() if other.target == followed.target and one < policy]:
+            words = f"Deployment {followed.target.name} is scaled by the ScalingPolicy {min(first).name} already"
+            self._fleet.blocked(key, followed.scaling, "TargetShared", words)
+            return EVERY_S
         found = await self._cluster.read(DEPLOYMENT, followed.target)
         pods = [] if found is None else await self._pods(found)
         if self._policies.get(policy) is not followed:
             return 0.0
-        key = policy_key(policy)
         if found is None:
             words = f"there is no Deployment {followed.target.name} in {followed.target.namespace}"
             self._fleet.blocked(key, followed.scaling, "TargetMissing", words)
