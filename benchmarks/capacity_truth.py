@@ -1,6 +1,7 @@
 """Is a capacity plan right? Synthetic services of known law, measured as the command measures, held against the truth.
 
     python benchmarks/capacity_truth.py [--services 12] [--random 50] [--most 8] [--processes 2] [--seed 1]
+    python benchmarks/capacity_truth.py --measured 4            as headway plan --max-replicas 5 does
     python benchmarks/capacity_truth.py --need 41 --seed 3      one random need alone; --service 9: one service
 
 Each service is simulated event by event (benchmarks/synthetic_service.py, which shares nothing with the planner). The
@@ -141,14 +142,14 @@ def alone_p95(truth: Truth) -> float:
     return float(np.quantile([draw() for _ in range(20_000)], 0.95))
 
 
-def examine(number: int, seed: int) -> tuple[list[Held], list[tuple[str, float]]]:
+def examine(number: int, seed: int, measured: int) -> tuple[list[Held], list[tuple[str, float]]]:
     """Held-out points of one service, and the errors of its knees."""
     truth = SERVICES[number % len(SERVICES)]
     seed = seed * 1000 + number
     rng = random.Random(seed)
     like: Load = Users(1, 1.0) if number % 2 == 0 else Rate(1.0)
     limit_s = alone_p95(truth) * rng.uniform(2.0, 4.5)
-    plan = Planned(truth, like, limit_s, (1, 2), seed)
+    plan = Planned(truth, like, limit_s, tuple(range(1, measured + 1)), seed)
     search, model = plan.search, plan.model
     what = (
         f"{truth.law} c={truth.servers} serial={truth.serial:g} shared={truth.shared:g} {type(like).__name__.lower()}"
@@ -246,6 +247,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--services", type=int, default=24)
     options.add_argument("--random", type=int, default=50)
+    options.add_argument("--measured", type=int, default=2, help="of --services: 1 to so many replicas are measured")
     options.add_argument("--most", type=int, default=8, help="replicas that may be started to settle a need")
     options.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options.add_argument("--seed", type=int, default=1)
@@ -262,7 +264,9 @@ def main() -> int:
     found_needs: list[Needed] = []
     wrong: list[str] = []
     with ProcessPoolExecutor(chosen.processes) as pool:
-        for points, found in pool.map(examine, services, [chosen.seed] * len(services)):
+        for points, found in pool.map(
+            examine, services, [chosen.seed] * len(services), [chosen.measured] * len(services)
+        ):
             held += points
             knees += found
             for point in points:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 SWITCH: Final = "HEADWAY_RERUNS"
-DISTURBED: Final = frozenset({"contracts", "integration", "e2e", "browser", "docs"})
+DISTURBED: Final = frozenset({"contracts", "integration", "e2e", "cluster", "browser", "docs"})
 """Folders of ``tests`` whose tests wait for processes, sockets and files of others. What the other folders test
 depends on nothing but itself: there a failure is the answer."""
 

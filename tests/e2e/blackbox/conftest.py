@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.e2e.blackbox.cluster_place import cluster_place  # noqa: F401 - a fixture
 from tests.e2e.blackbox.local_place import LocalPlace
-from tests.e2e.blackbox.place import Place, http_client
+from tests.e2e.blackbox.place import Place
 from tests.installation import module_installation
 from tests.waiting import PortPicker
 
@@ -21,5 +22,5 @@ def place(request: pytest.FixtureRequest, free_port: PortPicker) -> Iterator[Pla
         found: Any = request.getfixturevalue("cluster_place")
         yield found
         return
-    with module_installation(free_port) as headway, http_client(base_url=headway.data_url) as http:
-        yield LocalPlace(headway, http)
+    with module_installation(free_port) as headway, ExitStack() as until_the_end:
+        yield LocalPlace(headway, until_the_end)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
-import httpx2
 import psutil
 
-from tests.e2e.blackbox.place import Call, caller_of, status
+from tests.e2e.blackbox.place import Call, caller_of, http_client, status
 from tests.installation import Installation, Outcome
 from tests.waiting import PATIENCE_S
 
@@ -22,9 +22,9 @@ class LocalPlace:
     patience_s = PATIENCE_S
     answers = True
 
-    def __init__(self, installation: Installation, http: httpx2.Client) -> None:
+    def __init__(self, installation: Installation, until_the_end: ExitStack) -> None:
         self._installation = installation
-        self._http = http
+        self._until_the_end = until_the_end
         self.scratch = installation.scratch
 
     def needs(self, what: str) -> None:
@@ -34,7 +34,10 @@ class LocalPlace:
         return self._installation.run(*args)
 
     def caller(self, model: str, version: str | None = None) -> Call:
-        return caller_of(self._http, f"/models/{model}" + (f"/versions/{version}" if version else ""))
+        # A connection of its own. One from before a new model's deploy belongs to a HAProxy that goes, and gets one
+        # more answer from it, by the routes from before.
+        http = self._until_the_end.enter_context(http_client(base_url=self._installation.data_url))
+        return caller_of(http, f"/models/{model}" + (f"/versions/{version}" if version else ""))
 
     def lives(self, model: str) -> set[str]:
         return {str(one["pid"]) for one in status(self, model)["replica_list"]}
