@@ -21,7 +21,7 @@ HEAD = "apiVersion: headway.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name
 def fine(shared: Installation) -> Iterator[Installation]:
     """An installation with one model, ``fine``."""
     folder = shared.scratch / "fine"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model.py").write_text(GOOD)
     shared.ok("deploy", str(folder))
     yield shared

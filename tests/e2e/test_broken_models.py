@@ -75,7 +75,7 @@ def test_a_broken_version_is_refused_and_the_old_one_serves_on(shared: Installat
     case = CASES[kind]
     name = "b-" + kind.replace(" ", "-").replace(".", "-").replace("_", "")
     folder = shared.scratch / name
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model.py").write_text(GOOD)
     (folder / "headway.yaml").write_text(spec_of(name, ""))
     shared.ok("deploy", str(folder))

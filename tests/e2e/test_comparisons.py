@@ -24,7 +24,7 @@ def predict(X):
 def tried(shared: Installation) -> Iterator[Installation]:
     """Model ``judged``: v2, which failed every second request, was on trial beside v1."""
     folder = shared.scratch / "judged"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model.py").write_text(CODE.format(fails=False))
     shared.ok("deploy", str(folder))
     (folder / "model.py").write_text(CODE.format(fails=True))

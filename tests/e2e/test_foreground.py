@@ -55,7 +55,7 @@ def test_it_tells_where_it_is_and_ctrl_c_stops_everything(installation: Installa
         assert f"{installation.data_url}/models/NAME/predict" in screen.text
         assert installation.control_url in screen.text
         folder = installation.scratch / "one"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         (folder / "model.py").write_text("def predict(X):\n    return [[1] for _ in X]\n")
         installation.ok("deploy", str(folder))
         call = Caller(installation.data_url)

@@ -162,7 +162,7 @@ def test_the_same_model_is_the_same_image_and_a_change_of_code_uploads_its_layer
 
     # Another home, so that nothing is remembered; another folder; other times; as a file this time.
     other = Installation(builder.scratch / "elsewhere", free_port)
-    other.scratch.mkdir()
+    other.scratch.mkdir(exist_ok=True)
     for name in ("home", "tmp"):
         (other.scratch / name).mkdir(exist_ok=True)
     again = write(other.scratch / "a" / "long" / "path")

@@ -19,7 +19,7 @@ MODELS = 50
 @pytest.mark.timeout(1200)
 def test_fifty_models(running: Installation) -> None:
     folder = running.scratch / "many"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model.py").write_text("def predict(X):\n    return [[1] for _ in X]\n")
     names = [f"m{number:02d}" for number in range(MODELS)]
     for name in names:

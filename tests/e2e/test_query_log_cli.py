@@ -36,7 +36,7 @@ SENT = {200: 40, 400: 5, 500: 3}
 def logged(shared: Installation) -> Iterator[Installation]:
     """Model ``iris`` with two versions, each of which has answered :data:`SENT`."""
     folder = shared.scratch / "iris"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     call = Caller(shared.data_url)
     for number in (1, 2):
         (folder / "model.py").write_text(CODE.format(n=number))
@@ -121,7 +121,7 @@ def test_what_cannot_be_asked_is_told_with_its_option(logged: Installation) -> N
 
 def test_following_shows_each_request_once_and_ends_with_ctrl_c(shared: Installation) -> None:
     folder = shared.scratch / "followed"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "model.py").write_text(CODE.format(n=1))
     shared.ok("deploy", str(folder))
     call = Caller(shared.data_url)

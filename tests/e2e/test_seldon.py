@@ -84,9 +84,9 @@ def headway(free_port: PortPicker) -> Any:
             "shout": ("model.py", SHOUT),
         }  # fmt: skip
         for name, (file, code) in folders.items():
-            (found.scratch / name).mkdir()
+            (found.scratch / name).mkdir(exist_ok=True)
             (found.scratch / name / file).write_text(code)
-        (found.scratch / "iris" / ".s2i").mkdir()
+        (found.scratch / "iris" / ".s2i").mkdir(exist_ok=True)
         (found.scratch / "iris" / ".s2i" / "environment").write_text("MODEL_NAME=Iris\nSERVICE_TYPE=MODEL\n")
         yield found
 
@@ -137,7 +137,7 @@ def test_a_canary_and_feedback_that_finds_its_version(headway: Installation, cal
     joblib = pytest.importorskip("joblib")
     linear = pytest.importorskip("sklearn.linear_model")
     for name, sign in (("main", 1), ("canary", -1)):
-        (headway.scratch / name).mkdir()
+        (headway.scratch / name).mkdir(exist_ok=True)
         fitted = linear.LogisticRegression().fit(
             [[-2.0], [-1.0], [1.0], [2.0]], [sign > 0, sign > 0, sign < 0, sign < 0]
         )

@@ -21,7 +21,7 @@ CODE = "def predict(X):\n    return [[{n}] for _ in X]\n"
 def split(shared: Installation) -> Iterator[Installation]:
     """Model ``split`` with three running versions."""
     folder = shared.scratch / "split"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for number in (1, 2, 3):
         (folder / "model.py").write_text(CODE.format(n=number))
         shared.ok("deploy", str(folder), *(["--canary", "10%"] if number > 1 else []))
@@ -67,7 +67,7 @@ def test_promote_and_rollback(split: Installation) -> None:
 
 def test_the_same_user_meets_the_same_version(shared: Installation) -> None:
     folder = shared.scratch / "sticky"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     head = "apiVersion: headway.dev/v1alpha1\nkind: ModelDeployment\nmetadata: {name: sticky}\n"
     spec = head + "spec:\n  sticky: {header: X-User}\n"
     for number in (1, 2):
@@ -85,7 +85,7 @@ def test_the_same_user_meets_the_same_version(shared: Installation) -> None:
 
 def test_a_shadow_gets_copies_and_its_answers_are_thrown_away(shared: Installation) -> None:
     folder = shared.scratch / "shadowed"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     trace = shared.scratch / "shadow-trace"
     code = (
         f"seen = open({str(trace)!r} + '-NUMBER', 'a', buffering=1)\n"

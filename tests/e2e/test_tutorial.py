@@ -44,7 +44,7 @@ def test_the_tutorial_works_as_printed(
 ) -> None:
     require_service("curl", shutil.which("curl"))
     desk = scratch / "desk"
-    desk.mkdir()
+    desk.mkdir(exist_ok=True)
     env = {
         **installation.env,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
