@@ -43,44 +43,34 @@ def run_on_cluster(
     ``run_of`` makes it of the namespace and, when the model ``routed`` is to be reached by its route, the route's URL.
     Raises what the test could not be carried out for.
     """
-    return asyncio.run(_run(context, namespace, run_of, routed, patience_s, by_pod_address, keep, told, progress))
 
+    async def run() -> LoadReport | None:
+        connection = connect(context)
+        chosen = namespace or connection.namespace
+        async with connection.http as http:
+            cluster = KubernetesCluster(http, chosen)
+            url = None if routed is None else await route_url(cluster, chosen, routed)
+            clock = SystemClock()
+            test = ClusterLoadTest(
+                cluster,
+                KubernetesPodLogs(http, chosen, clock),
+                clock,
+                run_of(chosen, url),
+                patience_s=patience_s,
+                by_pod_address=by_pod_address,
+                keep=keep,
+                told=told,
+                progress=progress,
+            )
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, test.stop)
+            report = await test.run()
+            if report is None and (failure := test.failure()) is not None:
+                raise error_of_document(failure)
+            return report
 
-async def _run(
-    context: str | None,
-    namespace: str | None,
-    run_of: Callable[[str, str | None], LoadRun],
-    routed: str | None,
-    patience_s: float,
-    by_pod_address: bool,
-    keep: bool,
-    told: Callable[[str], None],
-    progress: Callable[[LoadPoint], None],
-) -> LoadReport | None:
-    connection = connect(context)
-    chosen = namespace or connection.namespace
-    async with connection.http as http:
-        cluster = KubernetesCluster(http, chosen)
-        url = None if routed is None else await route_url(cluster, chosen, routed)
-        clock = SystemClock()
-        test = ClusterLoadTest(
-            cluster,
-            KubernetesPodLogs(http, chosen, clock),
-            clock,
-            run_of(chosen, url),
-            patience_s=patience_s,
-            by_pod_address=by_pod_address,
-            keep=keep,
-            told=told,
-            progress=progress,
-        )
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, test.stop)
-        report = await test.run()
-        if report is None and (failure := test.failure()) is not None:
-            raise error_of_document(failure)
-        return report
+    return asyncio.run(run())
 
 
 @contextmanager

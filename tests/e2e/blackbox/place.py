@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -127,3 +130,26 @@ def status(place: Place, name: str) -> dict[str, Any]:
 def live(place: Place, name: str) -> dict[str, int]:
     """Which version has which share."""
     return {arm["version"]: arm["weight"] for arm in status(place, name)["live"]}
+
+
+@contextmanager
+def asking(place: Place, model: str, callers: int = 1, pause_s: float = 0.0) -> Iterator[Counter[str]]:
+    """So many ask all the while, each again after a pause; how often it was ``200``, and what was said instead."""
+    answers: Counter[str] = Counter()
+    over = threading.Event()
+    call = place.caller(model)
+
+    def ask() -> None:
+        while not over.wait(pause_s):
+            reply = call("/predict")
+            answers["200" if reply.status == 200 else f"{reply.status} {reply.body[:200]!r}"] += 1
+
+    threads = [threading.Thread(target=ask) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()

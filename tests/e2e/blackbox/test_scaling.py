@@ -1,12 +1,8 @@
-"""Load brings replicas, silence takes them away; what moved them can be read."""
+"""Load brings replicas, silence takes them away."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from tests.e2e.blackbox.place import Place, deploy, ok, status
+from tests.e2e.blackbox.place import Place, asking, deploy, ok, status
 from tests.waiting import wait_until
 
 POLICY = {
@@ -17,28 +13,6 @@ POLICY = {
 }
 
 
-@contextmanager
-def load(place: Place, model: str, callers: int) -> Iterator[set[int]]:
-    """So many requests in flight; the statuses of all answers."""
-    statuses: set[int] = set()
-    over = threading.Event()
-    call = place.caller(model)
-
-    def keep_asking() -> None:
-        while not over.is_set():
-            statuses.add(call("/predict").status)
-
-    threads = [threading.Thread(target=keep_asking) for _ in range(callers)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield statuses
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-
-
 def ready(place: Place) -> int:
     return int(status(place, "elastic")["ready_replicas"])
 
@@ -47,8 +21,8 @@ def test_load_brings_replicas_and_silence_takes_them_away(place: Place) -> None:
     place.needs("signals")
     deploy(place, "elastic", {"WORK_MS": 100}, server={"maxBatchSize": 1}, scaling=POLICY)
     assert ready(place) == 1
-    with load(place, "elastic", 8) as statuses:
+    with asking(place, "elastic", 8) as answers:
         wait_until(lambda: ready(place) == 3, place.patience_s, what="three replicas under load")
-    assert statuses == {200}
+    assert set(answers) == {"200"}
     wait_until(lambda: ready(place) == 1, place.patience_s, what="one replica in silence")
     ok(place, "delete", "elastic", "--yes")
