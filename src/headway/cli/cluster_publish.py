@@ -183,16 +183,12 @@ def _carry_out(
 
 def _placed(place: Place, documents: Sequence[Document]) -> Place:
     """Where ``documents`` say that they belong, if they do."""
+    from headway.cluster.render import agreed_namespace
+
     stated = sorted({one.metadata.namespace for one in documents if one.metadata.namespace is not None})
     if len(stated) > 1:
         raise Unsupported(f"documents of several namespaces: {', '.join(stated)}", hint="a file each")
-    if stated and place.namespace not in (None, *stated):
-        raise InvalidInput(
-            f"the document is for the namespace {stated[0]}, the command says {place.namespace}",
-            where="metadata.namespace",
-            hint="leave one of them out",
-        )
-    return Place(place.context, stated[0]) if stated else place
+    return Place(place.context, agreed_namespace(stated[0] if stated else None, place.namespace))
 
 
 async def _answer(models: ClusterModels, asked: Asked | AskedPolicy) -> dict[str, Any]:

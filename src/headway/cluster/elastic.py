@@ -16,8 +16,8 @@ from headway.cluster.names import MODEL_LABEL, VERSION_LABEL, Object
 from headway.cluster.obstacles import no_room
 from headway.cluster.pods import PORT
 from headway.cluster.versions import ClusterVersion
+from headway.domain.cluster_objects import Name, instant_of, labels_of, moment_of
 from headway.domain.cluster_objects import Object as Found
-from headway.domain.cluster_objects import instant_of, labels_of, moment_of
 from headway.domain.lifecycle import ReplicaPhase
 from headway.domain.replicas import ReplicaStatus
 from headway.domain.routing_table import WEIGHT_TOTAL, Arm
@@ -97,6 +97,22 @@ class Elastic:
     """Why there is no room for more; empty while there may be."""
     floor: int | None = None
     """Of what another engine scales: the fewest replicas that it is asked to keep; None: no other engine does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """What Headway's own loop is to carry out for one resource."""
+
+    scaling: Mapping[str, Any]
+    """``spec.scaling``, or what of it the loop is to see to."""
+    secret: Name | None
+    """What holds what triggers name in ``…FromEnv``."""
+    elastic: tuple[Elastic, ...] = ()
+    """The versions of a model."""
+    target: Name | None = None
+    """Of a policy: somebody else's Deployment."""
+    scale: int | None = None
+    """How many replicas ``target`` is to be given now."""
 
 
 def first_count(scaling: Scaling, total: int, weight: int) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from headway.cluster.elastic import SILENT, Elastic, Loop, counts, elastic, floor_of, floors, latency_alone
+from headway.cluster.elastic import SILENT, Elastic, Loop, Scaled, counts, elastic, floor_of, floors, latency_alone
 from headway.cluster.names import CLAIM_ANNOTATION, MANAGER, NAMESPACE, SPLIT_ANNOTATION, VERSION_LABEL, Object, Owner
 from headway.cluster.obstacles import obstacle
 from headway.cluster.refusals import admitted
@@ -51,16 +51,8 @@ class Look:
     """The custom resource with a name for a new version: to be written before anything else, and looked at again."""
     again_s: float | None = None
     """When to look again although nothing has changed: somebody's patience may be over then."""
-    scaling: Mapping[str, Any] | None = None
-    """``spec.scaling`` where Headway's own loop is to carry it out."""
-    elastic: tuple[Elastic, ...] = ()
-    """What that loop scales."""
-    secret: Name | None = None
-    """What holds what triggers name in ``…FromEnv``."""
-    target: Name | None = None
-    """Somebody else's Deployment that the loop scales."""
-    scale: int | None = None
-    """How many replicas ``target`` is to be given now."""
+    scaled: Scaled | None = None
+    """None: Headway's own loop has no say."""
 
 
 def reconcile(
@@ -106,7 +98,7 @@ def _policy(
     scaling, target = policy.spec.scaling.model_dump(mode="json", by_alias=True), policy.spec.target_ref.name
     scale = next((wish.desired for wish in loop.wishes.values()), None)
     secret = _secret(owner, policy.spec.trigger_secret)
-    return Look(status, objects, scaling=scaling, secret=secret, target=Name(owner.namespace, target), scale=scale)
+    return Look(status, objects, scaled=Scaled(scaling, secret, target=Name(owner.namespace, target), scale=scale))
 
 
 def _secret(owner: Owner, name: str | None) -> Name | None:
@@ -157,16 +149,15 @@ def _model(
     short = [name for name in records if _lacks_pods(records[name])]
     stuck = {name: why for name in short if (why := obstacle(records[name], _of_version(name, pods), now, PATIENCE_S))}
     verdict = Verdict(versions, split, live, records, tuple(failures), stuck, engine_of(document), looped, loop)
-    return Look(
-        model_status(resource, verdict, now),
-        tuple(objects),
-        again_s=PATIENCE_S if short else None,
-        scaling=scaling.model_dump(mode="json", by_alias=True) if looped else None,
-        secret=_secret(owner, document.spec.kubernetes.trigger_secret),
-        elastic=_elastic(elastic(before, split, versions, wished, records, pods, now), scalers, scaling, lowest)
-        if looped
-        else (),
-    )
+    scaled = None
+    if looped:
+        scaled = Scaled(
+            scaling.model_dump(mode="json", by_alias=True),
+            _secret(owner, document.spec.kubernetes.trigger_secret),
+            _elastic(elastic(before, split, versions, wished, records, pods, now), scalers, scaling, lowest),
+        )
+    again_s = PATIENCE_S if short else None
+    return Look(model_status(resource, verdict, now), tuple(objects), again_s=again_s, scaled=scaled)
 
 
 def _elastic(

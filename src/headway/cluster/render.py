@@ -90,7 +90,7 @@ def render_documents(documents: Sequence[ModelDeployment | ScalingPolicy], names
     versions: dict[Owner, tuple[ClusterVersion, ...]] = {}
     found: dict[Owner, list[Object]] = {}
     for document in documents:
-        place = _namespace(document.metadata.namespace, namespace)
+        place = agreed_namespace(document.metadata.namespace, namespace) or "default"
         if isinstance(document, ScalingPolicy):
             owner = Owner(POLICY_KIND, document.metadata.name, place)
             found[owner] = render_policy(document, owner)
@@ -103,14 +103,15 @@ def render_documents(documents: Sequence[ModelDeployment | ScalingPolicy], names
     return [one for objects in found.values() for one in objects]
 
 
-def _namespace(stated: str | None, asked: str | None) -> str:
+def agreed_namespace(stated: str | None, asked: str | None) -> str | None:
+    """The one that the document states or the command asks for. Raises ``InvalidInput`` when they differ."""
     if stated is not None and asked is not None and stated != asked:
         raise InvalidInput(
             f"the document is for the namespace {stated}, the command says {asked}",
             where="metadata.namespace",
             hint="leave one of them out",
         )
-    return stated or asked or "default"
+    return stated or asked
 
 
 def _once(objects: Sequence[Object]) -> list[Object]:

@@ -16,7 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final
 
-from headway.cluster.elastic import Elastic
+from headway.cluster.elastic import Scaled
 from headway.control.operator.cache import RESYNC_S, ObjectCache
 from headway.control.operator.leader import Leader
 from headway.control.operator.work_queue import WorkQueue
@@ -44,16 +44,8 @@ class Wanted:
     changed since."""
     again_s: float | None = None
     """When to look again although nothing has changed."""
-    scaling: Mapping[str, Any] | None = None
-    """``spec.scaling`` where Headway's own loop is to carry it out."""
-    elastic: tuple[Elastic, ...] = ()
-    """What that loop scales."""
-    secret: Name | None = None
-    """What holds what triggers name in ``…FromEnv``."""
-    target: Name | None = None
-    """Somebody else's Deployment that the loop scales."""
-    scale: int | None = None
-    """How many replicas ``target`` is to be given now."""
+    scaled: Scaled | None = None
+    """None: Headway's own loop has no say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +218,15 @@ class Operator:
         return failures
 
     async def _scale(self, wanted: Wanted) -> list[Failure]:
-        if wanted.target is None or wanted.scale is None or not self._leader.leads:
+        scaled = wanted.scaled
+        if scaled is None or scaled.target is None or scaled.scale is None or not self._leader.leads:
             return []
-        metadata = {"namespace": wanted.target.namespace, "name": wanted.target.name}
+        metadata = {"namespace": scaled.target.namespace, "name": scaled.target.name}
         try:
-            scale = {"metadata": metadata, "spec": {"replicas": wanted.scale}}
+            scale = {"metadata": metadata, "spec": {"replicas": scaled.scale}}
             await self._cluster.apply(DEPLOYMENT, scale, subresource="scale")
         except (ClusterRefused, KindMissing, StaleWrite) as error:
-            return [Failure(f"Deployment {wanted.target.name}", error.message)]
+            return [Failure(f"Deployment {scaled.target.name}", error.message)]
         return []
 
     async def _tell(self, owner: Object, status: Mapping[str, Any]) -> None:

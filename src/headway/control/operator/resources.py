@@ -43,13 +43,13 @@ def operators(
         return wanted(resource, children, failures, now, fleet.loop(policy_key(name_of(resource))), namespace)
 
     def looked_at_model(name: Name, look: Wanted | None) -> None:
-        if look is None or look.scaling is None:
+        if look is None or (scaled := look.scaled) is None:
             fleet.gone(str(name))
         else:
-            fleet.looked(str(name), look.scaling, look.elastic, look.secret)
+            fleet.looked(str(name), scaled.scaling, scaled.elastic, scaled.secret)
 
     def looked_at_policy(name: Name, look: Wanted | None) -> None:
-        targets.follow(name, *((None, None, None) if look is None else (look.scaling, look.target, look.secret)))
+        targets.follow(name, None if look is None else look.scaled)
 
     made = [
         Operator(
@@ -93,6 +93,4 @@ def wanted(
     told = [f"{failure.where}: {failure.message}" for failure in failures]
     look = reconcile(resource, owned, children.of(POD), told, now, loop, namespace)
     objects = None if look.objects is None else [(kind_of(one), one) for one in look.objects]
-    return Wanted(
-        objects, look.status, look.claim, look.again_s, look.scaling, look.elastic, look.secret, look.target, look.scale
-    )
+    return Wanted(objects, look.status, look.claim, look.again_s, look.scaled)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from headway.cluster.elastic import target_of
+from headway.cluster.elastic import Scaled, target_of
 from headway.cluster.kinds import MODEL_DEPLOYMENT
 from headway.control.operator.cluster_fleet import ClusterFleet
 from headway.control.operator.work_queue import WorkQueue
@@ -52,16 +52,16 @@ class TargetWatch:
         """End, whatever it is in."""
         await self._queue.stop()
 
-    def follow(self, policy: Name, scaling: Mapping[str, Any] | None, target: Name | None, secret: Name | None) -> None:
+    def follow(self, policy: Name, scaled: Scaled | None) -> None:
         """``policy`` asks for this; None: it is gone, or another engine's."""
-        if scaling is None or target is None:
+        if scaled is None or scaled.target is None:
             self._policies.pop(policy, None)
             self._fleet.gone(policy_key(policy))
             return
         known = self._policies.get(policy)
-        if known is not None and known.target != target:
+        if known is not None and known.target != scaled.target:
             self._fleet.gone(policy_key(policy))
-        self._policies[policy] = _Followed(scaling, target, secret)
+        self._policies[policy] = _Followed(scaled.scaling, scaled.target, scaled.secret)
         self._queue.add(policy)
 
     async def _read(self, policy: Name) -> float | None:
