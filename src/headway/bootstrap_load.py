@@ -15,10 +15,16 @@ from headway.adapters.local.clock import SystemClock
 from headway.control.load_test import LoadTester
 from headway.ports.load_generator import LoadGenerator
 from headway.ports.model_watch import ModelWatch
+from headway.ports.replica_stats import RemoteStats
 
 
 def load_tester(
-    watch: ModelWatch | None = None, *, timeout_s: float = 30.0, workers: int = 0, door: Door | None = None
+    watch: ModelWatch | None = None,
+    *,
+    timeout_s: float = 30.0,
+    workers: int = 0,
+    door: Door | None = None,
+    usage: RemoteStats | None = None,
 ) -> LoadTester:
     """With the generator of our own: open loops, and closed ones with exponential thinking times.
 
@@ -27,7 +33,7 @@ def load_tester(
     generator: LoadGenerator = HttpLoadGenerator(timeout_s=timeout_s)
     if workers:
         generator = ShardedLoadGenerator(workers, timeout_s=timeout_s, door=door)
-    return LoadTester(generator, SystemClock(), watch)
+    return LoadTester(generator, SystemClock(), watch, usage)
 
 
 def users_tester(
@@ -38,10 +44,11 @@ def users_tester(
     web_port: int | None = None,
     timeout_s: float = 30.0,
     door: Door | None = None,
+    usage: RemoteStats | None = None,
 ) -> LoadTester:
     """With Locust, for closed loops. Raises ``MissingExtra`` when it is not installed."""
     check_installed()
     generator = LocustGenerator(
         locustfile=locustfile, workers=workers, web_port=web_port, timeout_s=timeout_s, door=door
     )
-    return LoadTester(generator, SystemClock(), watch)
+    return LoadTester(generator, SystemClock(), watch, usage)

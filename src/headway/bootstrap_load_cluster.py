@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headway.adapters.kubernetes.cluster import KubernetesCluster
 from headway.adapters.kubernetes.connection import connect
+from headway.adapters.kubernetes.named_pods import NamedPodStats
 from headway.adapters.kubernetes.pod_logs import KubernetesPodLogs
 from headway.adapters.loadgen.hub import Door
 from headway.adapters.loadgen.worker import work
@@ -19,6 +20,7 @@ from headway.bootstrap_load import load_tester, users_tester
 from headway.client.wire import error_of_document
 from headway.cluster.load_objects import LoadRun
 from headway.control.cluster_load_test import ClusterLoadTest
+from headway.control.cluster_model_watch import ClusterModelWatch
 from headway.control.load_orders import LoadOrder
 from headway.control.load_targets import route_url
 from headway.control.load_test import LoadTester
@@ -51,11 +53,13 @@ def run_on_cluster(
             cluster = KubernetesCluster(http, chosen)
             url = None if routed is None else await route_url(cluster, chosen, routed)
             clock = SystemClock()
+            made = run_of(chosen, url)
             test = ClusterLoadTest(
                 cluster,
                 KubernetesPodLogs(http, chosen, clock),
                 clock,
-                run_of(chosen, url),
+                made,
+                ClusterModelWatch(cluster, clock, chosen, made.model),
                 patience_s=patience_s,
                 by_pod_address=by_pod_address,
                 keep=keep,
@@ -74,19 +78,23 @@ def run_on_cluster(
 
 
 @contextmanager
-def tester_of(order: LoadOrder, port: int, token: str) -> Iterator[LoadTester]:
-    """The master's: its workers come through ``port`` and show ``token``."""
+def tester_of(order: LoadOrder, port: int, token: str, replicas: str) -> Iterator[LoadTester]:
+    """The master's: its workers come through ``port`` and show ``token``; ``replicas`` is the model's ``NAME:PORT``."""
     # All addresses: which one a pod has it is told by nobody. The token is what keeps others out.
     door = Door("0.0.0.0", port, token, patience_s=order.patience_s)  # noqa: S104
+    name, _, at = replicas.rpartition(":")
+    usage = NamedPodStats(name, int(at), SystemClock())
     if order.shape.loop is Loop.OPEN:
-        yield load_tester(timeout_s=order.timeout_s, workers=order.workers, door=door)
+        yield load_tester(timeout_s=order.timeout_s, workers=order.workers, door=door, usage=usage)
         return
     with tempfile.TemporaryDirectory(prefix="headway-load-") as folder:
         locustfile = None
         if order.locustfile is not None:
             locustfile = Path(folder) / "locustfile.py"
             locustfile.write_bytes(order.locustfile)
-        yield users_tester(locustfile=locustfile, workers=order.workers, timeout_s=order.timeout_s, door=door)
+        yield users_tester(
+            locustfile=locustfile, workers=order.workers, timeout_s=order.timeout_s, door=door, usage=usage
+        )
 
 
 def run_worker(place: str, token: str, patience_s: float) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from headway.adapters.kubernetes.named_pods import NamedPodStats
 from headway.adapters.kubernetes.pod_stats import AGAIN_S, MOST_BYTES, PodStats
 from headway.adapters.memory.clock import ManualClock
 from tests.contracts.replica_stats_contract import ReplicaStatsContract, only
@@ -28,6 +29,7 @@ class Pod:
 
     clock: ManualClock
     port: int = 0
+    host: str = "127.0.0.1"
     life: int = 0
     in_flight: int = 0
     finished: int = 0
@@ -64,7 +66,7 @@ class Pod:
                 pass
 
         self.life, self.in_flight, self.finished, self.flown = self.life + 1, 0, 0, 0.0
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server = ThreadingHTTPServer((self.host, self.port), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -207,3 +209,46 @@ class TestPodStats(ReplicaStatsContract):
         assert await fleet.stats.read() == ()
         gone.down()
         await eventually(lambda: not fleet.stats._pods)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.anyio
+async def test_pods_behind_a_name_are_those_that_the_name_leads_to_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = ManualClock()
+    first = Pod(clock)
+    first.up()
+    second = Pod(clock, port=first.port, host="127.0.0.2")
+    second.up()
+    known: list[str] | int = socket.EAI_NONAME
+
+    async def getaddrinfo(name: str, port: int, **_: Any) -> list[Any]:
+        assert (name, port) == ("load-pods.models.svc", first.port)
+        if isinstance(known, int):
+            raise socket.gaierror(known, "no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in known]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    stats = NamedPodStats("load-pods.models.svc", first.port, clock)
+
+    async def seen() -> list[str]:
+        clock.advance(1.0)
+        await stats.read()  # an answer may take longer than a reading waits
+        return [one.replica_id for one in await stats.read()]
+
+    try:
+        assert await seen() == []
+        known = ["127.0.0.1"]
+        assert await seen() == ["127.0.0.1"]
+        known = ["127.0.0.1", "127.0.0.2", "127.0.0.1"]
+        assert await seen() == ["127.0.0.1", "127.0.0.2"]
+        known = socket.EAI_AGAIN
+        assert await seen() == ["127.0.0.1", "127.0.0.2"], "nobody is forgotten because the DNS hangs"
+        known = ["127.0.0.2"]
+        assert await seen() == ["127.0.0.2"]
+        known = socket.EAI_NONAME
+        assert await seen() == []
+    finally:
+        await stats.close()
+        await stats.close()
+        first.down()
+        second.down()

@@ -29,6 +29,8 @@ class JobPods:
         self.start_nothing = False
         self.kill_workers = False
         self.commands: list[list[str]] = []
+        self.replicas: str | None = None
+        """Where the name of the model's replicas leads; None: there is no such name."""
         self._folder = folder
         self._port = str(ports())
         self._tmp = tempfile.TemporaryDirectory(prefix="pods-")
@@ -95,6 +97,8 @@ class JobPods:
         self.commands.append(container["command"])
         place = self._folder / "order"
         known = {HUB: self._port, f"{ORDER_FOLDER}/order": str(place)}
+        if self.replicas is not None:
+            known |= {part: self.replicas for part in command if part.endswith("-pods.models.svc:8080")}
         if labels_of(self.api.cluster.find(POD, name) or {"metadata": {}}).get(COMPONENT) == MASTER:
             (order,) = self._objects("ConfigMap")
             place.write_bytes(base64.b64decode(order["binaryData"]["order"]))

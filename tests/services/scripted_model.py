@@ -40,11 +40,20 @@ class ScriptedModel:
             await self._server.wait_closed()
             self._server = None
 
+    def _stats(self) -> bytes:
+        """Of a model server that keeps half a core busy."""
+        at = asyncio.get_running_loop().time()
+        body = b'{"epoch": "1", "at": %f, "cpu_s": %f, "memory_bytes": 1048576}' % (at, at / 2)
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"GET /stats "):
+                    writer.write(self._stats())
+                    continue
                 found = _HEAD.search(head)
                 self.bodies.append(await reader.readexactly(int(found[1]) if found else 0))
                 self.heads.append(head)

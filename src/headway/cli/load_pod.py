@@ -30,6 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     as_master = roles.add_parser("master")
     as_master.add_argument("--order", type=Path, required=True)
     as_master.add_argument("--port", type=int, required=True)
+    as_master.add_argument("--replicas", metavar="NAME:PORT", required=True, help="where to ask what they use")
     as_worker = roles.add_parser("worker")
     as_worker.add_argument("place")
     as_worker.add_argument("--patience", type=float, required=True, help="seconds")
@@ -40,13 +41,13 @@ def main(arguments: Sequence[str]) -> int:
             raise InvalidInput("workers are let in by a token, and there is none", where=TOKEN_VARIABLE)
         if given.role == "worker":
             return run_worker(given.place, token, given.patience)
-        return master(given.order, given.port, token)
+        return master(given.order, given.port, token, given.replicas)
     except HeadwayError as error:
         print_error(error)
         return error.exit_code
 
 
-def master(order: Path, port: int, token: str) -> int:
+def master(order: Path, port: int, token: str, replicas: str) -> int:
     """Carry the order out and tell of it. Raises what it could not be carried out for, and the verdict."""
 
     def write(line: str) -> None:
@@ -55,7 +56,7 @@ def master(order: Path, port: int, token: str) -> int:
 
     teller = LoadTeller(write)
     try:
-        report = _carried_out(order_of(order.read_bytes()), port, token, teller)
+        report = _carried_out(order_of(order.read_bytes()), port, token, replicas, teller)
     except HeadwayError as error:
         teller.error(error)
         raise
@@ -63,7 +64,7 @@ def master(order: Path, port: int, token: str) -> int:
     return load_run.judged(report, "the report above")
 
 
-def _carried_out(order: LoadOrder, port: int, token: str, teller: LoadTeller) -> LoadReport:
+def _carried_out(order: LoadOrder, port: int, token: str, replicas: str, teller: LoadTeller) -> LoadReport:
     target_token = os.environ.get(TARGET_TOKEN_VARIABLE)
     requests = order.requests
     if order.locustfile is None:
@@ -73,7 +74,7 @@ def _carried_out(order: LoadOrder, port: int, token: str, teller: LoadTeller) ->
             load_source.tried(client, order.model, None, requests[0])
     target = LoadTarget(order.model, order.url, target_token)
     carried = load_run.Order(target, order.shape, requests, order.promises, order.stop_at_breach)
-    with tester_of(order, port, token) as tester:
+    with tester_of(order, port, token, replicas) as tester:
         return load_run.carry_out(lambda: tester, carried, teller.point)
 
 

@@ -2,7 +2,8 @@
 
 The master is a Job whose pod counts and judges; all other objects belong to it and go when it goes. The workers are an
 indexed Job. They come to the master through a headless Service, or at any address that the run names where a cluster
-has no DNS. Pods meet Pod Security *restricted* and have no token of the API.
+has no DNS. Pods meet Pod Security *restricted* and have no token of the API: which replicas the model has, to ask them
+what they use, the master learns from the name of a second headless Service.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import base64
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from headway.cluster.names import MANAGED_BY, Object
+from headway.cluster.names import MANAGED_BY, MODEL_LABEL, Object, labels
+from headway.cluster.pods import PORT
 from headway.cluster.restricted import CONTAINER_SECURITY, TMP_MOUNT, TMP_VOLUME, pod_security
 from headway.cluster.workloads import NOWHERE
 from headway.domain.cluster_objects import Kind
@@ -77,6 +79,11 @@ class LoadRun:
         return f"{self.name}-workers"
 
     @property
+    def replicas_name(self) -> str:
+        """Of the Service whose addresses are those of the model's ready replicas, whichever their version."""
+        return f"{self.name}-pods"
+
+    @property
     def labels(self) -> dict[str, str]:
         """Of every object and pod of this run, and of no other."""
         return {
@@ -112,6 +119,12 @@ def side_objects(run: LoadRun, owner: str | None = None) -> list[Object]:
         "selector": _selector(run, MASTER),
         "ports": ports,
     }
+    chosen = labels(run.model)
+    replicas = {
+        "clusterIP": "None",
+        "selector": {key: chosen[key] for key in (MODEL_LABEL, COMPONENT)},
+        "ports": [{"name": "http", "port": PORT, "targetPort": PORT, "protocol": "TCP"}],
+    }
     inward = {
         "from": [{"podSelector": {"matchLabels": _selector(run, WORKER)}}],
         "ports": [{"port": one["port"], "protocol": "TCP"} for one in ports],
@@ -130,12 +143,15 @@ def side_objects(run: LoadRun, owner: str | None = None) -> list[Object]:
         _object(run, "v1", "ConfigMap", run.name, order, owner),
         _object(run, "networking.k8s.io/v1", "NetworkPolicy", run.name, {"spec": policy}, owner),
         _object(run, "v1", "Service", run.name, {"spec": service}, owner),
+        _object(run, "v1", "Service", run.replicas_name, {"spec": replicas}, owner),
     ]
 
 
 def master(run: LoadRun, *, suspended: bool = False) -> Object:
     """The master's Job. Made ``suspended``, it has a uid before it has a pod that misses what is not made yet."""
+    replicas = f"{run.replicas_name}.{run.namespace}.svc:{PORT}"
     command = [*PROCESS, "master", "--order", f"{ORDER_FOLDER}/{ORDER_KEY}", "--port", str(HUB_PORT)]
+    command += ["--replicas", replicas]
     container = _container(run, MASTER, command, {"cpu": "250m", "memory": "256Mi"}, "2Gi")
     container["ports"] = [
         {"name": "hub", "containerPort": HUB_PORT},

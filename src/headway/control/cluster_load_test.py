@@ -1,9 +1,12 @@
-"""ClusterLoadTest: makes the objects of a load test, listens to its master, and takes everything away again."""
+"""ClusterLoadTest: makes the objects of a load test, listens to its master, and takes everything away again.
+
+While it listens it looks at the model: the master may not, and only tells what the replicas use.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
@@ -20,11 +23,14 @@ from headway.cluster.load_objects import (
     workers,
 )
 from headway.cluster.obstacles import Obstacle, obstacle
+from headway.control.cluster_model_watch import ClusterModelWatch
 from headway.control.load_orders import LoadListener
+from headway.control.load_sights import LoadSights, Unseen
+from headway.control.load_test import INTERVAL_S
 from headway.control.operator.cache import ObjectCache
 from headway.domain.cluster_objects import POD, Name, Object, labels_of, name_of, uid_of
 from headway.domain.errors import ClusterFailed, ReplicaNotFound, StartTimeout, WorkerLost
-from headway.domain.load_reports import LoadPoint, LoadReport
+from headway.domain.load_reports import LoadPoint, LoadReport, ScalingMark
 from headway.ports.clock import Clock
 from headway.ports.cluster import Cluster
 from headway.ports.replica_logs import ReplicaLogs
@@ -48,6 +54,7 @@ class ClusterLoadTest:
         logs: ReplicaLogs,
         clock: Clock,
         run: LoadRun,
+        watch: ClusterModelWatch,
         *,
         patience_s: float,
         by_pod_address: bool = False,
@@ -59,6 +66,8 @@ class ClusterLoadTest:
         self._logs = logs
         self._clock = clock
         self._run = run
+        self._watch = watch
+        self._sights = LoadSights()
         self._patience_s = patience_s
         self._by_pod_address = by_pod_address
         self._keep = keep
@@ -67,7 +76,9 @@ class ClusterLoadTest:
         self._ends = asyncio.Event()
         self._stopped = asyncio.Event()
         self._pods = ObjectCache(cluster, POD, {INSTANCE: run.name}, clock, self._pod_changed)
-        self._listener = LoadListener(progress)
+        self._progress = progress
+        self._following = False
+        self._listener = LoadListener(self._heard)
         self._cause: Obstacle | None = None
 
     def stop(self) -> None:
@@ -156,20 +167,39 @@ class ClusterLoadTest:
         ending = asyncio.create_task(self._end_when_stopped())
         listening = asyncio.create_task(self._follow_log())
         over = asyncio.create_task(self._until_ended())
+        looking = asyncio.create_task(self._keep_looking())
         try:
             await asyncio.wait((listening, over), return_when=asyncio.FIRST_COMPLETED)
             if listening.done():
                 listening.result()
         finally:
-            for task in (ending, listening, over):
+            for task in (ending, listening, over, looking):
                 task.cancel()
-            await asyncio.gather(ending, listening, over, return_exceptions=True)
+            await asyncio.gather(ending, listening, over, looking, return_exceptions=True)
         if not self._listener.over:
             with suppress(ClusterFailed, ReplicaNotFound):
                 await self._hear(follow=False)
         if not self._listener.over and not self._stopped.is_set():
             raise WorkerLost(f"the master ended without a report{_how(self._status())}")
-        return self._listener.report
+        return None if self._listener.report is None else await self._joined(self._listener.report)
+
+    async def _keep_looking(self) -> None:
+        while True:
+            look = await self._watch.look()
+            self._sights.seen(self._clock.monotonic(), look)
+            await self._clock.sleep(INTERVAL_S)
+
+    def _heard(self, point: LoadPoint) -> None:
+        # A log that is read afterwards does not tell when.
+        self._progress(self._sights.heard(point, self._clock.monotonic()) if self._following else point)
+
+    async def _joined(self, report: LoadReport) -> LoadReport:
+        marks: Sequence[ScalingMark] = ()
+        if self._sights.begin_s is not None:
+            marks = await self._watch.decisions(self._clock.now() - self._clock.monotonic() + self._sights.begin_s)
+        unheard = "the master's log was not heard while it was written" if self._sights.begin_s is None else None
+        unseen = Unseen(unheard or self._watch.trouble, self._watch.unexplained)
+        return self._sights.joined(report, marks, unseen)
 
     async def _follow_log(self) -> None:
         """Until all was said. A log that broke off is heard again from its begin."""
@@ -187,6 +217,7 @@ class ClusterLoadTest:
 
     async def _hear(self, *, follow: bool) -> None:
         pod = self._master()
+        self._following = follow
         if pod is not None:
             async for line in _lines(self._logs.logs(name_of(pod).name, tail_lines=None, follow=follow)):
                 if self._listener.take(line):

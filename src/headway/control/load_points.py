@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headway.domain.load_reports import LoadPhase, LoadPoint
 from headway.domain.load_samples import Samples
@@ -23,19 +23,23 @@ class Tick:
     wished: int | None = None
     cpu_cores: float | None = None
     memory_bytes: int | None = None
+    measured: int | None = None
 
 
-def cores(before: ModelLook | None, after: ModelLook | None) -> float | None:
-    """Processor use between two looks, of the replicas that were there at both; None when none was measured."""
+def cores(before: ModelLook | None, after: ModelLook | None) -> tuple[float | None, int | None]:
+    """Processor use between two looks, of the replicas that were there at both, and how many those are.
+
+    None when none was measured; both None without two looks.
+    """
     if before is None or after is None:
-        return None
+        return None, None
     earlier = {(stat.replica_id, stat.epoch): stat for stat in before.stats}
     found = []
     for stat in after.stats:
         old = earlier.get((stat.replica_id, stat.epoch))
         if old is not None and stat.cpu_s is not None and old.cpu_s is not None and stat.at > old.at:
             found.append((stat.cpu_s - old.cpu_s) / (stat.at - old.at))
-    return sum(found) if found else None
+    return (sum(found) if found else None), len(found)
 
 
 def memory(look: ModelLook | None) -> int | None:
@@ -66,6 +70,7 @@ def point(
         wished=tick.wished,
         cpu_cores=tick.cpu_cores,
         memory_bytes=tick.memory_bytes,
+        measured=tick.measured,
     )
 
 
@@ -103,22 +108,28 @@ def phases(shape: LoadShape, samples: Samples, found: Sequence[LoadPoint], end_s
         until_s = min(begin_s + stage.duration_s, end_s)
         if until_s <= begin_s:
             break
-        # The first interval may still be of the stage before.
-        own = [one for one in found if one.begin_s >= begin_s and one.end_s <= until_s + 0.5]
-        counts = [one.replicas for one in own if one.replicas is not None]
-        used = [one.cpu_cores for one in own if one.cpu_cores is not None]
-        result.append(
-            LoadPhase(
-                name=stage.name or f"stage {number + 1}",
-                begin_s=begin_s,
-                end_s=until_s,
-                load_begin=stage.begin,
-                load_end=stage.at(until_s - begin_s),
-                answered_per_s=_within(done_s, begin_s, until_s) / (until_s - begin_s),
-                figures=samples.figures(places[number], until_s - begin_s),
-                replicas_least=min(counts, default=None),
-                replicas_most=max(counts, default=None),
-                cpu_cores=sum(used) / len(used) if used else None,
-            )
+        phase = LoadPhase(
+            name=stage.name or f"stage {number + 1}",
+            begin_s=begin_s,
+            end_s=until_s,
+            load_begin=stage.begin,
+            load_end=stage.at(until_s - begin_s),
+            answered_per_s=_within(done_s, begin_s, until_s) / (until_s - begin_s),
+            figures=samples.figures(places[number], until_s - begin_s),
         )
+        result.append(phase_with(phase, found))
     return tuple(result)
+
+
+def phase_with(phase: LoadPhase, found: Iterable[LoadPoint]) -> LoadPhase:
+    """``phase`` with what the intervals in it tell of the replicas."""
+    # The first interval may still be of the stage before.
+    own = [one for one in found if one.begin_s >= phase.begin_s and one.end_s <= phase.end_s + 0.5]
+    counts = [one.replicas for one in own if one.replicas is not None]
+    used = [one.cpu_cores for one in own if one.cpu_cores is not None]
+    return replace(
+        phase,
+        replicas_least=min(counts, default=None),
+        replicas_most=max(counts, default=None),
+        cpu_cores=sum(used) / len(used) if used else None,
+    )

@@ -19,6 +19,7 @@ from headway.domain.promises import Promise
 from headway.ports.clock import Clock
 from headway.ports.load_generator import Load, LoadGenerator, LoadRequest, LoadTarget
 from headway.ports.model_watch import ModelLook, ModelWatch
+from headway.ports.replica_stats import RemoteStats
 
 INTERVAL_S = 1.0
 READY_S = 120.0
@@ -31,12 +32,22 @@ OPEN_NOTE = "Open loop: latencies count from when a request was due, so those th
 
 
 class LoadTester:
-    """One load at a time; as many as one likes one after the other."""
+    """One load at a time; as many as one likes one after the other.
 
-    def __init__(self, generator: LoadGenerator, clock: Clock, watch: ModelWatch | None = None) -> None:
+    ``usage``: tells of the replicas what they use, where there is no ``watch`` to tell more.
+    """
+
+    def __init__(
+        self,
+        generator: LoadGenerator,
+        clock: Clock,
+        watch: ModelWatch | None = None,
+        usage: RemoteStats | None = None,
+    ) -> None:
         self._generator = generator
         self._clock = clock
         self._watch = watch
+        self._usage = usage
         self._stopped = False
 
     def stop(self) -> None:
@@ -59,12 +70,14 @@ class LoadTester:
         Raises ``GatewayFailed`` when nothing can be reached, and what setting the first stage's scaling raises.
         """
         self._stopped = False
-        watch = self._watch
-        run = _Run(self._clock, self._generator, watch, target, shape, requests, promises, stop_at_breach)
+        watch, usage = self._watch, self._usage
+        run = _Run(self._clock, self._generator, watch, usage, target, shape, requests, promises, stop_at_breach)
         try:
             await run.prepare()
             return await run.go(lambda: self._stopped, progress)
         finally:
+            if usage is not None:
+                await usage.close()
             if watch is not None and run.scaled:
                 await watch.restore()
 
@@ -75,6 +88,7 @@ class _Run:
         clock: Clock,
         generator: LoadGenerator,
         watch: ModelWatch | None,
+        usage: RemoteStats | None,
         target: LoadTarget,
         shape: LoadShape,
         requests: Sequence[LoadRequest],
@@ -84,6 +98,7 @@ class _Run:
         self._clock = clock
         self._generator = generator
         self._watch = watch
+        self._usage = usage
         self._promises = promises
         self._stop_at_breach = stop_at_breach
         self._shape = shape
@@ -116,7 +131,7 @@ class _Run:
         deadline = self._clock.monotonic() + READY_S
         while self._watch is not None and self._clock.monotonic() < deadline:
             look = await self._watch.look()
-            if look is not None and look.ready == look.wished and look.ready >= replicas:
+            if look is not None and look.ready is not None and look.ready == look.wished and look.ready >= replicas:
                 return
             await self._clock.sleep(0.2)
         self._notes.append(f"{replicas} replicas were not ready when the load began")
@@ -195,14 +210,16 @@ class _Run:
         if at_s <= begin_s:
             return None
         state, look = self._generator.state(), self._look
+        used, measured = cores(self._before, look)
         tick = Tick(
             at_s=at_s,
             users=state.users,
             in_flight=state.in_flight,
             replicas=None if look is None else look.ready,
             wished=None if look is None else look.wished,
-            cpu_cores=cores(self._before, look),
+            cpu_cores=used,
             memory_bytes=memory(look),
+            measured=measured,
         )
         self._ticks.append(tick)
         seen, self._seen = self._seen, len(self._load.samples)
@@ -239,11 +256,16 @@ class _Run:
             self._notes.append(f"stage {stage + 1} could not be scaled: {error}")
 
     async def _keep_looking(self) -> None:
-        while self._watch is not None:
-            look = await self._watch.look()
+        while self._watch is not None or self._usage is not None:
+            look = await self._seen_now()
             if look is not None:
                 self._before, self._look = self._look, look
             await self._clock.sleep(INTERVAL_S)
+
+    async def _seen_now(self) -> ModelLook | None:
+        if self._watch is not None:
+            return await self._watch.look()
+        return None if self._usage is None else ModelLook(None, None, await self._usage.read())
 
     def _last_s(self) -> float:
         """The last answer, or the end of the shape; what a generator needs to end is no part of the load."""
@@ -262,9 +284,10 @@ class _Run:
         found = points(shape, samples, self._ticks)
         condition = health(samples, load.lags_s, state, self._promises)
         end_s = min(last_s, shape.duration_s)
-        notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE, *self._notes]
+        notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE]
         if shape.arrivals is Arrivals.RECORDED:
             notes.append("Arrivals are those of the query log.")
+        notes += self._notes  # last: where the generator failed, the last of them says why
         decisions: Sequence[ScalingMark] = ()
         if self._watch is not None:
             decisions = await self._watch.decisions(self._started_at)

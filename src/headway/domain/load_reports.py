@@ -43,6 +43,8 @@ class LoadPoint:
     """Processor use of all replicas together."""
     memory_bytes: int | None = None
     """Of all replicas together."""
+    measured: int | None = None
+    """Replicas that ``cpu_cores`` is of; None: nobody looked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

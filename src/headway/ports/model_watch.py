@@ -14,8 +14,9 @@ from headway.ports.replica_stats import ReplicaStat
 class ModelLook:
     """One look."""
 
-    ready: int
-    wished: int
+    ready: int | None
+    """None, as ``wished``: who looks is told of what replicas use alone."""
+    wished: int | None
     stats: tuple[ReplicaStat, ...]
     """Of its replicas; ``at`` is on whatever clock the other side measures them."""
 

@@ -52,3 +52,11 @@ class ReplicaStats(Protocol):
     async def read(self) -> tuple[ReplicaStat, ...]:
         """Every replica whose model server has said anything yet. One that cannot be read is left out; never raises."""
         ...
+
+
+class RemoteStats(ReplicaStats, Protocol):
+    """The same, asked of replicas elsewhere."""
+
+    async def close(self) -> None:
+        """Hang up everywhere. Idempotent; may be read again."""
+        ...

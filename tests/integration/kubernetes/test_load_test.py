@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
 
 from headway.cluster.kinds import MODEL_DEPLOYMENT
 from headway.cluster.load_objects import JOB, LOAD_KINDS
+from headway.cluster.names import labels
 from headway.control.load_targets import GATEWAY
-from headway.domain.cluster_objects import POD
+from headway.domain.cluster_objects import DEPLOYMENT, POD, Name
 from headway.domain.errors import PromiseBroken, StartTimeout, VerdictRefused
 from tests.services.job_pods import JobPods, job_pods, names
-from tests.services.kubernetes_api import KubernetesApi
+from tests.services.kubernetes_api import KubernetesApi, refusal
 from tests.services.model_world import model, put
 from tests.services.scripted_model import ScriptedModel
 from tests.waiting import PortPicker
@@ -57,10 +60,35 @@ class World:
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
 
+    def deployment(self, *, wished: int, ready: int) -> None:
+        """Of the model's version v1."""
+        held = self.api.cluster.find(DEPLOYMENT, Name("models", "iris-v1"))
+        metadata = {"name": "iris-v1", "namespace": "models", "labels": labels("iris", "v1")}
+        body = {"spec": {"replicas": wished}, "status": {"replicas": wished, "readyReplicas": ready}}
+        self.api.cluster.update_as("test", DEPLOYMENT, {"metadata": held["metadata"] if held else metadata, **body})
+
+    def decided(self, *, current: int, desired: int, message: str) -> None:
+        """As the operator's loop tells it."""
+        put(self.api, model())
+        last = {"version": "v1", "at": "2026-05-01T12:00:00Z", "current": current, "desired": desired}
+        item = self.api.cluster.find(MODEL_DEPLOYMENT, Name("models", "iris"))
+        status = {"scaling": [{**last, "binding": "concurrency", "message": message}]}
+        self.api.cluster.update_as("headway", MODEL_DEPLOYMENT, {**(item or {}), "status": status})
+
     async def run(self, *arguments: str, load: tuple[str, ...] = ("--rate", "40", "--duration", "2s")) -> Outcome:
         process = await self.start("--url", self.model.url, *arguments, load=load)
         out, said = await process.communicate()
         return Outcome(process.returncode, out.decode(), said.decode())
+
+
+async def _line(stream: asyncio.StreamReader, *words: str) -> str:
+    """All that is said until a line has all of ``words``."""
+    said = ""
+    async for line in stream:
+        said += line.decode()
+        if all(word in line.decode() for word in words):
+            return said
+    raise AssertionError(f"no line has {words}:\n{said}")
 
 
 @dataclass
@@ -75,7 +103,7 @@ async def world(tmp_path: Path, free_port: PortPicker) -> AsyncIterator[World]:
     scripted = ScriptedModel()
     await scripted.start()
     async with (
-        KubernetesApi([MODEL_DEPLOYMENT, POD, GATEWAY, *LOAD_KINDS]) as api,
+        KubernetesApi([MODEL_DEPLOYMENT, DEPLOYMENT, POD, GATEWAY, *LOAD_KINDS]) as api,
         job_pods(api, tmp_path, free_port) as pods,
     ):
         yield World(api, pods, scripted, tmp_path)
@@ -96,6 +124,54 @@ async def test_two_workers_send_what_one_would_and_the_report_comes_back(world: 
     assert set(world.model.bodies) == {b"[[1,2]]", b"[[3,4]]"}
     assert len(world.pods.commands) == 3
     assert names(world.api) == []
+
+
+async def test_replicas_what_they_use_and_decisions_are_in_progress_and_report(world: World) -> None:
+    world.pods.replicas = f"localhost:{world.model.port}"
+    world.deployment(wished=1, ready=1)
+    process = await world.start("--url", world.model.url, load=("--rate", "40", "--duration", "8s"))
+    assert process.stderr is not None
+    said = await _line(process.stderr, "replicas 1 ", "cpu 0.5", "memory 1.0 MiB")
+    world.decided(current=1, desired=2, message="concurrency: 9 in flight, target 4")
+    world.deployment(wished=2, ready=1)
+    said += await _line(process.stderr, "replicas 1/2 ", "cpu 0.5")
+    world.deployment(wished=2, ready=2)
+    # One of the two is asked and the other is not: what they use is not known.
+    said += await _line(process.stderr, "replicas 2")
+    _, rest = await process.communicate()
+    assert process.returncode in (0, VerdictRefused.exit_code), said + rest.decode()
+    report = json.loads((world.folder / "report.json").read_text())
+    points = report["points"]
+    assert [one["replicas"] for one in points] == sorted(one["replicas"] for one in points)
+    assert {1, 2} == {one["replicas"] for one in points}
+    assert {one["cpu_cores"] is None for one in points if one["replicas"] == 2} == {True}
+    assert all(one["cpu_cores"] == pytest.approx(0.5, abs=0.1) for one in points if one["replicas"] == 1)
+    assert (report["phases"][0]["replicas_least"], report["phases"][0]["replicas_most"]) == (1, 2)
+    (mark,) = report["decisions"]
+    assert (mark["version"], mark["current"], mark["desired"]) == ("v1", 1, 2)
+    assert mark["summary"] == "concurrency: 9 in flight, target 4"
+    assert 0 < mark["at_s"] < 8
+    assert any("in which not every ready replica had been asked" in note for note in report["notes"])
+    page = (world.folder / "report.html").read_text()
+    assert "v1 1 → 2: concurrency: 9 in flight, target 4" in page
+    assert "cores used" in page
+
+
+async def test_what_may_not_be_seen_is_not_known_and_no_zero(world: World) -> None:
+    world.deployment(wished=1, ready=1)
+
+    def forbid(request: Request) -> Response | None:
+        forbidden = request.url.path.endswith("/deployments")
+        return refusal(403, 'deployments.apps is forbidden: User "u" cannot list') if forbidden else None
+
+    world.api.faults.request = forbid
+    found = await world.run("-o", "json")
+    report = json.loads(found.out)
+    unknown = {"replicas": None, "wished": None, "cpu_cores": None, "memory_bytes": None}
+    assert all(unknown.items() <= one.items() for one in report["points"])
+    assert any("Replicas are not known" in note and "forbidden" in note for note in report["notes"])
+    assert any("Processor use and memory are not known" in note for note in report["notes"])
+    assert report["decisions"] == []
 
 
 async def test_a_broken_promise_has_the_exit_code_that_it_has_on_this_machine(world: World) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headway.cli.kube_objects import yaml_stream
+from headway.cluster.jobs import worker_labels
 from headway.cluster.load_objects import (
     COMPONENT,
     HUB_PORT,
@@ -21,7 +22,8 @@ from headway.cluster.load_objects import (
     side_objects,
     workers,
 )
-from headway.cluster.names import MODEL_LABEL
+from headway.cluster.names import MODEL_LABEL, labels
+from headway.cluster.pods import PORT
 from tests.unit.cluster import pod_security, schemas
 from tests.unit.cluster.cases import FOLDER, UPDATE
 
@@ -73,13 +75,14 @@ def test_the_longest_name_of_a_model_leaves_names_that_kubernetes_takes() -> Non
 
 def test_the_operator_does_not_take_its_pods_for_replicas() -> None:
     for one in load_objects(RUN):
-        labels = one.get("spec", {}).get("template", one)["metadata"]["labels"]
-        assert MODEL_LABEL not in labels
-        assert labels["app.kubernetes.io/managed-by"] != "headway"
+        own = one.get("spec", {}).get("template", one)["metadata"]["labels"]
+        assert MODEL_LABEL not in own
+        assert own["app.kubernetes.io/managed-by"] != "headway"
 
 
 def test_service_and_policy_let_workers_reach_the_master_and_nobody_else() -> None:
-    found = {one["kind"]: one["spec"] for one in load_objects(RUN) if one["kind"] in ("Service", "NetworkPolicy")}
+    named = [one for one in load_objects(RUN) if one["metadata"]["name"] == RUN.name]
+    found = {one["kind"]: one["spec"] for one in named if one["kind"] in ("Service", "NetworkPolicy")}
     pods = {one["spec"]["template"]["metadata"]["labels"][COMPONENT]: one for one in (master(RUN), workers(RUN))}
     of_master = pods["master"]["spec"]["template"]["metadata"]["labels"]
     assert found["Service"]["selector"].items() <= of_master.items()
@@ -90,6 +93,19 @@ def test_service_and_policy_let_workers_reach_the_master_and_nobody_else() -> No
     assert not chosen.items() <= of_master.items()
     assert {port["port"] for port in rule["ports"]} == {HUB_PORT, LOCUST_PORT}
     assert found["NetworkPolicy"]["podSelector"]["matchLabels"] == {INSTANCE: RUN.name}
+
+
+def test_the_master_asks_ready_replicas_of_the_model_and_no_other_pods() -> None:
+    (service,) = (one for one in load_objects(RUN) if one["metadata"]["name"] == RUN.replicas_name)
+    assert not service["spec"].get("publishNotReadyAddresses")
+    chosen = service["spec"]["selector"].items()
+    assert all(chosen <= labels("iris", version).items() for version in ("v1", "v2"))
+    assert not chosen <= labels("wine", "v1").items()
+    assert not chosen <= worker_labels("iris", "v1").items()
+    (port,) = service["spec"]["ports"]
+    (container,) = master(RUN)["spec"]["template"]["spec"]["containers"]
+    assert container["command"][-2:] == ["--replicas", f"load-iris-3f9a1c-pods.models.svc:{port['port']}"]
+    assert port["targetPort"] == PORT
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from headway.domain.load_reports import Ending, LoadPoint, LoadReport, Outcome, 
 from headway.domain.load_shapes import LoadShape, Loop, Stage, rate, users
 from headway.domain.promises import parse_all
 from headway.ports.load_generator import LoadRequest, LoadTarget
+from headway.ports.replica_stats import ReplicaStat
 
 pytestmark = pytest.mark.anyio
 TARGET = LoadTarget("iris", "http://127.0.0.1:1/models/iris")
@@ -50,6 +51,21 @@ class Bench:
         return await running
 
 
+class MemoryUsage:
+    """Two replicas that use a quarter of a core each."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.closed = False
+
+    async def read(self) -> tuple[ReplicaStat, ...]:
+        at = self._clock.monotonic()
+        return tuple(ReplicaStat(name, at, "1", cpu_s=at / 4, memory_bytes=1024) for name in ("a", "b"))
+
+    async def close(self) -> None:
+        self.closed = True
+
+
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
@@ -67,6 +83,17 @@ async def test_what_a_run_of_an_open_loop_reports(bench: Bench) -> None:
     assert report.points[3].memory_bytes == 1 << 20
     assert report.notes[0].startswith("Open loop")
     assert len(report.samples) == 50
+
+
+async def test_without_a_watch_what_replicas_use_may_be_told_by_themselves(bench: Bench) -> None:
+    usage = MemoryUsage(bench.clock)
+    bench.tester = LoadTester(bench.generator, bench.clock, usage=usage)
+    report = await bench.run(rate(10, 5))
+    last = report.points[3]
+    assert (last.replicas, last.wished) == (None, None)
+    assert (last.memory_bytes, last.measured) == (2048, 2)
+    assert last.cpu_cores == pytest.approx(0.5)
+    assert usage.closed
 
 
 async def test_a_stall_shows_where_its_requests_were_due(bench: Bench) -> None:
