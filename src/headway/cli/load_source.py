@@ -210,6 +210,8 @@ class Chosen:
         if not named:
             others = "--stages FILE" if replay is None else "--stages FILE or --replay"
             raise InvalidInput("what load?", where="--users", hint=f"--users 1:50, --rate 100, {others}")
+        self.load = named[0].removeprefix("--")
+        """``users``, ``rate``, ``stages`` or ``replay``."""
         self._users, self._rate, self._stages = users, rate, stages
 
     def shape(

@@ -10,6 +10,7 @@ import typer
 
 from headway.cli import load_options as options
 from headway.cli.completion import model_names
+from headway.cli.load_belongings import refuse_idle
 from headway.cli.output import Format, OutputOption, note
 from headway.domain.errors import InvalidInput
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 
 def loadtest(
+    context: typer.Context,
     name: Name,
     users: options.Users = None,
     rate: options.Rate = None,
@@ -84,6 +86,7 @@ def loadtest(
     wait_s = load_source.length(timeout, "--timeout")
     page = load_run.page_of(report, name)
     chosen = load_source.Chosen(users, rate, stages, replay)
+    refuse_idle(typed(context), chosen.load, locustfile=locustfile is not None)
     with Client() as client, Client() as own:
         client.get(name)
         shape = chosen.shape(duration, spawn_rate, think_time, arrivals, seed)
@@ -103,6 +106,12 @@ def loadtest(
         order = load_run.Order(client.load_target(name, version=version), shape, made, promised, stop)
         told = load_run.carry_out(lambda: make(RestModelWatch(own, name)), order)
     return load_run.told(told, page, load_run.write(told, page))
+
+
+def typed(context: typer.Context) -> set[str]:
+    """Names of the parameters that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _maker(shape: LoadShape, locustfile: Path | None, workers: int, web: int | None, timeout_s: float) -> Maker:

@@ -1,0 +1,62 @@
+"""``headway loadtest`` before anything is sent: options without effect on the chosen load are refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.wire import Terminal
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_with_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "users.py").write_text("")
+    (tmp_path / "stages.yaml").write_text("stages: [{duration: 1s, rate: 5}]")
+
+
+@pytest.mark.parametrize(
+    ("asked", "where", "says"),
+    [
+        ("--rate 5 --speed 2", "--speed", "belongs to --replay, and this load is --rate"),
+        ("--rate 5 --since 10m", "--since", "belongs to --replay"),
+        ("--users 5 --until 10m", "--until", "belongs to --replay"),
+        ("--rate 5 --spawn-rate 1", "--spawn-rate", "belongs to --users"),
+        ("--rate 5 --think-time 1s", "--think-time", "belongs to --users"),
+        ("--users 5 --arrivals constant", "--arrivals", "belongs to --rate"),
+        ("--stages stages.yaml --duration 1m", "--duration", "belongs to --rate or --users"),
+        ("--stages stages.yaml --arrivals poisson", "--arrivals", "arrivals: constant"),
+        ("--stages stages.yaml --think-time 1s", "--think-time", "thinkTime: 2s"),
+        ("--replay --duration 1m", "--duration", "--since and --until choose it"),
+        ("--replay --rows 2", "--rows", "as many rows as the recorded one"),
+        ("--replay --seed 2", "--seed", "belongs to --rate, --stages or --users"),
+        ("--users 5 --locustfile users.py --data rows.csv", "--data", "stands in the file"),
+        ("--users 5 --locustfile users.py --rows 2", "--rows", "stands in the file"),
+        ("--users 5 --locustfile users.py --think-time 2s", "--think-time", "stands in the file"),
+        ("--users 5 --locustfile users.py --seed 2", "--seed", "stands in the file"),
+    ],
+)
+def test_an_option_without_effect_is_refused_by_name(terminal: Terminal, asked: str, where: str, says: str) -> None:
+    outcome = terminal.run("loadtest", "iris", *asked.split())
+    assert outcome.code == 2, outcome
+    assert f"where: {where}\n" in outcome.stderr
+    assert says in outcome.stderr
+    assert not terminal.requests
+    assert not list(Path().glob("loadtest-*"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "--rate 5:10 --duration 1s --arrivals constant --seed 2 --rows 3",
+        "--users 5 --duration 1s --spawn-rate 1 --think-time 2s --seed 2 --rows 3",
+        "--stages stages.yaml --seed 2 --rows 3",
+        "--users 5 --duration 1s --spawn-rate 1 --locustfile users.py --timeout 3s",
+        "--replay --since 1h --until 1m --speed 2 --data rows.csv",
+    ],
+)
+def test_all_options_of_a_load_are_taken(terminal: Terminal, asked: str) -> None:
+    outcome = terminal.run("loadtest", "iris", *asked.split())
+    assert "nothing at" in outcome.stderr  # the API that is not there: the options were all right
+    assert terminal.requests
