@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from headway.cli.completion import model_names
-from headway.cli.output import Format, OutputOption, count_text, emit_json, is_json, note, out, say
+from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
 from headway.domain.errors import InvalidInput
 from headway.domain.names import check_model_name
 
@@ -118,6 +118,7 @@ def _show(view: ScalingView) -> None:
 
 def _change(client: Client, name: str, flags: Flags, file: Path | None, *, off: bool, dry_run: bool) -> None:
     from headway.cli.scaling_edit import edited
+    from headway.cli.scaling_text import changed
 
     before = client.scaling(name)
     after: dict[str, Any] | None = None
@@ -131,12 +132,13 @@ def _change(client: Client, name: str, flags: Flags, file: Path | None, *, off: 
     if is_json():
         emit_json(answer)
         return
-    for line in _told(before, answer.scaling, answer.replicas):
+    for line in changed(before, answer.scaling, answer.replicas):
         say(escape(line))
 
 
 def _preview(before: ScalingView, after: dict[str, Any] | None) -> None:
     from headway.cli.scaling_edit import differences
+    from headway.cli.scaling_text import changed
 
     if is_json():
         found = differences(before.scaling, after)
@@ -146,26 +148,9 @@ def _preview(before: ScalingView, after: dict[str, Any] | None) -> None:
     replicas = before.replicas if before.scaling is None else max([1, *(v.wished for v in before.versions)])
     if after is not None and policy is None:
         replicas = after.get("minReplicas", 1)
-    for line in _told(before, policy, replicas):
+    for line in changed(before, policy, replicas):
         say(escape(line))
     say("nothing was changed: this is what it would be")
-
-
-def _told(before: ScalingView, after: dict[str, Any] | None, replicas: int) -> Iterator[str]:
-    """What the change is."""
-    from headway.cli.scaling_text import bounds, changes, parts
-
-    name, old = before.model, before.scaling
-    if after is None:
-        same = old is None and before.replicas == replicas
-        yield f"{name}: {'no changes: ' if same else ''}{count_text(replicas, 'replica')} of each version, fixed"
-    elif old is None:
-        yield f"{name}: {bounds(after)} of each version (was: {before.replicas}, fixed)"
-        yield from (f"  {part:<12}{told}" for part, told in parts(after))
-    else:
-        lines = changes(old, after)
-        yield f"{name}: {bounds(after)} of each version" + ("" if lines else ", no changes")
-        yield from (f"  {line}" for line in lines)
 
 
 def _policy_in(file: Path, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from headway.cli import plan_nodes
+from headway.cli import plan_flags, plan_nodes
 from headway.cli.completion import model_names
 from headway.cli.exit_codes import INTERRUPTED
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan(
+    context: typer.Context,
     name: Name,
     sla: Annotated[
         list[str] | None,
@@ -105,14 +106,13 @@ def plan(
     check_model_name(name)
     if plot is not None:
         plan_chart.check_place(plot)
-    if users is not None and rate is not None:
-        raise InvalidInput("--users and --rate exclude each other", where="--rate")
+    plan_flags.check(context)
     node = plan_nodes.node_of(node_cores, node_memory, node_pods, node_reserved, spare_nodes, price)
     if show:
-        _refuse_more(sla, users, rate)
         with Client() as client:
             return _show(client, name, data, rows, plot, write_policy, (node, spare_nodes or 0, price))
     promise, most_failed = _promises(sla)
+    run_s = plan_flags.run_length(duration)
     think_s = load_source.length(think_time, "--think-time")
     with Client() as client, Client() as own:
         usage = client.plans(name)
@@ -131,13 +131,14 @@ def plan(
         )
         made = load_source.requests(client, name, None, data, rows, None)
         load_source.tried(client, name, None, made[0])
-        pace = (runs, load_source.length(duration, "--duration"), load_source.length(warm_up, "--warm-up"))
+        pace = (runs, run_s, load_source.length(warm_up, "--warm-up"))
         from headway.cli.plan_run import carry_out
 
         document = carry_out(client, own, name, question, made, pace)
         if document is None:
             note("stopped: nothing was planned, the model is scaled as before")
             return INTERRUPTED
+        document = plan_nodes.billed(document, question.each, node, spare_nodes or 0, price)
         stored = client.add_plan(name, usage.now.version, digest_of(made), document)
         _told(name, stored, plot)
         if write_policy:
@@ -212,12 +213,6 @@ def _question(
     )
 
 
-def _refuse_more(sla: list[str] | None, users: int | None, rate: float | None) -> None:
-    for flag, value in (("--sla", sla or None), ("--users", users), ("--rate", rate)):
-        if value is not None:
-            raise InvalidInput("--show shows the last plan and measures nothing", where=flag)
-
-
 def _show(
     client: Client,
     name: str,
@@ -255,7 +250,7 @@ def _told(name: str, stored: PlanView, plot: Path | None) -> None:
     if is_json():
         emit_json(stored)
         return
-    for line in plan_text.report(name, stored):
+    for line in plan_text.report(name, stored, out.width if out.is_terminal else None):
         out.print(line)
     if plot is not None:
         say(f"drawn into {plot}")

@@ -66,6 +66,22 @@ def check_fit(each: Size, node: Node) -> None:
         raise InvalidInput(str(error), where="--node-cores", hint=hint) from None
 
 
+def billed(
+    document: Mapping[str, Any], each: Size, node: Node | None, spare: int, price: float | None
+) -> dict[str, Any]:
+    """The plan with what each number of replicas takes, not the needed one alone: cores, and with a node also nodes and
+    money. What a node costs would else be told of a load that was asked about, and of no other."""
+    from headway.planning.sizing import bill
+
+    def taken(row: Mapping[str, Any]) -> dict[str, Any]:
+        found = bill(row["replicas"], each, node, price, spare)
+        more = {"cores": found.cores, "nodes": found.nodes, "price": found.price}
+        known = {key: value for key, value in row.items() if key not in more}
+        return {**known, **{key: value for key, value in more.items() if value is not None}}
+
+    return {**document, "capacity": [taken(row) for row in document["capacity"]]}
+
+
 def retold(stored: PlanView, node: Node, spare: int, price: float | None) -> PlanView:
     """A kept plan for nodes that it was not made for: how many follows from what it says of replicas.
 
@@ -76,7 +92,7 @@ def retold(stored: PlanView, node: Node, spare: int, price: float | None) -> Pla
 
     each = size_of(stored.basis.resources)
     check_fit(each, node)
-    document = dict(stored.document)
+    document = billed(stored.document, each, node, spare, price)
     bounds, answer = document["policy"], document["answer"]
     if bounds is not None:
         document["node_pool"] = asdict(pool(each, node, bounds["minReplicas"], bounds["maxReplicas"], spare=spare))

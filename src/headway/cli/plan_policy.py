@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
 
 from headway.cli.output import note
 from headway.domain.errors import InvalidInput
@@ -12,16 +15,33 @@ if TYPE_CHECKING:
     from headway.client import Client
 
 
+def following(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """``spec.scaling`` that follows; where one number of replicas is both the least and the most, that number alone.
+
+    Triggers have nothing to move there, and a policy that has them is refused.
+    """
+    if policy["maxReplicas"] > policy["minReplicas"]:
+        return dict(policy)
+    return {"minReplicas": policy["minReplicas"]}
+
+
 def put_in_force(client: Client, name: str, stored: PlanView) -> None:
     """Targets, ``minReplicas`` and ``maxReplicas`` for all versions, ``server.maxQueue`` for the one that was measured.
 
-    Raises ``InvalidInput`` when no policy follows from the plan, and what a deploy raises.
+    It takes the place of the policy there was, and what is another one is told. Raises ``InvalidInput`` when no policy
+    follows from the plan, and what a deploy raises.
     """
+    from headway.cli.scaling_text import changed
+
     policy = stored.document.get("policy")
     if policy is None:
         raise InvalidInput("no policy follows: nothing is carried", where="--write-policy")
-    client.set_scaling(name, policy)
-    note(f"in force; headway autoscale {name} shows it")
+    before = client.scaling(name)
+    answer = client.set_scaling(name, following(policy))
+    note("")
+    for line in changed(before, answer.scaling, answer.replicas):
+        note(escape(line))
+    note(f"in force; headway autoscale {name} shows how it stands")
     bound = stored.document.get("max_queue")
     if bound is not None and _bound_now(client, name, stored.basis.version) != bound:
         _set_bound(client, name, stored, bound)

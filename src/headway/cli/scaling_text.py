@@ -118,6 +118,21 @@ def changes(old: Policy | None, new: Policy | None) -> list[str]:
     return lines
 
 
+def changed(before: ScalingView, after: Policy | None, replicas: int) -> Iterator[str]:
+    """What is another policy now, under the name of the model."""
+    name, old = before.model, before.scaling
+    if after is None:
+        same = old is None and before.replicas == replicas
+        yield f"{name}: {'no changes: ' if same else ''}{count_text(replicas, 'replica')} of each version, fixed"
+    elif old is None:
+        yield f"{name}: {bounds(after)} of each version (was: {before.replicas}, fixed)"
+        yield from (f"  {part:<12}{told}" for part, told in parts(after))
+    else:
+        lines = changes(old, after)
+        yield f"{name}: {bounds(after)} of each version" + ("" if lines else ", no changes")
+        yield from (f"  {line}" for line in lines)
+
+
 def decided(decision: DecisionSummary, now: float) -> str:
     """``2026-05-01 14:00:00 CEST, 12 s ago: 2 -> 4, settled by latency``."""
     shadow = " (shadow: not carried out)" if decision.shadow and decision.desired != decision.current else ""

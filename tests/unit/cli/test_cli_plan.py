@@ -11,7 +11,7 @@ import pytest
 
 from headway.cli import plan as plan_command
 from headway.cli.plan_chart import picture_of
-from headway.cli.plan_text import size_text, time_text
+from headway.cli.plan_text import report, size_text, time_text
 from headway.control.book import Changed
 from headway.domain.errors import Conflict
 from headway.ports.load_generator import LoadRequest
@@ -22,6 +22,8 @@ DOCUMENT: dict[str, Any] = {
     "format": 1,
     "promise": "p95<1s",
     "limit_s": 1.0,
+    "errors": 0.001,
+    "cpu_ceiling": 0.8,
     "load": {"kind": "users", "think_time_s": 1.0},
     "points": [
         {"replicas": 1, "load": {"kind": "users", "size": 1, "think_time_s": 0.0}, "value_s": 0.02},
@@ -85,6 +87,11 @@ def keep(here: Installation, rows: Path, document: dict[str, Any] | None = None)
         (["--sla", "p95<1s", "--cpu-ceiling", "0%"], "--cpu-ceiling"),
         (["--sla", "p95<1s", "--plot", "plan.svg"], "--plot"),
         (["--show", "--sla", "p95<1s"], "--sla"),
+        (["--show", "--max-replicas", "2"], "--max-replicas"),
+        (["--show", "--cpu-ceiling", "80%"], "--cpu-ceiling"),
+        (["--sla", "p95<1s", "--rate", "5", "--think-time", "1s"], "--think-time"),
+        (["--sla", "p95<1s", "--duration", "0s"], "--duration"),
+        (["--sla", "p95<1s", "--duration", "500ms"], "--duration"),
         (["--sla", "p95<1s", "--data", "nothing-here.json"], "--data"),
     ],
 )
@@ -137,15 +144,19 @@ def test_a_kept_plan_is_told_in_words_and_as_json(here: Installation, rows: Path
     keep(here, rows)
     shown = here.ok("plan", "iris", "--show", "--data", str(rows))
     for told in (
-        "iris v1: p95<1s, plan 1 of",
+        "iris v1: p95<1s and errors<0.1 %\nplan 1, ",
+        "users who think for 1 s between requests",
         "500 users need 8 replicas, 8 cores, 2 nodes, price 240.00",
-        "expected 800 ms (90 %: 700 ms to 950 ms)",
-        "64 users",
-        "(processor)",
-        "queues 2.1%, scalability law could not be fitted",
-        "tried at 2 × 110 users, not measured before: predicted 520 ms (470 ms to 580 ms), measured 500 ms, error +4%",
-        "1 replica saturates at 49.0 requests/s",
+        "expected: p95 800 ms (90 %: 700 ms to 950 ms), 300 requests/s",
+        "       1   64 users    64 to 71              45.7   900 ms   p95<1s\n",
+        "       2   130 users   131 to 140            91.0   800 ms   cpu ceiling, 80 %\n",
+        "cpu ceiling: with more load replicas use over 80 % of their cores",
+        "queues are 2.1 % off on average, the scalability law could not be fitted",
+        "tried: 110 users on 2 replicas, predicted 520 ms (90 %: 470 ms to 580 ms), measured 500 ms: 4 % too high",
+        "saturates at, in requests/s: 49.0 with 1 replica\n",
+        "holds as long as v1 serves, with no limit on a replica, and requests are like these",
         "note: replicas get in each other's way",
+        "  maxReplicas: 4\n  triggers:\n    - {type: rps, target: 45.6}\n",
         "spec.server.maxQueue: 46",
         "node pool: min 2, max 3 nodes",
         "4 replicas fit a node (cpu); minReplicas 1 to maxReplicas 4, with room for 1 more during a rollout",
@@ -153,6 +164,7 @@ def test_a_kept_plan_is_told_in_words_and_as_json(here: Installation, rows: Path
     ):
         assert told in shown, shown
     assert "stale" not in shown
+    assert "seen broken" not in shown
     told = json.loads(here.ok("plan", "iris", "--show", "--data", str(rows), "-o", "json"))
     assert told["document"] == DOCUMENT
     assert (told["number"], told["stale"], told["basis"]["version"]) == (1, [], "v1")
@@ -174,7 +186,11 @@ def test_a_kept_plan_is_told_in_words_and_as_json(here: Installation, rows: Path
                     "settle": "--max-replicas 6 measures it",
                 },
             },
-            ["not sure yet; 6 replicas may keep p95<1s", "950 ms (90 %: 800 ms to 1.2 s); --max-replicas 6 measures"],
+            [
+                "not sure yet; 6 replicas may keep p95<1s",
+                "950 ms (90 %: 800 ms to 1.2 s); --max-replicas 6 measures",
+                "500 users may be too many for this policy: it goes as far as what 4 replicas can carry",
+            ],
         ),
         ({"finding": "many"}, ["more than 200 replicas"]),
         ({}, ["no number of replicas keeps p95<1s"]),
@@ -190,11 +206,55 @@ def test_no_number_says_whether_it_is_a_bound_or_not_known_yet(
         assert one in shown, shown
 
 
+def test_the_cpu_ceiling_is_told_where_it_is_what_calls_for_one_replica_more(here: Installation, rows: Path) -> None:
+    asked = {**DOCUMENT["answer"], "load": {"kind": "users", "size": 140}, "replicas": 3}
+    keep(here, rows, {**DOCUMENT, "answer": asked})
+    shown = here.ok("plan", "iris", "--show", "--data", str(rows))
+    assert "2 replicas carry 130 users: their bound is the cpu ceiling, 80 %, not p95<1s" in shown
+    keep(here, rows, {**DOCUMENT, "answer": {**asked, "replicas": 8}})
+    assert "their bound is" not in here.ok("plan", "iris", "--show", "--data", str(rows))
+
+
+def test_what_was_settled_and_what_was_seen_broken_is_told(here: Installation, rows: Path) -> None:
+    nothing = {"replicas": 3, "size": 0.0, "low": 0.0, "high": 0.0, "rate_per_s": 0.0, "value_s": None, "by": "sla"}
+    seen = {**DOCUMENT["capacity"][0], "by": "measured"}
+    settled = {**DOCUMENT["held_out"], "error": -0.1234}
+    keep(here, rows, {**DOCUMENT, "capacity": [seen, nothing], "settled": [settled]})
+    shown = here.ok("plan", "iris", "--show", "--data", str(rows))
+    for told in (
+        "settled: 110 users on 2 replicas, predicted 520 ms",
+        "12 % too low",
+        "900 ms   seen broken\n",
+        "seen broken: what breaks p95<1s was measured below what was foretold",
+        "       3   nothing    -                        0   -",
+    ):
+        assert told in shown, shown
+
+
+def test_a_line_is_folded_on_a_terminal(here: Installation, rows: Path) -> None:
+    keep(here, rows)
+    stored = here.runner.run(here.world.plans.read("iris", "", 1))[0].record
+    from headway.api.schemas_plans import BasisView, PlanView
+
+    view = PlanView(
+        number=1,
+        at=0.0,
+        basis=BasisView(version="v1", digest="", resources={"cpu": 0.5, "memory": "1Gi", "workers": 2}, requests=""),
+        stale=[],
+        document=dict(stored.document),
+    )
+    lines = [line.plain for line in report("iris", view, 80)]
+    assert max(len(line) for line in lines) <= 80
+    assert "with 0.5 cores and 1Gi and 2 workers a replica" in " ".join(line.strip() for line in lines)
+
+
 def test_other_requests_and_another_version_make_it_stale(here: Installation, rows: Path) -> None:
     keep(here, rows)
     rows.write_text("[[3, 4]]")
     shown = here.ok("plan", "iris", "--show", "--data", str(rows))
     assert "stale: the requests that would be sent are others" in shown
+    assert "measure again: headway plan iris --sla 'p95<1s' --users 500\n" in shown
+    assert "holds as long as" not in shown
     where, text = here.refused("plan", "iris", "--show", "--write-policy", "--data", str(rows))
     assert where == "--write-policy"
     assert "measure again" in text
@@ -225,6 +285,24 @@ def test_the_policy_that_follows_is_put_in_force_when_asked(here: Installation, 
     policy: Any = here.policy
     assert policy["maxReplicas"] == 4
     assert here.trigger("rps")["target"] == 45.6
+
+
+def test_what_another_policy_changes_is_told(here: Installation, rows: Path) -> None:
+    keep(here, rows, {**DOCUMENT, "max_queue": 256})
+    here.ok("autoscale", "iris", "--min", "0", "--max", "9", "--concurrency", "5")
+    code, _, told = here.run("plan", "iris", "--show", "--write-policy", "--data", str(rows))
+    assert code == 0
+    for line in ("concurrency: gone", "rps: new, 45.6 requests a second per replica", "minReplicas: 0 -> 1"):
+        assert line in told, told
+
+
+def test_a_policy_of_one_replica_is_a_fixed_number(here: Installation, rows: Path) -> None:
+    """Triggers have nothing to move between 1 and 1, and a policy that has them is refused."""
+    keep(here, rows, {**DOCUMENT, "max_queue": 256, "policy": {**POLICY, "maxReplicas": 1}})
+    shown = here.ok("plan", "iris", "--show", "--write-policy", "--data", str(rows))
+    assert "there is nothing to scale between" in shown
+    assert "rps" not in shown
+    assert here.policy is None
 
 
 @pytest.mark.parametrize("name", ["plan.html", "plan.png"])
