@@ -15,6 +15,7 @@ from headway.cli.load_html_parts import BODY, SCRIPT, STYLE
 from headway.cli.load_text import OUTCOMES, PHASES, latency, rows, summary
 from headway.cli.output import moment
 from headway.domain.load_reports import LoadReport
+from headway.domain.load_shapes import Arrivals
 
 
 def render(report: LoadReport) -> str:
@@ -55,7 +56,9 @@ def _decisions(chart: LoadChart) -> str:
 
 
 def _notes(report: LoadReport, chart: LoadChart) -> Iterator[str]:
-    yield from report.notes
+    yield from report.notes[:1]
+    if report.shape.arrivals is Arrivals.RECORDED:
+        yield "Arrivals are recorded ones."
     health = report.health
     cpu = "" if health.cpu_share is None else f", busiest process {health.cpu_share:.0%} of a core"
     late = f"p99 {latency(health.late_p99_s)}, at worst {latency(health.late_max_s)}"

@@ -168,13 +168,14 @@ def judged(report: LoadReport, page: str) -> int:
     if report.ending is Ending.INTERRUPTED:
         return INTERRUPTED
     if report.ending is Ending.FAILED:
-        raise VerdictRefused(f"the load could not be carried out: {report.notes[-1]}")
+        raise VerdictRefused(f"the load could not be carried out: {report.notes[-1]}", details={"report": page})
     if report.verdict.outcome is Outcome.BROKEN:
         raise PromiseBroken("; ".join(report.verdict.reasons), details={"report": page})
     if report.verdict.outcome is Outcome.REFUSED:
+        saturated = report.health.saturated
         raise VerdictRefused(
             f"no verdict: {'; '.join(report.verdict.reasons)}",
-            hint="load less, send from elsewhere, or from several processes: --workers 2",
+            hint="load less, send from elsewhere, or from several processes: --workers 2" if saturated else None,
             details={"report": page},
         )
     return 0

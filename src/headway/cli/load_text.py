@@ -72,6 +72,7 @@ def rows(report: LoadReport) -> list[tuple[str, ...]]:
 def summary(report: LoadReport) -> Iterator[str]:
     """What it came to, below the table of phases."""
     yield f"{ENDINGS[report.ending]} after {clock(report.duration_s)}, {report.total.count:,} requests"
+    yield from report.notes[1:]  # the first tells how to read any such report
     for why, count in sorted(report.faults.items(), key=lambda item: -item[1])[:5]:
         yield f"  {count:,} x {why}"
     for one in report.verdict.promises:

@@ -54,13 +54,12 @@ def point(
     """One interval of these requests; ``answered``: how many answers came in it."""
     chosen = list(places)
     span_s = tick.at_s - begin_s
-    middle_s = begin_s + span_s / 2
     return LoadPoint(
         begin_s=begin_s,
         end_s=tick.at_s,
         stage=shape.stage_at(begin_s),
         users=tick.users,
-        offered_per_s=shape.at(middle_s) if shape.loop is Loop.OPEN else None,
+        offered_per_s=shape.offered(begin_s, tick.at_s) if shape.loop is Loop.OPEN else None,
         sent_per_s=sum(begin_s <= samples.sent_s[place] < tick.at_s for place in chosen) / span_s if span_s > 0 else 0,
         answered_per_s=answered / span_s if span_s > 0 else 0,
         figures=samples.figures(chosen, span_s),

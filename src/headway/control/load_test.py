@@ -14,7 +14,7 @@ from headway.control.load_points import Tick, cores, memory, phases, point, poin
 from headway.control.load_verdict import breached, health, verdict
 from headway.domain.errors import HeadwayError
 from headway.domain.load_reports import LEAST_REQUESTS, WINDOW_S, Ending, LoadPoint, LoadReport, ScalingMark
-from headway.domain.load_shapes import Arrivals, LoadShape, Loop, Stage
+from headway.domain.load_shapes import LoadShape, Loop, Stage
 from headway.domain.promises import Promise
 from headway.ports.clock import Clock
 from headway.ports.load_generator import Load, LoadGenerator, LoadRequest, LoadTarget
@@ -113,6 +113,7 @@ class _Run:
         self._stage = 0
         self._breach: Promise | None = None
         self._notes: list[str] = []
+        self._failure = ""
         self.scaled = False
 
     def _begin(self, at_s: float) -> None:
@@ -158,7 +159,7 @@ class _Run:
                 await sending
             except HeadwayError as error:
                 ending = Ending.FAILED
-                self._notes.append(str(error))
+                self._failure = str(error)
         finally:
             for task in (sending, watching):
                 task.cancel()
@@ -167,7 +168,22 @@ class _Run:
             ending = Ending.BREACH
         elif stopped() and ending is Ending.FINISHED:
             ending = Ending.INTERRUPTED
+        elif ending is Ending.FINISHED and self._missing_s() > INTERVAL_S:
+            ending = Ending.FAILED
+            self._failure = f"the generator ended {self._missing_s():.0f} s before the load's end"
+        if ending in (Ending.INTERRUPTED, Ending.BREACH):
+            self._note_what_was_under_way()
         return await self._report(ending)
+
+    def _missing_s(self) -> float:
+        return self._shape.duration_s - (self._ticks[-1].at_s if self._ticks else 0.0)
+
+    def _note_what_was_under_way(self) -> None:
+        """They are not among the samples, and often the slowest of all: figures without them look too good."""
+        state = self._generator.state()
+        if state.in_flight:
+            oldest = f", the oldest for {state.oldest_s:.3g} s" if state.oldest_s else ""
+            self._notes.append(f"{state.in_flight:,} requests were under way at the end{oldest}: they are not counted")
 
     async def _until_begun(self, sending: asyncio.Task[None]) -> None:
         """Raises what the generator ended with before the load began."""
@@ -284,10 +300,10 @@ class _Run:
         found = points(shape, samples, self._ticks)
         condition = health(samples, load.lags_s, state, self._promises)
         end_s = min(last_s, shape.duration_s)
-        notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE]
-        if shape.arrivals is Arrivals.RECORDED:
-            notes.append("Arrivals are those of the query log.")
-        notes += self._notes  # last: where the generator failed, the last of them says why
+        notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE, *self._notes]
+        if self._failure:
+            notes.append(self._failure)
+        breach = "" if self._breach is None else self._breach.text
         decisions: Sequence[ScalingMark] = ()
         if self._watch is not None:
             decisions = await self._watch.decisions(self._started_at)
@@ -305,7 +321,7 @@ class _Run:
             decisions=tuple(one for one in decisions if one.at_s <= last_s + 1),
             faults=dict(samples.faults),
             health=condition,
-            verdict=verdict(self._promises, samples, shape, condition),
+            verdict=verdict(self._promises, samples, shape, condition, failure=self._failure, breach=breach),
             notes=tuple(notes),
             samples=samples,
         )

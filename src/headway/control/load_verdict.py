@@ -26,7 +26,7 @@ from headway.domain.load_reports import (
     Verdict,
 )
 from headway.domain.load_samples import Samples, failed, quantile, timed
-from headway.domain.load_shapes import LoadShape
+from headway.domain.load_shapes import Arrivals, LoadShape
 from headway.domain.promises import Promise
 from headway.ports.load_generator import GeneratorState
 
@@ -84,18 +84,37 @@ def health(
     )
 
 
-def verdict(promises: Sequence[Promise], samples: Samples, shape: LoadShape, found: GeneratorHealth) -> Verdict:
-    """Of the whole run; refused when the generator was saturated or a promise is about nothing that was measured."""
-    results = [_result(promise, samples, shape) for promise in promises]
+def verdict(
+    promises: Sequence[Promise],
+    samples: Samples,
+    shape: LoadShape,
+    found: GeneratorHealth,
+    *,
+    failure: str = "",
+    breach: str = "",
+) -> Verdict:
+    """Of the whole run.
+
+    Refused when the generator was saturated, when the load was not carried out as asked (``failure`` says why), when
+    nothing was answered, or when a promise is about nothing that was measured while all others are kept. ``breach``:
+    the promise that was broken for :data:`WINDOW_S` and ended the test; it is broken, however the whole looks.
+    """
+    results = tuple(_result(promise, samples, shape) for promise in promises)
+    reasons = [*([failure] if failure else []), *found.reasons]
+    if not failure and not len(samples):
+        reasons.append("no request was answered")
+    if reasons and (results or failure or not len(samples)):
+        return Verdict(outcome=Outcome.REFUSED, promises=results, reasons=tuple(reasons))
     if not results:
-        return Verdict(outcome=Outcome.NONE, promises=(), reasons=found.reasons)
-    reasons = list(found.reasons)
-    reasons += [f"{one.promise}: no request was answered in a way that tells" for one in results if one.kept is None]
-    if reasons:
-        return Verdict(outcome=Outcome.REFUSED, promises=tuple(results), reasons=tuple(reasons))
-    broken = [one for one in results if not one.kept]
-    outcome = Outcome.BROKEN if broken else Outcome.KEPT
-    return Verdict(outcome=outcome, promises=tuple(results), reasons=tuple(map(_broken_text, broken)))
+        return Verdict(outcome=Outcome.NONE, promises=(), reasons=tuple(reasons))
+    broken = [_broken_text(one) for one in results if one.kept is False]
+    if breach and not any(one.promise == breach and one.kept is False for one in results):
+        broken.append(f"{breach} was broken for {WINDOW_S:g} s, which ended the test")
+    if broken:
+        return Verdict(outcome=Outcome.BROKEN, promises=results, reasons=tuple(broken))
+    untold = [f"{one.promise}: no request was answered in a way that tells" for one in results if one.kept is None]
+    outcome = Outcome.REFUSED if untold else Outcome.KEPT
+    return Verdict(outcome=outcome, promises=results, reasons=tuple(untold))
 
 
 def _result(promise: Promise, samples: Samples, shape: LoadShape) -> PromiseResult:
@@ -106,8 +125,14 @@ def _result(promise: Promise, samples: Samples, shape: LoadShape) -> PromiseResu
         measured=measured,
         kept=None if measured is None else measured < promise.bound,
         broken_at_s=at_s,
-        broken_at_load=None if at_s is None else shape.at(min(at_s, shape.duration_s * (1 - 1e-9))),
+        broken_at_load=None if at_s is None else _load_at(shape, at_s),
     )
+
+
+def _load_at(shape: LoadShape, at_s: float) -> float:
+    if shape.arrivals is Arrivals.RECORDED:
+        return shape.offered(at_s, at_s + WINDOW_S)
+    return shape.at(min(at_s, shape.duration_s * (1 - 1e-9)))
 
 
 def _first_broken(promise: Promise, samples: Samples) -> float | None:

@@ -12,6 +12,7 @@ reaches the sum of ``k`` exponential draws (inversion, Cinlar 1975), which is ex
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -121,6 +122,13 @@ class LoadShape:
             if at_s < begun + stage.duration_s:
                 return stage.at(at_s - begun)
         return 0.0
+
+    def offered(self, begin_s: float, end_s: float) -> float:
+        """The load of ``[begin_s, end_s)``: as many recorded arrivals a second as are due, else that of its middle."""
+        if self.arrivals is Arrivals.RECORDED:
+            due = bisect_left(self.offsets_s, end_s) - bisect_left(self.offsets_s, begin_s)
+            return due / (end_s - begin_s) if end_s > begin_s else 0.0
+        return self.at((begin_s + end_s) / 2)
 
     @property
     def most(self) -> float:

@@ -13,7 +13,7 @@ from headway.adapters.memory.model_watch import MemoryModelWatch
 from headway.control.load_test import LoadTester
 from headway.domain.errors import GatewayFailed, StorageFailed
 from headway.domain.load_reports import Ending, LoadPoint, LoadReport, Outcome, ScalingMark
-from headway.domain.load_shapes import LoadShape, Loop, Stage, rate, users
+from headway.domain.load_shapes import LoadShape, Loop, Stage, rate, recorded, users
 from headway.domain.promises import parse_all
 from headway.ports.load_generator import LoadRequest, LoadTarget
 from headway.ports.replica_stats import ReplicaStat
@@ -196,12 +196,57 @@ async def test_told_to_stop_it_reports_what_there_is(bench: Bench) -> None:
 
 async def test_a_generator_that_fails_midway_leaves_a_report_and_one_that_cannot_begin_raises(bench: Bench) -> None:
     bench.generator.fails = StorageFailed("the disk is full")
-    report = await bench.run(rate(10, 2))
+    report = await bench.run(rate(10, 2), "p95<1s")
     assert (report.ending, report.total.count) == (Ending.FAILED, 20)
-    assert "the disk is full" in report.notes
+    assert report.notes[-1] == "the disk is full"
+    assert (report.verdict.outcome, report.verdict.reasons) == (Outcome.REFUSED, ("the disk is full",))
     bench.generator.reachable = GatewayFailed("nothing answers")
     with pytest.raises(GatewayFailed):
         await bench.run(rate(10, 2))
+
+
+async def test_a_generator_that_ends_too_early_has_failed(bench: Bench) -> None:
+    bench.generator.ends_after_s = 3.0
+    report = await bench.run(rate(10, 9), "p95<1s")
+    assert (report.ending, report.total.count) == (Ending.FAILED, 30)
+    assert report.notes[-1] == "the generator ended 6 s before the load's end"
+    assert report.verdict.outcome is Outcome.REFUSED
+
+
+async def test_nothing_answered_is_no_verdict_even_without_a_promise(bench: Bench) -> None:
+    report = await bench.run(users(1, 5, begin=0))
+    assert report.total.count == 0
+    assert (report.verdict.outcome, report.verdict.reasons) == (Outcome.REFUSED, ("no request was answered",))
+
+
+async def test_a_promise_that_ended_the_test_is_broken_however_the_whole_looks(bench: Bench) -> None:
+    bench.fate = lambda due_s, number: (0.1 if due_s < 300 else 2.0, 200)
+    report = await bench.run(rate(10, 600), "p95<1s", "errors<1%", stop=True)
+    assert report.ending is Ending.BREACH
+    assert [one.kept for one in report.verdict.promises] == [True, True]
+    assert report.verdict.outcome is Outcome.BROKEN
+    assert report.verdict.reasons == ("p95<1s was broken for 5 s, which ended the test",)
+
+
+async def test_a_broken_promise_is_broken_although_another_cannot_be_told(bench: Bench) -> None:
+    bench.fate = lambda due_s, number: (0.001, 429)
+    report = await bench.run(rate(10, 5), "p95<1s", "errors<1%")
+    assert report.verdict.outcome is Outcome.BROKEN
+    assert report.verdict.reasons == ("errors<1% was broken: 100.00 %",)
+
+
+async def test_requests_that_were_under_way_at_the_end_are_told_of(bench: Bench) -> None:
+    bench.fate = lambda due_s, number: (0.1 if due_s < 5 else 1e6, 200)
+    report = await bench.run(rate(10, 600), "p95<1s", stop=True)
+    assert report.notes[-1] == "61 requests were under way at the end, the oldest for 6 s: they are not counted"
+
+
+async def test_what_a_replay_offers_is_what_was_recorded(bench: Bench) -> None:
+    bench.fate = lambda due_s, number: (2.0 if due_s >= 10 else 0.1, 200)
+    shape = recorded((0.0, 0.1, 0.2, 2.5, *(10 + number / 10 for number in range(40))), 14.0)
+    report = await bench.run(shape, "p95<1s")
+    assert [one.offered_per_s for one in report.points[:4]] == pytest.approx([3, 0, 1, 0], abs=0.01)
+    assert report.verdict.promises[0].broken_at_load == pytest.approx(8)
 
 
 async def test_without_a_look_at_the_model_replicas_are_unknown_not_zero(bench: Bench) -> None:

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Callable
 
 from headway.domain.errors import HeadwayError
-from headway.domain.load_shapes import Loop
+from headway.domain.load_shapes import Arrivals, Loop
 from headway.ports.clock import Clock
 from headway.ports.load_generator import GeneratorState, Load
 
@@ -16,7 +16,7 @@ Fate = Callable[[float, int], tuple[float, int]]
 
 
 class MemoryLoadGenerator:
-    """The ``LoadGenerator`` port. Open loops arrive evenly; users of a closed loop think for exactly their time."""
+    """The ``LoadGenerator`` port. Open loops arrive evenly or as recorded; users think for exactly their time."""
 
     def __init__(self, clock: Clock, fate: Fate = lambda due_s, number: (0.01, 200)) -> None:
         self._clock = clock
@@ -26,6 +26,8 @@ class MemoryLoadGenerator:
         self.cpu_share: float | None = 0.1
         self.fails: HeadwayError | None = None
         """Raised at the end of the load."""
+        self.ends_after_s: float | None = None
+        """It ends by itself then, as Locust does when a locustfile says so."""
         self.reachable: HeadwayError | None = None
         """Raised before it."""
         self.bodies: list[bytes] = []
@@ -50,6 +52,8 @@ class MemoryLoadGenerator:
         self._began_s = self._clock.monotonic()
         load.began(self._began_s)
         due = self._open(load) if load.shape.loop is Loop.OPEN else [0.0] * round(load.shape.at(0))
+        last_s = load.shape.duration_s if self.ends_after_s is None else self.ends_after_s
+        due = [at_s for at_s in due if at_s < last_s]
         heapq.heapify(due)
         while (due or self._flight) and not self._stopped.is_set():
             next_s = min(due[0] if due else float("inf"), self._flight[0][0] if self._flight else float("inf"))
@@ -59,12 +63,12 @@ class MemoryLoadGenerator:
                 done_s, due_s, sent_s, status = heapq.heappop(self._flight)
                 load.samples.add(due_s, sent_s, done_s, status, "" if status else "no answer")
                 again_s = done_s + load.shape.think_time_s
-                if load.shape.loop is Loop.CLOSED and again_s < load.shape.duration_s:
+                if load.shape.loop is Loop.CLOSED and again_s < last_s:
                     heapq.heappush(due, again_s)
             while due and due[0] <= now + 1e-9:
                 self._send(load, heapq.heappop(due))
         if not self._stopped.is_set():
-            await self._until(load.shape.duration_s)
+            await self._until(last_s)
         if self.fails is not None:
             raise self.fails
 
@@ -83,6 +87,8 @@ class MemoryLoadGenerator:
         self._stopped.set()
 
     def _open(self, load: Load) -> list[float]:
+        if load.shape.arrivals is Arrivals.RECORDED:
+            return list(load.shape.offsets_s)
         found, begun, due = [], 0.0, 0.0
         for stage in load.shape.stages:
             while due < stage.area:
