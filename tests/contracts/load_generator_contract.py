@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from headway.domain.errors import GatewayFailed
-from headway.domain.load_shapes import Arrivals, LoadShape, rate, users
+from headway.domain.load_shapes import Arrivals, LoadShape, rate, recorded, users
 from headway.ports.load_generator import Load, LoadGenerator, LoadRequest, LoadTarget
 
 
@@ -119,6 +119,13 @@ class OpenLoopContract(LoadGeneratorContract):
     async def test_an_open_loop_sends_as_many_as_the_rate_says(self, stage: Stage) -> None:
         load = await stage.run(rate(100, 1.0, arrivals=Arrivals.CONSTANT))
         assert sorted(load.samples.due_s) == pytest.approx([number / 100 for number in range(100)])
+
+    @pytest.mark.parametrize("offsets_s", [(0.0, 0.1, 0.1, 0.35, 0.9), (0.2,)])
+    async def test_recorded_arrivals_leave_at_their_times(self, stage: Stage, offsets_s: tuple[float, ...]) -> None:
+        bodies = tuple(b"[%d]" % number for number in range(len(offsets_s)))
+        load = await stage.run(recorded(offsets_s, 1.0), bodies)
+        assert sorted(load.samples.due_s) == pytest.approx(offsets_s, abs=1e-6)
+        assert sorted(stage.bodies()) == list(bodies)
 
     async def test_a_stall_holds_nothing_back(self, stage: Stage) -> None:
         stage.answers(hangs=True)

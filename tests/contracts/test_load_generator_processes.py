@@ -12,8 +12,8 @@ import pytest
 from headway.adapters.loadgen.hub import Door
 from headway.adapters.loadgen.sharded import ShardedLoadGenerator
 from headway.domain.errors import StartTimeout
-from headway.domain.load_shapes import Arrivals, rate
-from headway.ports.load_generator import Load
+from headway.domain.load_shapes import Arrivals, rate, recorded
+from headway.ports.load_generator import Load, LoadRequest, LoadTarget
 from tests.contracts.load_generator_contract import OpenLoopContract
 from tests.contracts.test_load_generator_http import HttpStage
 from tests.services.scripted_model import ScriptedModel
@@ -47,6 +47,22 @@ class TestShardedLoadGenerator(OpenLoopContract):
         await model.stop()
         assert sorted(load.samples.due_s) == pytest.approx(sorted(same.samples.due_s))
         assert sorted(stage.bodies()) == sorted(alone.bodies())
+
+
+def test_parts_of_recorded_arrivals_are_all_of_them_each_with_its_own_request() -> None:
+    offsets_s = tuple(number / 10 for number in range(11))
+    requests = [LoadRequest(b"[%d]" % (number % 4)) for number in range(11)]
+    load = Load(
+        target=LoadTarget("iris", "http://x"), shape=recorded(offsets_s, 2.0), requests=requests, began=lambda _: None
+    )
+    generator = ShardedLoadGenerator(3)
+    found: list[tuple[float, LoadRequest]] = []
+    for place in range(3):
+        part = generator._part(load, place, 0.0)
+        assert (part.place, part.parts, part.shape.duration_s) == (0, 1, 2.0)
+        assert len(part.requests) == len(set(part.requests))
+        found += zip(part.shape.offsets_s, (part.requests[turn] for turn in part.turns), strict=True)
+    assert sorted(found, key=lambda pair: pair[0]) == list(zip(offsets_s, requests, strict=True))
 
 
 @asynccontextmanager

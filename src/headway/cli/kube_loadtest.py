@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -41,6 +42,13 @@ def loadtest(
     users: options.Users = None,
     rate: options.Rate = None,
     stages: options.Stages = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Open loop: arrivals and sizes of a CSV, as of headway log -o csv.", dir_okay=False
+        ),
+    ] = None,
+    speed: Annotated[float, typer.Option(metavar="TIMES", help="With --replay: so many times as fast.")] = 1.0,
     duration: options.Duration = "1m",
     spawn_rate: options.SpawnRate = None,
     think_time: options.ThinkTime = "1s",
@@ -103,6 +111,7 @@ def loadtest(
     loadtest. Ctrl-C ends the load and reports what there is; the objects go when the report is here.
     """
     from headway.cli import load_run, load_source
+    from headway.cli.load_replay import replayed_file
     from headway.control.load_orders import LoadOrder
 
     check_model_name(name)
@@ -113,8 +122,12 @@ def loadtest(
     if url is not None and version is not None:
         raise InvalidInput("--url and --version exclude each other", where="--version")
     promised = load_source.promised(sla, stop=stop)
-    shape = load_source.Chosen(users, rate, stages, None).shape(duration, spawn_rate, think_time, arrivals, seed)
-    assert shape is not None  # only a replay has none
+    shape = load_source.Chosen(users, rate, stages, replay).shape(duration, spawn_rate, think_time, arrivals, seed)
+    sizes: tuple[int, ...] = ()
+    if shape is None:
+        assert replay is not None  # whose shape the file has
+        recorded = replayed_file(replay, speed, rows)
+        shape, sizes = recorded.shape, recorded.sizes
     _check_shape(shape, stages, locustfile)
     patience_s = load_source.length(start_timeout, "--start-timeout")
     timeout_s = load_source.length(timeout, "--timeout")
@@ -123,8 +136,10 @@ def loadtest(
         model=name,
         url="",
         shape=shape,
-        requests=[] if data is None else load_source.file_requests(data, rows),
+        requests=[] if data is None or sizes else load_source.file_requests(data, rows),
         rows=rows,
+        data=_json(load_source.file_rows(data)) if data is not None and sizes else b"",
+        sizes=list(sizes),
         promises=list(promised),
         stop_at_breach=stop,
         timeout_s=timeout_s,
@@ -217,7 +232,11 @@ def _packed(order: LoadOrder) -> bytes:
         raise InvalidInput(
             f"what is to be sent takes {len(packed) / 2**20:.1f} MiB packed, and a ConfigMap has room for "
             f"{MOST_ORDER_BYTES / 2**20:.1f}",
-            where="--data" if order.requests else "--locustfile",
-            hint="give fewer rows: they are sent again and again in turn",
+            where="--replay" if order.sizes else "--data" if order.requests else "--locustfile",
+            hint="replay a shorter time" if order.sizes else "give fewer rows: they are sent again and again in turn",
         )
     return packed
+
+
+def _json(rows: list[Any]) -> bytes:
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()

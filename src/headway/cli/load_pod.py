@@ -7,6 +7,7 @@ read; its exit code is the verdict.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -69,8 +70,11 @@ def _carried_out(order: LoadOrder, port: int, token: str, replicas: str, teller:
     requests = order.requests
     if order.locustfile is None:
         with TargetClient(order.url, target_token, timeout_s=order.timeout_s) as client:
-            if not requests:
-                requests = load_source.requests(client, order.model, None, None, order.rows, None)
+            sizes = order.sizes or None
+            if order.data:
+                requests = load_source.made_of(json.loads(order.data), order.rows, sizes)
+            elif not requests:
+                requests = load_source.requests(client, order.model, None, None, order.rows, sizes)
             load_source.tried(client, order.model, None, requests[0])
     target = LoadTarget(order.model, order.url, target_token)
     carried = load_run.Order(target, order.shape, requests, order.promises, order.stop_at_breach)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from headway.domain import load_shapes, promises
 from headway.domain.errors import HeadwayError, InvalidInput, NotFound
-from headway.domain.load_rows import bodies, rows_of_file, rows_of_sample, rows_of_signature
+from headway.domain.load_rows import MOST_DISTINCT, bodies, rows_of_file, rows_of_sample, rows_of_signature
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop, Stage
 from headway.domain.load_stage_files import load_range, parse_stages
 from headway.domain.promises import Promise
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 MOST_FILE: Final = 256 * 1024 * 1024
 MOST_STAGES_FILE: Final = 1 << 20
 MOST_RECORDS: Final = 1_000_000
-MOST_DISTINCT: Final = 10_000
-"""Bodies that are made beforehand; more would only fill memory."""
 
 
 class Asked(Protocol):
@@ -46,7 +44,7 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What the query log holds of some time."""
+    """What was recorded of some time."""
 
     shape: LoadShape
     sizes: tuple[int, ...]
@@ -115,7 +113,7 @@ def replayed(client: Client, name: str, since: str, until: str | None, speed: fl
 
 
 def requests(
-    client: Asked, name: str, version: str | None, data: Path | None, rows: int, sizes: tuple[int, ...] | None
+    client: Asked, name: str, version: str | None, data: Path | None, rows: int, sizes: Sequence[int] | None
 ) -> list[LoadRequest]:
     """Requests to send in turn: of a data file, the model's sample, or rows made of what it says of its inputs.
 
@@ -139,15 +137,21 @@ def requests(
         raise InvalidInput(
             f"{name} has no sample and does not say what it takes", where="--data", hint="give rows: --data FILE"
         )
-    return _made(found, rows, sizes)
+    return made_of(found, rows, sizes)
 
 
-def file_requests(data: Path, rows: int, sizes: tuple[int, ...] | None = None) -> list[LoadRequest]:
+def file_requests(data: Path, rows: int, sizes: Sequence[int] | None = None) -> list[LoadRequest]:
     """Requests to send in turn, of a data file."""
-    return _made(rows_of_file(read(data, MOST_FILE, "--data"), str(data)), rows, sizes)
+    return made_of(file_rows(data), rows, sizes)
 
 
-def _made(found: list[Any], rows: int, sizes: tuple[int, ...] | None) -> list[LoadRequest]:
+def file_rows(data: Path) -> list[Any]:
+    """The rows of a data file."""
+    return rows_of_file(read(data, MOST_FILE, "--data"), str(data))
+
+
+def made_of(found: Sequence[Any], rows: int, sizes: Sequence[int] | None) -> list[LoadRequest]:
+    """Requests to send in turn, of rows."""
     made = sizes if sizes is not None else (rows,) * min(len(found), MOST_DISTINCT)
     return [LoadRequest(body) for body in bodies(found, made)]
 
@@ -200,16 +204,16 @@ def promised(sla: Sequence[str] | None, *, stop: bool) -> tuple[Promise, ...]:
 
 
 class Chosen:
-    """Which of the loads it is. ``replay`` None: there is none to be had."""
+    """Which of the loads it is."""
 
-    def __init__(self, users: str | None, rate: str | None, stages: Path | None, replay: bool | None) -> None:
+    def __init__(self, users: str | None, rate: str | None, stages: Path | None, replay: bool | Path | None) -> None:
         given = {"--users": users, "--rate": rate, "--stages": stages, "--replay": replay or None}
         named = [flag for flag, value in given.items() if value is not None]
         if len(named) > 1:
             raise InvalidInput(f"{' and '.join(named)} exclude each other", where=named[1])
         if not named:
-            others = "--stages FILE" if replay is None else "--stages FILE or --replay"
-            raise InvalidInput("what load?", where="--users", hint=f"--users 1:50, --rate 100, {others}")
+            hint = "--users 1:50, --rate 100, --stages FILE or --replay"
+            raise InvalidInput("what load?", where="--users", hint=hint)
         self.load = named[0].removeprefix("--")
         """``users``, ``rate``, ``stages`` or ``replay``."""
         self._users, self._rate, self._stages = users, rate, stages
@@ -217,7 +221,7 @@ class Chosen:
     def shape(
         self, duration: str, spawn_rate: float | None, think_time: str, arrivals: Arrivals, seed: int | None
     ) -> LoadShape | None:
-        """Its shape; None of a replay, which the query log has."""
+        """Its shape; None of a replay, which a query log has."""
         if self._users is not None:
             return users_shape(self._users, duration, spawn_rate, think_time, 1 if seed is None else seed)
         if self._rate is not None:

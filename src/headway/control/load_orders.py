@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any, Final
 
 import msgspec
@@ -37,6 +39,10 @@ class LoadOrder:
     requests: list[LoadRequest] = field(default_factory=list)
     """Empty: rows that fit what the model says of its inputs; with a locustfile there are none."""
     rows: int = 1
+    data: bytes = b""
+    """Of a replay, instead of ``requests``: the rows to make them of, as a JSON list."""
+    sizes: list[int] = field(default_factory=list)
+    """Of a replay: the rows of each of its requests."""
     promises: list[Promise] = field(default_factory=list)
     stop_at_breach: bool = False
     timeout_s: float = 30.0
@@ -46,16 +52,45 @@ class LoadOrder:
     """How long to wait for the workers."""
 
     def packed(self) -> bytes:
-        """As bytes, the same for the same order."""
-        return gzip.compress(msgspec.msgpack.encode(self), mtime=0)
+        """As bytes, the same for the same order; recorded arrivals to the microsecond."""
+        due_us = [round(at_s * 1e6) for at_s in self.shape.offsets_s]
+        gaps_us = [after - before for before, after in zip([0, *due_us], due_us, strict=False)]
+        rest = replace(self, shape=replace(self.shape, offsets_s=()), sizes=[])
+        wire = _Wire(rest, _planes(gaps_us), _planes(self.sizes))
+        return gzip.compress(msgspec.msgpack.encode(wire), mtime=0)
 
 
 def order_of(packed: bytes) -> LoadOrder:
     """Raises ``InvalidInput`` for what is none."""
     try:
-        return msgspec.msgpack.decode(gzip.decompress(packed), type=LoadOrder)
-    except (OSError, EOFError, msgspec.MsgspecError) as error:
+        wire = msgspec.msgpack.decode(gzip.decompress(packed), type=_Wire)
+        due_us = accumulate(_numbers(wire.gaps_us))
+        shape = replace(wire.rest.shape, offsets_s=tuple(at_us / 1e6 for at_us in due_us))
+        return replace(wire.rest, shape=shape, sizes=_numbers(wire.sizes))
+    except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
         raise InvalidInput(f"this is no order for a load test: {error}", where="--order") from None
+
+
+class _Wire(msgspec.Struct, array_like=True):
+    """An order on its way. Long columns of numbers stand beside it, which so are packed to a third."""
+
+    rest: LoadOrder
+    gaps_us: bytes
+    sizes: bytes
+
+
+def _planes(numbers: Sequence[int]) -> bytes:
+    """All first bytes, then all second ones, …: those that say nothing are next to each other, and pack to nothing."""
+    raw = struct.pack(f"<{len(numbers)}Q", *numbers)
+    return b"".join(raw[place::8] for place in range(8))
+
+
+def _numbers(planes: bytes) -> list[int]:
+    count = len(planes) // 8
+    raw = bytearray(8 * count)
+    for place in range(8):
+        raw[place::8] = planes[place * count : (place + 1) * count]
+    return list(struct.unpack(f"<{count}Q", raw))
 
 
 class LoadTeller:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, cycle, islice
 from typing import Any, Final
@@ -15,6 +16,8 @@ from typing import Any, Final
 from headway.domain.errors import InvalidInput
 
 MOST_ROWS: Final = 100_000
+MOST_DISTINCT: Final = 10_000
+"""Bodies that are made beforehand."""
 MADE_ROWS: Final = 64
 """Made of a signature."""
 _GOLDEN: Final = 0.6180339887498949
@@ -74,9 +77,22 @@ def rows_of_signature(signature: Mapping[str, Any]) -> list[Any] | None:
 
 
 def bodies(rows: Sequence[Any], sizes: Sequence[int]) -> list[bytes]:
-    """A body of so many rows for each of ``sizes``, the rows in turn."""
+    """A body of so many rows for each of ``sizes``, the rows in turn.
+
+    Of many sizes, those of one size come again and again: more than :data:`MOST_DISTINCT` would only fill memory.
+    """
     endless = cycle(rows)
-    return [json.dumps(list(islice(endless, size)), separators=(",", ":")).encode() for size in sizes]
+    made: dict[int, list[bytes]] = defaultdict(list)
+    counts: Counter[int] = Counter()
+    most = len(sizes) if len(sizes) <= MOST_DISTINCT else max(1, MOST_DISTINCT // len(set(sizes)))
+    found = []
+    for size in sizes:
+        own = made[size]
+        if len(own) < most:
+            own.append(json.dumps(list(islice(endless, size)), separators=(",", ":")).encode())
+        found.append(own[counts[size] % most])
+        counts[size] += 1
+    return found
 
 
 def _cell(spec: Mapping[str, Any], part: float) -> Any:

@@ -182,4 +182,4 @@ def recorded(offsets_s: tuple[float, ...], duration_s: float) -> LoadShape:
     mean = len(offsets_s) / duration_s if duration_s > 0 else 0.0
     stage = Stage(duration_s=duration_s, begin=mean, end=mean)
     shape = LoadShape(loop=Loop.OPEN, stages=(stage,), arrivals=Arrivals.RECORDED, offsets_s=offsets_s)
-    return shape.checked("replay")
+    return shape.checked("--replay")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from headway.cluster.load_objects import JOB, LOAD_KINDS
 from headway.cluster.names import labels
 from headway.control.load_targets import GATEWAY
 from headway.domain.cluster_objects import DEPLOYMENT, POD, Name
-from headway.domain.errors import PromiseBroken, StartTimeout, VerdictRefused
+from headway.domain.errors import InvalidInput, PromiseBroken, StartTimeout, VerdictRefused
 from tests.services.job_pods import JobPods, job_pods, names
 from tests.services.kubernetes_api import KubernetesApi, refusal
 from tests.services.model_world import model, put
@@ -172,6 +173,41 @@ async def test_what_may_not_be_seen_is_not_known_and_no_zero(world: World) -> No
     assert any("Replicas are not known" in note and "forbidden" in note for note in report["notes"])
     assert any("Processor use and memory are not known" in note for note in report["notes"])
     assert report["decisions"] == []
+
+
+async def test_recorded_arrivals_of_a_file_are_sent_by_all_workers_together(world: World) -> None:
+    file = world.folder / "requests.csv"
+    lines = [
+        "ts_ns,rows,arm",
+        "1700000000000000000,1,split",
+        "1700000000400000000,2,split",
+        "1700000000400000000,1,job",
+    ]
+    lines += [f"170000000{40 + 2 * number}00000000,3,split" for number in range(8)]  # from 4 s on, one each 0.2 s
+    file.write_text("\n".join(lines))
+    found = await world.run("--workers", "2", "-o", "json", load=("--replay", str(file), "--speed", "2"))
+    assert found.code == 0, found.said
+    report = json.loads(found.out)
+    assert (report["shape"]["arrivals"], report["total"]["count"], report["total"]["errors"]) == ("recorded", 10, 0)
+    due = [(round(one["begin_s"]), one["figures"]["count"]) for one in report["points"]]
+    assert due == [(0, 2), (1, 0), (2, 8)]
+    rows = sorted(len(json.loads(body)) for body in world.model.bodies[1:])
+    assert rows == [1, 2, *[3] * 8]
+    assert "Arrivals are recorded ones." in report["notes"]
+
+
+async def test_more_arrivals_than_a_config_map_has_room_for_are_refused_before_anything_is_made(world: World) -> None:
+    chance, at_s, lines = Random(1), 0.0, ["time"]
+    for _ in range(400_000):
+        at_s += chance.expovariate(100)
+        lines.append(f"{at_s:.6f}")
+    file = world.folder / "requests.csv"
+    file.write_text("\n".join(lines))
+    found = await world.run(load=("--replay", str(file)))
+    assert found.code == InvalidInput.exit_code
+    assert "MiB packed, and a ConfigMap has room for 0.7" in found.said
+    assert "replay a shorter time" in found.said
+    assert names(world.api) == []
 
 
 async def test_a_broken_promise_has_the_exit_code_that_it_has_on_this_machine(world: World) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from random import Random
 
+import msgspec
 import pytest
 
 from headway.adapters.memory.clock import ManualClock
@@ -15,7 +17,7 @@ from headway.control.load_test import LoadTester
 from headway.domain.errors import ClusterFailed, InvalidInput, StartTimeout
 from headway.domain.load_documents import to_document
 from headway.domain.load_reports import LoadPoint, LoadReport
-from headway.domain.load_shapes import Arrivals, Stage, rate
+from headway.domain.load_shapes import Arrivals, Stage, rate, recorded
 from headway.domain.promises import parse_all
 from headway.ports.load_generator import LoadRequest, LoadTarget
 
@@ -46,6 +48,25 @@ def test_an_order_is_read_as_it_was_written() -> None:
     assert order_of(order.packed()) == order
     assert order.packed() == order.packed()
     assert isinstance(order_of(order.packed()).shape.stages[0], Stage)
+
+
+def test_recorded_arrivals_come_over_to_the_microsecond_in_a_third_of_the_room() -> None:
+    chance, at_s, offsets_s = Random(1), 0.0, []
+    for _ in range(10_000):
+        offsets_s.append(round(at_s, 6))
+        at_s += chance.expovariate(100)
+    sizes = [chance.choice((1, 1, 1, 2, 250)) for _ in offsets_s]
+    shape = recorded(tuple(offsets_s), at_s)
+    order = LoadOrder(model="iris", url="u", shape=shape, rows=1, data=b"[[1]]", sizes=sizes)
+    packed = order.packed()
+    assert order_of(packed) == order
+    assert len(packed) < 3 * len(offsets_s)
+    assert len(gzip.compress(msgspec.msgpack.encode(order))) > 6 * len(offsets_s)
+
+
+def test_a_gap_of_days_comes_over() -> None:
+    order = LoadOrder(model="iris", url="u", shape=recorded((0.0, 0.000001, 500_000.25), 500_001), sizes=[1, 2, 3])
+    assert order_of(order.packed()) == order
 
 
 @pytest.mark.parametrize("packed", [b"", b"nothing", LoadOrder(model="a", url="b", shape=rate(1, 1)).packed()[:-20]])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headway.domain.errors import InvalidInput
-from headway.domain.load_rows import bodies, rows_of_file, rows_of_sample, rows_of_signature
+from headway.domain.load_rows import MOST_DISTINCT, bodies, rows_of_file, rows_of_sample, rows_of_signature
 
 
 def test_a_sample_of_rows_is_taken_apart_and_any_other_is_not() -> None:
@@ -71,3 +71,11 @@ def test_rows_are_made_of_what_the_model_says_of_its_inputs() -> None:
 
 def test_bodies_take_rows_in_turn() -> None:
     assert bodies([[1], [2], [3]], [1, 2, 1]) == [b"[[1]]", b"[[2],[3]]", b"[[1]]"]
+
+
+def test_of_many_bodies_so_many_are_distinct_and_each_has_its_size() -> None:
+    sizes = [1, 2, 1, 3] * MOST_DISTINCT
+    made = bodies([[number] for number in range(50_000)], sizes)
+    assert [len(json.loads(body)) for body in made[:400]] == sizes[:400]
+    assert MOST_DISTINCT / 2 < len(set(made)) <= MOST_DISTINCT
+    assert len({id(body) for body in made}) == len(set(made))

@@ -78,7 +78,8 @@ class _Sending:
         self._load = load
         self._place, self._parts = part
         self._connections = Connections(load.target, self._told, most=most_open, timeout_s=timeout_s)
-        self._payloads = [self._connections.payload(request) for request in load.requests]
+        made = {request: self._connections.payload(request) for request in dict.fromkeys(load.requests)}
+        self._payloads = [made[request] for request in load.requests]
         self._began_s = 0.0
         self._end_s = 0.0
         self._sent = 0

@@ -10,17 +10,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from dataclasses import replace
 from typing import Final
 
 from headway.adapters.loadgen.children import Children, first_of
-from headway.adapters.loadgen.hub import Door, Hub, Sender
+from headway.adapters.loadgen.hub import Door, Hub
 from headway.adapters.loadgen.wire import PLACE, Part
 from headway.domain.errors import GatewayFailed, HeadwayError, StartTimeout, WorkerLost
+from headway.domain.load_shapes import Arrivals
 from headway.ports.load_generator import GeneratorState, Load
 
 DRAIN_S: Final = 10.0
 LEAD_S: Final = 1.0
 """From all being there to the begin."""
+READ_PER_S: Final = 100_000
+"""Recorded arrivals that are told to a worker, and read by it, in a second."""
 START_S: Final = 60.0
 """How long processes of this machine may take to start."""
 
@@ -71,9 +75,9 @@ class ShardedLoadGenerator:
         senders = hub.workers()[: self._workers]
         if self._stopped.is_set() or len(senders) < self._workers:
             return
-        begin_at_s = time.monotonic() + LEAD_S
+        begin_at_s = time.monotonic() + LEAD_S + len(load.shape.offsets_s) / READ_PER_S
         for place, sender in enumerate(senders):
-            await hub.give(sender, self._part(load, place, begin_at_s, sender))
+            await hub.give(sender, self._part(load, place, begin_at_s - sender.shift_s))
         over = hub.until(lambda: all(one.gone or one.done for one in senders) or bool(hub.lost() or hub.failures))
         await first_of(over, self._stopped.wait())
 
@@ -86,17 +90,25 @@ class ShardedLoadGenerator:
             raise HeadwayError("a process of the load generator failed", details={"log_tail": children.said()})
         raise_lost(hub, self._workers)
 
-    def _part(self, load: Load, place: int, begin_at_s: float, sender: Sender) -> Part:
+    def _part(self, load: Load, place: int, begin_at_s: float) -> Part:
+        shape, parts, sent = load.shape, self._workers, load.requests
+        if shape.arrivals is Arrivals.RECORDED:
+            # A timetable that follows from nothing can be long: each gets what is its own, and is the only one to.
+            numbers = range(place, len(shape.offsets_s), parts)
+            sent = [load.requests[number % len(load.requests)] for number in numbers]
+            shape, place, parts = replace(shape, offsets_s=shape.offsets_s[place::parts]), 0, 1
+        distinct = {request: at for at, request in enumerate(dict.fromkeys(sent))}
         return Part(
             model=load.target.model,
             url=load.target.url,
             token=load.target.token,
-            shape=load.shape,
-            requests=list(load.requests),
+            shape=shape,
+            requests=list(distinct),
+            turns=[distinct[request] for request in sent],
             place=place,
-            parts=self._workers,
+            parts=parts,
             timeout_s=self._timeout_s,
-            begin_at_s=begin_at_s - sender.shift_s,
+            begin_at_s=begin_at_s,
         )
 
 

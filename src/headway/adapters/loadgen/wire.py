@@ -69,6 +69,9 @@ class Part(msgspec.Struct, kw_only=True, tag="requests"):
     token: str | None
     shape: LoadShape
     requests: list[LoadRequest]
+    """Each once."""
+    turns: list[int]
+    """Places in ``requests``, in the order in which they are sent."""
     place: int
     parts: int
     timeout_s: float

@@ -81,7 +81,7 @@ async def _send(part: Part, link: socket.socket) -> int:
     load = Load(
         target=LoadTarget(part.model, part.url, part.token),
         shape=part.shape,
-        requests=part.requests,
+        requests=[part.requests[place] for place in part.turns],
         began=lambda at_s: teller.began(at_s),
     )
     teller = _Teller(load, generator, writer)
