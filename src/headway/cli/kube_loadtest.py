@@ -15,6 +15,7 @@ from rich.markup import escape
 from headway.cli import load_options as options
 from headway.cli.exit_codes import INTERRUPTED
 from headway.cli.kube_objects import Context, emit_objects
+from headway.cli.load_belongings import refuse_idle, typed
 from headway.cli.output import Format, OutputOption, err, is_json, note
 from headway.cli.place import default_context, default_namespace, nowhere
 from headway.domain.errors import InvalidInput, Unsupported
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
 
 @nowhere
 def loadtest(
+    asked: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")],
     image: Annotated[str, typer.Option(metavar="IMAGE", help="Holds headway; with its extra loadtest for users.")],
     users: options.Users = None,
@@ -122,7 +124,10 @@ def loadtest(
     if url is not None and version is not None:
         raise InvalidInput("--url and --version exclude each other", where="--version")
     promised = load_source.promised(sla, stop=stop)
-    shape = load_source.Chosen(users, rate, stages, replay).shape(duration, spawn_rate, think_time, arrivals, seed)
+    chosen = load_source.Chosen(users, rate, stages, replay)
+    # How many rows a recorded request had only the file can tell, if it does.
+    refuse_idle(typed(asked) - ({"rows"} if replay else set()), chosen.load, locustfile=locustfile is not None)
+    shape = chosen.shape(duration, spawn_rate, think_time, arrivals, seed)
     sizes: tuple[int, ...] = ()
     if shape is None:
         assert replay is not None  # whose shape the file has

@@ -1,14 +1,19 @@
-"""Options of a load test and the loads they belong to: one that would be without effect is refused by name. Pure."""
+"""Options of a load test and the loads they belong to: one that would be without effect is refused by name."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headway.domain.errors import InvalidInput
 
+if TYPE_CHECKING:
+    import typer
+
 _EACH_STAGE: Final = "each stage of the file says it"
-_RECORDED: Final = "a replay has what was recorded; --since and --until choose it, --speed makes it shorter"
+_RECORDED: Final = (
+    "a replay has what was recorded; of the query log --since and --until choose it, --speed makes it shorter"
+)
 _BELONGINGS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, str]]]] = {
     "duration": (frozenset({"users", "rate"}), {"stages": _EACH_STAGE, "replay": _RECORDED}),
     "spawn_rate": (frozenset({"users"}), {"stages": _EACH_STAGE, "rate": "--rate 1:100 goes up"}),
@@ -46,6 +51,12 @@ def refuse_idle(given: Collection[str], load: str, *, locustfile: bool = False) 
                 where=_flag(name),
                 hint="leave it out: what they send, and when, stands in the file",
             )
+
+
+def typed(context: typer.Context) -> set[str]:
+    """Names of the parameters that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _flag(name: str) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from headway.cli import load_options as options
 from headway.cli.completion import model_names
-from headway.cli.load_belongings import refuse_idle
+from headway.cli.load_belongings import refuse_idle, typed
 from headway.cli.output import Format, OutputOption, note
 from headway.domain.errors import InvalidInput
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop
@@ -106,12 +106,6 @@ def loadtest(
         order = load_run.Order(client.load_target(name, version=version), shape, made, promised, stop)
         told = load_run.carry_out(lambda: make(RestModelWatch(own, name)), order)
     return load_run.told(told, page, load_run.write(told, page))
-
-
-def typed(context: typer.Context) -> set[str]:
-    """Names of the parameters that stand on the command line."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _maker(shape: LoadShape, locustfile: Path | None, workers: int, web: int | None, timeout_s: float) -> Maker:

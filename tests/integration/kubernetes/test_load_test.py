@@ -193,7 +193,7 @@ async def test_recorded_arrivals_of_a_file_are_sent_by_all_workers_together(worl
     assert due == [(0, 2), (1, 0), (2, 8)]
     rows = sorted(len(json.loads(body)) for body in world.model.bodies[1:])
     assert rows == [1, 2, *[3] * 8]
-    assert "Arrivals are recorded ones." in report["notes"]
+    assert "Arrivals are recorded ones." in (world.folder / "report.html").read_text()
 
 
 async def test_more_arrivals_than_a_config_map_has_room_for_are_refused_before_anything_is_made(world: World) -> None:

@@ -79,6 +79,31 @@ def test_a_load_test_goes_to_the_namespace_of_the_chosen_context(
     assert namespaces("--context", "staging") == {"default"}
 
 
+@pytest.mark.parametrize(
+    ("load", "where"),
+    [
+        (["--rate", "5", "--speed", "2"], "--speed"),
+        (["--rate", "5", "--think-time", "2s"], "--think-time"),
+        (["--replay", "requests.csv", "--duration", "1m"], "--duration"),
+        (["--replay", "requests.csv", "--seed", "2"], "--seed"),
+        (["--replay", "requests.csv", "--rows", "2"], "--rows"),
+        (["--replay", "requests.csv", "--rate", "5"], "--replay"),
+        (["--replay", "requests.csv", "--locustfile", "users.py"], "--locustfile"),
+        (["--replay", "nowhere.csv"], "--replay"),
+    ],
+)
+def test_options_of_a_load_test_that_say_nothing_about_its_load_are_refused_by_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: list[str], where: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requests.csv").write_text("time,rows\n0,1\n1,2\n")
+    (tmp_path / "users.py").write_text("")
+    asked = ["kube", "loadtest", "iris", "--image", "h:1", "--version", "v1", "--dry-run"]
+    assert run([*asked, *load]) == InvalidInput.exit_code
+    assert f"where: {where}\n" in capsys.readouterr().err
+    assert run([*asked, "--replay", "requests.csv", "--speed", "2"]) == 0
+
+
 def test_a_load_test_of_a_laptop_names_that_of_a_cluster(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
