@@ -14,7 +14,7 @@ from headway.cli.completion import model_names
 from headway.cli.exit_codes import INTERRUPTED
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
 from headway.cli.plan_policy import put_in_force
-from headway.domain.errors import InvalidInput, NotFound
+from headway.domain.errors import Conflict, InvalidInput, NotFound
 from headway.domain.names import check_model_name
 from headway.domain.promises import ERRORS, Promise, parse_all
 from headway.domain.quantities import share
@@ -116,6 +116,7 @@ def plan(
     think_s = load_source.length(think_time, "--think-time")
     with Client() as client, Client() as own:
         usage = client.plans(name)
+        _check_alone(client, name)
         question = _question(
             promise,
             most_failed,
@@ -144,6 +145,16 @@ def plan(
         if write_policy:
             put_in_force(client, name, stored)
     return 0
+
+
+def _check_alone(client: Client, name: str) -> None:
+    """Raises ``Conflict`` while several versions run: replicas are counted, and pinned, for each of them."""
+    running = [version.name for version in client.versions(name) if version.wished is not None]
+    if len(running) > 1:
+        raise Conflict(
+            f"{' and '.join(running)} of {name} run side by side, and a plan is of one version",
+            hint=f"headway promote {name} or headway rollback {name} first",
+        )
 
 
 def digest_of(requests: Sequence[LoadRequest]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from headway.cli.output import note
-from headway.domain.errors import InvalidInput
+from headway.domain.errors import Conflict, InvalidInput
 
 if TYPE_CHECKING:
     from headway.api.schemas_plans import PlanView
@@ -55,8 +55,13 @@ def _bound_now(client: Client, name: str, version: str) -> int | None:
 
 
 def _set_bound(client: Client, name: str, stored: PlanView, bound: int) -> None:
-    note(f"server.maxQueue is part of a version: {stored.basis.version} is deployed again with {bound}")
-    made = client.set_queue_bound(name, bound)
+    note(f"server.maxQueue is part of a version: {stored.basis.version} is to be deployed again with {bound}")
+    try:
+        made = client.set_queue_bound(name, bound)
+    except Conflict as error:
+        # Several versions share the traffic, or one is on its way: the policy is in force, and this can be done later.
+        note(f"not now: {escape(error.message)}; {escape(error.hint or 'later')}")
+        return
     document: dict[str, Any] = {**stored.document}
     told = f"measured with {stored.basis.version}; {made.version} differs in server.maxQueue alone, as this plan says"
     document["notes"] = [*document["notes"], told]

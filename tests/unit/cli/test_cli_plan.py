@@ -332,6 +332,35 @@ def test_figures_are_short() -> None:
     assert (size_text("users", 1), size_text("rate", 12.345)) == ("1 user", "12.3 requests/s")
 
 
+def beside_a_canary(here: Installation) -> None:
+    async def second() -> None:
+        def with_v2(deployment: Any) -> Any:
+            return Changed(deployment.with_version(replace(deployment.version("v1"), name="v2")))
+
+        await here.world.book.change("iris", with_v2)
+
+    here.runner.run(second())
+    here.split(v1=90, v2=10)
+
+
+def test_beside_a_canary_the_queue_bound_is_only_told(here: Installation, rows: Path) -> None:
+    keep(here, rows)
+    beside_a_canary(here)
+    code, _, told = here.run("plan", "iris", "--show", "--write-policy", "--data", str(rows))
+    assert code == 0, told
+    assert "not now: 2 versions of iris share the traffic; put spec.server.maxQueue: 46 into headway.yaml" in told
+    assert here.trigger("rps")["target"] == 45.6
+
+
+def test_beside_a_canary_nothing_is_measured(here: Installation, rows: Path) -> None:
+    """Else it would wait for replicas of one version, and count those of both."""
+    beside_a_canary(here)
+    code, _, told = here.run("plan", "iris", "--sla", "p95<1s", "--data", str(rows))
+    assert code == 5
+    assert "v1 and v2 of iris run side by side, and a plan is of one version" in told
+    assert "headway promote iris" in told
+
+
 def test_a_plan_of_a_version_that_no_longer_serves_is_not_kept(here: Installation) -> None:
     with pytest.raises(Conflict, match="serves now"):
         here.runner.run(here.world.plans.add("iris", "", "v9", {}))
