@@ -257,7 +257,7 @@ def _told(name: str, stored: PlanView, plot: Path | None) -> None:
     from headway.cli import plan_chart, plan_text
 
     if plot is not None:
-        plan_chart.write(name, stored.document, plot)
+        plan_chart.write(name, stored, plot)
     if is_json():
         emit_json(stored)
         return

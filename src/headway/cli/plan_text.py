@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +70,7 @@ def report(name: str, stored: PlanView, width: int | None = None) -> Iterator[Te
     """The plan, a line each."""
     plan = stored.document
     yield Text(f"{name} {stored.basis.version}: {promised_text(plan)}", "bold")
-    yield Text(f"plan {stored.number}, {local(stored.at)}, {_asked(plan)}", "dim")
+    yield Text(made(stored), "dim")
     if stored.stale:
         yield from folded("stale: ", "; ".join(stored.stale), width, style="bold red")
         yield from folded("  measure again: ", again(name, plan), width, style="red")
@@ -90,14 +91,16 @@ def report(name: str, stored: PlanView, width: int | None = None) -> Iterator[Te
         yield from folded("", standing(name, stored), width, hang=2)
     for told in plan["notes"]:
         yield from folded("note: ", told, width, style="yellow")
-    yield from _policy(plan, width)
+    yield from policy(plan, width)
 
 
-def _asked(plan: Plan) -> str:
-    load = plan["load"]
-    if load["kind"] != "users":
-        return "requests that wait for nobody"
-    return f"users who think for {time_text(load['think_time_s'])} between requests"
+def made(stored: PlanView) -> str:
+    """Which one it is, of when, and about what kind of load."""
+    load = stored.document["load"]
+    kind = "requests that wait for nobody"
+    if load["kind"] == "users":
+        kind = f"users who think for {time_text(load['think_time_s'])} between requests"
+    return f"plan {stored.number}, {local(stored.at)}, {kind}"
 
 
 def again(name: str, plan: Plan) -> str:
@@ -189,7 +192,8 @@ def rows(plan: Plan) -> Iterator[list[str]]:
 
 
 def _bare(kind: str, size: float) -> str:
-    return size_text(kind, size).split()[0]
+    """Part of a user is none: what is planned with is rounded down as well."""
+    return size_text(kind, math.floor(size) if kind == "users" else size).split()[0]
 
 
 def _lined(table: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -224,6 +228,10 @@ def trust(plan: Plan) -> Iterator[str]:
                 f"{title}: {load_text(tried['load'])} on {count_text(tried['replicas'], 'replica')}, predicted "
                 f"{_between(tried['predicted'])}, measured {time_text(tried['measured_s'])}: {way}"
             )
+    worst = max(plan["points"], key=lambda point: point.get("failed", 0.0))
+    if worst.get("failed"):
+        where = f"{load_text(worst['load'])} on {count_text(worst['replicas'], 'replica')}"
+        yield f"failed: up to {percent(worst['failed'])} of requests, at {where}"
     model = plan["model"]
     errors = model["left_out_error"]
     usl = "could not be fitted" if errors["usl"] is None else f"is {percent(errors['usl'])} off"
@@ -282,7 +290,7 @@ def _nodes(plan: Plan, width: int | None) -> Iterator[Text]:
     )
 
 
-def _policy(plan: Plan, width: int | None) -> Iterator[Text]:
+def policy(plan: Plan, width: int | None) -> Iterator[Text]:
     """As it may be put into ``headway.yaml``, under ``spec.scaling``."""
     import yaml
 
@@ -291,16 +299,16 @@ def _policy(plan: Plan, width: int | None) -> Iterator[Text]:
 
     if plan["policy"] is None:
         return
-    policy = following(plan["policy"])
+    written = following(plan["policy"])
     yield Text()
     yield Text("the policy that follows (spec.scaling; --write-policy puts it in force)", "bold")
-    for key, value in policy.items():
+    for key, value in written.items():
         if key == "triggers":
             yield Text("  triggers:")
             yield from (Text(f"    - {flow(trigger)}") for trigger in value)
         else:
             yield Text(f"  {key}: {flow(value) if isinstance(value, dict) else value}")
-    if "triggers" not in policy:
+    if "triggers" not in written:
         yield Text("  (a fixed number: there is nothing to scale between)")
     if (short := shortfall(plan)) is not None:
         yield from folded("  ", short, width, style="yellow")
