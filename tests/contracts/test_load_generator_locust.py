@@ -50,6 +50,44 @@ class Fast(FastHttpUser):
 """
 
 
+RAISING = """
+from locust import HttpUser, LoadTestShape, constant, events, task
+
+@events.quitting.add_listener
+def end(environment, **others):
+    environment.process_exit_code = 3
+
+class Waves(LoadTestShape):
+    def tick(self):
+        return 1, 1
+
+class Someone(HttpUser):
+    wait_time = constant(0.1)
+
+    @task
+    def ask(self):
+        self.client.post("/predict", json=[[1]])
+        raise ValueError("a line\\nand another")
+"""
+PATIENT = """
+from locust import FastHttpUser, HttpUser, constant, task
+
+class Plain(HttpUser):
+    wait_time = constant(0.1)
+
+    @task
+    def ask(self):
+        self.client.post("/predict", json=[[1]])
+
+class Fast(FastHttpUser):
+    wait_time = constant(0.1)
+
+    @task
+    def ask(self):
+        self.client.post("/predict", json=[[1]])
+"""
+
+
 class LocustStage(HttpStage):
     STARTING_S = 6.0
 
@@ -123,15 +161,57 @@ class TestLocustGenerator(LoadGeneratorContract):
         assert min(load.samples.due_s) >= 0
         assert stage.generator.state().users is not None
 
-    async def test_a_locustfile_that_is_none_is_refused_with_what_locust_says(
+    @pytest.mark.parametrize(
+        ("text", "line", "said"),
+        [
+            ("import json\nimport nothing_of_that_name\n", ":2", "No module named 'nothing_of_that_name'"),
+            ("class Someone(:\n", ":1", "SyntaxError: invalid syntax"),
+            ("number = 1\n", "", "it has no users"),
+        ],
+    )
+    async def test_a_locustfile_that_is_none_is_refused_with_the_reason_and_the_line(
+        self, model: ScriptedModel, tmp_path: Path, text: str, line: str, said: str
+    ) -> None:
+        file = tmp_path / "locustfile.py"
+        file.write_text(text)
+        with pytest.raises(InvalidInput) as refused:
+            await LocustStage(model, locustfile=file).run(users(1, 1.0))
+        assert refused.value.where == f"{file}{line}"
+        assert said in refused.value.message
+
+    async def test_what_a_locustfile_raises_leaves_out_or_ends_with_is_told(
         self, model: ScriptedModel, tmp_path: Path
     ) -> None:
         file = tmp_path / "locustfile.py"
-        file.write_text("import nothing_of_that_name\n")
-        with pytest.raises(InvalidInput) as refused:
-            await LocustStage(model, locustfile=file).run(users(1, 1.0))
-        assert refused.value.where == str(file)
-        assert "nothing_of_that_name" in refused.value.details["log_tail"]
+        file.write_text(RAISING)
+        stage = LocustStage(model, locustfile=file)
+
+        async def run(duration_s: float) -> Load:
+            return await stage.run(users(2, duration_s))
+
+        load = await long_enough(run, lambda load: len(load.samples) > 0)
+        assert len(load.samples) > 0
+        unused, raised, ended = stage.generator.state().notes
+        assert unused.startswith("Waves of the locustfile is not used")
+        assert raised.startswith("code of the locustfile raised")
+        assert raised.endswith("x: ValueError: a line and another")
+        assert ended == "Locust ended with exit code 3, as its locustfile may want"
+
+    async def test_no_request_of_a_locustfile_waits_longer_than_the_load_says(
+        self, model: ScriptedModel, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "locustfile.py"
+        file.write_text(PATIENT)
+        stage = LocustStage(model, locustfile=file)
+        stage.generator = LocustGenerator(locustfile=file, timeout_s=0.3)
+        stage.answers(hangs=True)
+
+        async def run(duration_s: float) -> Load:
+            return await stage.run(users(2, 2 * duration_s))
+
+        load = await long_enough(run, lambda load: len(load.samples) > 3)
+        assert len(load.samples) > 3
+        assert set(load.samples.status) == {GIVEN_UP}, load.samples.faults
 
     async def test_called_off_it_leaves_no_process(self, model: ScriptedModel) -> None:
         stage = LocustStage(model)

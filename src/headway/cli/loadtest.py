@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,6 +109,20 @@ def loadtest(
     return load_run.told(told, page, load_run.write(told, page))
 
 
+def _check_port(port: int) -> None:
+    """Before the load: Locust would carry it out and only then tell that its page had no port."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InvalidInput(
+                f"no page can be at port {port} of 127.0.0.1: {error.strerror or error}",
+                where="--web",
+                hint="another port",
+            ) from None
+
+
 def _maker(shape: LoadShape, locustfile: Path | None, workers: int, web: int | None, timeout_s: float) -> Maker:
     """How to make the tester. Raises ``MissingExtra`` when users are wanted and Locust is not installed."""
     from headway import bootstrap_load
@@ -121,5 +136,7 @@ def _maker(shape: LoadShape, locustfile: Path | None, workers: int, web: int | N
     check_installed()
     if locustfile is not None and not locustfile.is_file():
         raise InvalidInput(f"there is no file {locustfile}", where="--locustfile")
+    if web is not None:
+        _check_port(web)
     given: dict[str, Any] = {"locustfile": locustfile, "workers": workers, "web_port": web, "timeout_s": timeout_s}
     return lambda watch: bootstrap_load.users_tester(watch, **given)

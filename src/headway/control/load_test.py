@@ -300,7 +300,7 @@ class _Run:
         found = points(shape, samples, self._ticks)
         condition = health(samples, load.lags_s, state, self._promises)
         end_s = min(last_s, shape.duration_s)
-        notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE, *self._notes]
+        notes = [CLOSED_NOTE if shape.loop is Loop.CLOSED else OPEN_NOTE, *self._notes, *state.notes]
         if self._failure:
             notes.append(self._failure)
         breach = "" if self._breach is None else self._breach.text

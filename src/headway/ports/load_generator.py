@@ -60,6 +60,8 @@ class GeneratorState:
     """How long the request in flight has waited that has waited longest."""
     cpu_share: float | None = None
     """Of one core, of the busiest process, since the begin."""
+    notes: tuple[str, ...] = ()
+    """What whoever reads the figures has to know of the generator."""
 
 
 class LoadGenerator(Protocol):

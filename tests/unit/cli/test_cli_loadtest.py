@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.wire import Terminal
+from tests.unit.cli.wire import Terminal, model
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +61,16 @@ def test_all_options_of_a_load_are_taken(terminal: Terminal, asked: str) -> None
     outcome = terminal.run("loadtest", "iris", *asked.split())
     assert "nothing at" in outcome.stderr  # the API that is not there: the options were all right
     assert terminal.requests
+
+
+def test_a_port_that_is_taken_is_told_before_the_load(terminal: Terminal) -> None:
+    terminal.answer("GET /v1/models/iris", model())
+    terminal.answer("GET /v1/models/iris/sample", [[1]])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        outcome = terminal.run("loadtest", "iris", "--users", "5", "--web", str(port))
+    assert outcome.code == 2, outcome
+    assert f"no page can be at port {port} of 127.0.0.1" in outcome.stderr
+    assert "where: --web\n" in outcome.stderr

@@ -37,6 +37,8 @@ class Children:
     def __init__(self, log: Path) -> None:
         self._log = log
         self._processes: list[Process] = []
+        self._own_codes: list[int] | None = None
+        """Of those that had ended before they were asked to."""
 
     async def __aenter__(self) -> Children:
         return self
@@ -55,6 +57,8 @@ class Children:
 
     def terminate(self) -> None:
         """Ask all to end."""
+        if self._own_codes is None:
+            self._own_codes = self.codes()
         for process in self._processes:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
@@ -90,6 +94,11 @@ class Children:
     def codes(self) -> list[int]:
         """Exit codes of those that have ended."""
         return [process.returncode for process in self._processes if process.returncode is not None]
+
+    def ends(self) -> str:
+        """How those ended that did not end well: ``exit code 1, signal 9``; each once, first by themselves."""
+        codes = sorted({code for code in self._own_codes or () if code} or {code for code in self.codes() if code})
+        return ", ".join(f"signal {-code}" if code < 0 else f"exit code {code}" for code in codes)
 
     def said(self, lines: int = 15) -> str:
         """The last lines of the log."""

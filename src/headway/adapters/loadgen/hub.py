@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from headway.ports.load_generator import GeneratorState, Load
 
 HELLO_S: Final = 10.0
 MOST_HELLO_BYTES: Final = 4096
+MOST_RAISED: Final = 5
+"""Different things that a locustfile's code raised, told of in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Hub:
         self._changed = asyncio.Event()
         self.began_s: float | None = None
         self.failures: list[str] = []
+        self._raised: Counter[str] = Counter()
+        self._notes: list[str] = []
         self._ended_s: float | None = None
 
     @property
@@ -148,7 +153,12 @@ class Hub:
             in_flight=sum(flights) if flights else None,
             oldest_s=max((one.oldest_s for one in latest), default=0.0),
             cpu_share=busiest_s / elapsed_s if self.began_s is not None and elapsed_s > 0.5 else None,
+            notes=(*self._notes, *(_raised_text(*one) for one in self._raised.most_common(MOST_RAISED))),
         )
+
+    def all_done(self) -> bool:
+        """Whether the load began, and all who sent have sent what they had."""
+        return self.began_s is not None and all(one.done for one in self._senders)
 
     # -- what they say -------------------------------------------------------------------------------
 
@@ -180,6 +190,8 @@ class Hub:
         self._changed.set()
         if batch.failure:
             self.failures.append(batch.failure)
+        self._raised.update(batch.raised)
+        self._notes += batch.notes
         if self.began_s is None and batch.began_s is not None:
             self.began_s = batch.began_s + sender.shift_s
             self._load.began(self.began_s)
@@ -201,6 +213,10 @@ class Hub:
             # Of those without a status ``add`` has counted nothing: it was not told why.
             samples.faults.update(batch.faults)
         self._load.lags_s.extend(batch.lags_s)
+
+
+def _raised_text(what: str, count: int) -> str:
+    return f"code of the locustfile raised, {count:,} x: {what}"
 
 
 async def _frame(reader: asyncio.StreamReader, most: int) -> bytes:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 import socket
 import sys
+from dataclasses import replace
+from math import ceil
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,10 +25,12 @@ from headway.adapters.loadgen.hub import Door, Hub
 from headway.adapters.loadgen.locust_worker import PART, options, to_master
 from headway.adapters.loadgen.sharded import all_here, raise_lost
 from headway.adapters.loadgen.wire import PLACE, LocustPart
-from headway.domain.errors import GatewayFailed, InvalidInput, MissingExtra
+from headway.domain.errors import GatewayFailed, HeadwayError, InvalidInput, MissingExtra
 from headway.ports.load_generator import GeneratorState, Load
 
 DRAIN_S: Final = 10.0
+LOG_LINES: Final = 200
+_RAISED: Final = re.compile(r"^(?:\w+\.)*(?P<what>\w+(?:: .*)?)$")
 
 
 def check_installed() -> None:
@@ -81,15 +86,21 @@ class LocustGenerator:
                 await hub.drain(DRAIN_S)
             finally:
                 self._state, self._hub = hub.state(), None
-            if not self._stopped.is_set() and any(children.codes()):
-                raise InvalidInput(
-                    "Locust ended with an error",
-                    where=None if self._locustfile is None else str(self._locustfile),
+            if not self._stopped.is_set():
+                self._raise(hub, children)
+
+    def _raise(self, hub: Hub, children: Children) -> None:
+        if any(children.codes()):
+            if hub.began_s is None:
+                raise refusal(children.said(LOG_LINES), self._locustfile)
+            if not hub.all_done():
+                raise HeadwayError(
+                    f"a process of Locust ended before the load did: {children.ends()}",
                     details={"log_tail": children.said()},
                 )
-
-            if not self._stopped.is_set():
-                raise_lost(hub, self._workers)
+            told = f"Locust ended with {children.ends()}, as its locustfile may want"
+            self._state = replace(self._state, notes=(*self._state.notes, told))
+        raise_lost(hub, self._workers)
 
     async def _send(self, load: Load, hub: Hub, children: Children) -> None:
         part = self._part(load)
@@ -119,7 +130,7 @@ class LocustGenerator:
             if self._web_port is None
             else ["--autostart", "--autoquit", "0", "--web-host", "127.0.0.1", "--web-port", str(self._web_port)]
         )
-        first = [*common, *shown, "--stop-timeout", f"{self._timeout_s:g}"]
+        first = [*common, *shown, "--stop-timeout", str(ceil(self._timeout_s))]
         if not self._workers:
             return [first]
         host, port = ("127.0.0.1", _free_port()) if self._door is None else (self._door.host, self._door.locust_port)
@@ -137,6 +148,23 @@ class LocustGenerator:
             timeout_s=self._timeout_s,
             own_users=self._locustfile is None,
         )
+
+
+def refusal(said: str, locustfile: Path | None) -> InvalidInput:
+    """Why Locust would not begin, from what it ``said``: what the user's file raised and where, if that can be read."""
+    where = None if locustfile is None else str(locustfile)
+    if locustfile is not None and ("No User class found" in said or "load_locustfile_pytest" in said):
+        return InvalidInput(
+            "it has no users", where=where, hint="a class derived from HttpUser or FastHttpUser, with a @task"
+        )
+    lines = said.splitlines()
+    if locustfile is not None and "Traceback (most recent call last):" in said:
+        frame = f'File "{locustfile.absolute()}", line '
+        places = [line.split(frame, 1)[1].split(",")[0] for line in lines if frame in line]
+        raised = [found["what"] for line in lines if (found := _RAISED.match(line)) and not line.startswith(" ")]
+        if places and raised:
+            return InvalidInput(raised[-1], where=f"{where}:{places[-1]}")
+    return InvalidInput("Locust would not begin", where=where, details={"log_tail": "\n".join(lines[-15:])})
 
 
 async def _reach(url: str) -> None:

@@ -18,7 +18,7 @@ import gevent
 import msgspec
 from locust import HttpUser, LoadTestShape, events, task
 from locust.clients import HttpSession
-from locust.contrib.fasthttp import FastHttpSession
+from locust.contrib.fasthttp import FastHttpSession, FastHttpUser
 from locust.runners import WorkerRunner
 from requests.exceptions import Timeout
 
@@ -69,7 +69,6 @@ if _part.own_users:
                 f"/{request.path.lstrip('/')}",
                 data=request.body,
                 headers={"Content-Type": request.content_type},
-                timeout=_part.timeout_s,
             )
 
 
@@ -92,8 +91,27 @@ def _bear(token: str) -> None:
     plain.__init__, fast.request = made, asked
 
 
+def _limit(timeout_s: float) -> None:
+    """No request waits longer, unless the user's file says so: one without an end would never be counted."""
+    plain: Any = HttpSession
+    ask = plain.request
+
+    def asked(self: Any, *args: Any, **options: Any) -> Any:
+        options.setdefault("timeout", timeout_s)
+        return ask(self, *args, **options)
+
+    plain.request = asked
+    FastHttpUser.network_timeout = FastHttpUser.connection_timeout = timeout_s
+
+
 if _part.token is not None:
     _bear(_part.token)
+_limit(_part.timeout_s)
+
+
+def _why(exception: BaseException) -> str:
+    text = " ".join(str(exception).split())[:120]
+    return f"{type(exception).__name__}: {text}" if text else type(exception).__name__
 
 
 class _Line:
@@ -114,7 +132,9 @@ class _Line:
         self.runner: Any = None
 
     def _empty(self) -> Batch:
-        return Batch(due_s=[], sent_s=[], done_s=[], status=[], faults={}, lags_s=[], in_flight=None)
+        return Batch(
+            due_s=[], sent_s=[], done_s=[], status=[], faults={}, lags_s=[], in_flight=None, raised={}, notes=[]
+        )
 
     def began(self) -> None:
         self._began_s, self._cpu_s = time.monotonic(), time.process_time()
@@ -129,14 +149,23 @@ class _Line:
             status = 200  # of another protocol, which has none
         if exception is not None and status < 400:
             answered = response is not None and bool(getattr(response, "status_code", 0))
-            status = GIVEN_UP if answered or isinstance(exception, Timeout | TimeoutError) else NO_ANSWER
-            why = f"{type(exception).__name__}: {str(exception)[:120]}" if str(exception) else type(exception).__name__
+            cause = getattr(exception, "original", exception)  # FastHttpUser wraps what happened
+            status = GIVEN_UP if answered or isinstance(cause, Timeout | TimeoutError) else NO_ANSWER
+            why = _why(exception)
             batch.faults[why] = batch.faults.get(why, 0) + 1
         batch.due_s.append(sent_s)
         batch.sent_s.append(sent_s)
         batch.done_s.append(done_s)
         batch.status.append(status)
         self._sent += 1
+
+    def took_wrong(self, exception: BaseException) -> None:
+        """Code of the user's file raised, outside of a request."""
+        raised, why = self._batch.raised, _why(exception)
+        raised[why] = raised.get(why, 0) + 1
+
+    def note(self, text: str) -> None:
+        self._batch.notes.append(text)
 
     def tell(self, *, done: bool = False) -> None:
         batch, self._batch = self._batch, self._empty()
@@ -162,9 +191,14 @@ _line: list[_Line] = []
 
 
 @events.init.add_listener
-def _ready(environment: Any, **others: Any) -> None:
+def _ready(environment: Any, **more: Any) -> None:
     line = _Line()
     line.runner = environment.runner
+    others = [name for name in environment.available_shape_classes or () if name != HeadwayShape.__name__]
+    if others and not isinstance(environment.runner, WorkerRunner):
+        line.note(
+            f"{', '.join(others)} of the locustfile is not used: --users or --stages say how many users there are"
+        )
     _line.append(line)
     gevent.spawn(line.keep_telling)
 
@@ -179,6 +213,12 @@ def _begins(**others: Any) -> None:
 def _answered(response_time: float, response: Any = None, exception: Any = None, **others: Any) -> None:
     if _line:
         _line[0].take(response_time, response, exception)
+
+
+@events.user_error.add_listener
+def _raised(exception: BaseException, **others: Any) -> None:
+    if _line:
+        _line[0].took_wrong(exception)
 
 
 @events.quitting.add_listener

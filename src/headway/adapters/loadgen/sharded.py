@@ -87,7 +87,10 @@ class ShardedLoadGenerator:
         if hub.failures:
             raise GatewayFailed(hub.failures[0], hint="headway info tells how the gateway is")
         if sum(one.done for one in hub.workers()) < self._workers and any(children.codes()):
-            raise HeadwayError("a process of the load generator failed", details={"log_tail": children.said()})
+            raise HeadwayError(
+                f"a process of the load generator ended before its part was sent: {children.ends()}",
+                details={"log_tail": children.said()},
+            )
         raise_lost(hub, self._workers)
 
     def _part(self, load: Load, place: int, begin_at_s: float) -> Part:

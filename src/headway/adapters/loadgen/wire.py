@@ -59,6 +59,10 @@ class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Why it cannot go on."""
     done: bool = False
     """The last one: all was sent, or the sender was told to end."""
+    raised: dict[str, int] = {}
+    """What a locustfile's own code raised since the last batch, with how often."""
+    notes: list[str] = []
+    """What whoever reads the figures has to know; told once."""
 
 
 class Part(msgspec.Struct, kw_only=True, tag="requests"):
