@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ def node_of(
             if value is not None:
                 raise InvalidInput(f"{flag} needs --node-cores", where=flag)
         return None
+    if price is not None and not math.isfinite(price):
+        raise InvalidInput(f"{price} is no price", where="--price")
     where = "--node-cores"
     try:
         count = millicores(cores) / 1000

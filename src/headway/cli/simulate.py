@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,6 +94,10 @@ def simulate(
     if not 0 < times <= 1000:
         raise InvalidInput(f"{times:g} times as many", where="--times", hint="above 0, 1000 at most")
     window_s = None if window is None else simulate_source.length(window, "--window")
+    if window_s == 0:
+        raise InvalidInput("a window of 0 s has nothing in it", where="--window")
+    if price is not None and not math.isfinite(price):
+        raise InvalidInput(f"{price} is no price", where="--price")
     if report is not None:
         load_run.check_place(report)
     if len(policy or ()) > MOST_POLICIES:

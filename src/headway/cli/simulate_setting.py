@@ -84,10 +84,8 @@ def read(client: Client, name: str, options: Options) -> Setting:
 def _law(client: Client, name: str, text: str, logged: Law | None, workers: int) -> tuple[Law, int, list[str]]:
     notes = ["a request that is being worked on is taken to use one core: that is what cpu triggers see"]
     if text == "plan":
-        belief = _believed(client, name)
-        unknown = [part for part in ("serial", "shared", "slowdown") if belief.get(part)]
-        if unknown:
-            notes.append(f"the plan has parts that are not replayed: {', '.join(unknown)}")
+        belief, told = _believed(client, name)
+        notes += told
         delay = belief.get("delay", 0.0)
         mean_s, servers = belief["mean_s"], belief["servers"]
         shape = source.scaled(logged, mean_s * (1 - delay)) if logged else Law((mean_s * (1 - delay),), (0.0,), False)
@@ -111,11 +109,26 @@ def _law(client: Client, name: str, text: str, logged: Law | None, workers: int)
     return logged, workers, notes
 
 
-def _believed(client: Client, name: str) -> dict[str, Any]:
+def _believed(client: Client, name: str) -> tuple[dict[str, Any], list[str]]:
+    """The likeliest belief that can be replayed, and what has to be said of it.
+
+    A replay has servers and no locks. A belief of three servers behind a lock that each request needs for nearly all of
+    its time is one server under another name: replayed without the lock it would carry three times what there is.
+    """
     page = client.plans(name)
     if not page.plans:
         raise InvalidInput(f"there is no plan for {name}", where="--service", hint=f"headway plan {name} makes one")
-    model = page.plans[0].document["model"]
+    plan = page.plans[0]
+    model = plan.document["model"]
     if model["chosen"] != "queue":
         raise InvalidInput("the plan's law says nothing of single requests", where="--service", hint="--service log")
-    return dict(max(model["beliefs"], key=lambda one: one["weight"]))
+    free = [one for one in model["beliefs"] if one["servers"] * one.get("serial", 0.0) <= 1 and not one.get("shared")]
+    if not free:
+        told = "the plan has requests wait for a lock, which is not replayed"
+        raise InvalidInput(told, where="--service", hint="--service log")
+    belief = dict(max(free, key=lambda one: one["weight"]))
+    notes = [] if not plan.stale else [f"the plan is stale: {'; '.join(plan.stale)}"]
+    unknown = [part for part in ("serial", "slowdown") if belief.get(part)]
+    if unknown:
+        notes.append(f"the plan has parts that are not replayed: {', '.join(unknown)}")
+    return belief, notes

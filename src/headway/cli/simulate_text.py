@@ -40,7 +40,7 @@ def rows(found: Document) -> Iterator[list[str]]:
     """A row per policy."""
     for one in found["policies"]:
         figures, count = one["figures"], one["replicas"]
-        price = [] if one["price"] is None else [f"{one['price']:,.2f}"]
+        price = [] if one["price"] is None else [money(one["price"])]
         yield [
             one["name"],
             *(latency(figures[name]) for name in ("average_s", "p75_s", "p95_s", "p99_s")),
@@ -51,6 +51,11 @@ def rows(found: Document) -> Iterator[list[str]]:
             *price,
             *(_kept(each) for each in one["promises"]),
         ]
+
+
+def money(price: float) -> str:
+    """``1,234.50``; less than one with as many digits as tell it from another."""
+    return f"{price:,.2f}" if price >= 1 or price == 0 else figure(price)
 
 
 def _kept(promise: Document) -> str:

@@ -77,6 +77,7 @@ def keep(here: Installation, rows: Path, document: dict[str, Any] | None = None)
         (["--sla", "p95<1s", "--think-time", "soon"], "--think-time"),
         (["--sla", "p95<1s", "--price", "3"], "--price"),
         (["--sla", "p95<1s", "--node-cores", "some"], "--node-cores"),
+        (["--sla", "p95<1s", "--node-cores", "4", "--price", "inf"], "--price"),
         (["--sla", "p95<1s", "--node-cores", "500m"], "--node-cores"),
         (["--sla", "p95<1s", "--node-cores", "4", "--node-memory", "big"], "--node-memory"),
         (["--sla", "p95<1s", "--node-pods", "30"], "--node-pods"),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headway.cli import simulate_source
 from headway.cli.simulate_html import render
+from headway.cli.simulate_text import money
+from headway.control.book import Changed
 from headway.domain.errors import InvalidInput
 from tests.unit.cli.installation import Installation
 
@@ -89,6 +93,55 @@ def test_when_nothing_keeps_what_is_promised_the_exit_code_says_so(here: Install
     assert "no policy keeps p95<1ms" in stderr
 
 
+LOCKED = {"weight": 0.6, "servers": 3, "mean_s": 0.03, "serial": 0.9}
+"""In truth one server: a request holds the lock for nine tenths of its time."""
+PLAIN = {"weight": 0.3, "servers": 1, "mean_s": 0.02, "slowdown": 0.1, "delay": 0.25}
+
+
+def planned(here: Installation, *beliefs: dict[str, float]) -> None:
+    model = {"chosen": "queue", "left_out_error": {"queue": 0.1, "usl": 0.2}, "beliefs": list(beliefs)}
+    here.runner.run(here.world.plans.add("iris", "", "v1", {"model": model}))
+
+
+def test_the_likeliest_law_of_a_plan_without_a_lock_is_replayed(here: Installation, trace: Path) -> None:
+    planned(here, LOCKED, PLAIN)
+    asked = ("simulate", "iris", "--traffic", str(trace), "--service", "plan", "--start-up", "2s", "-o", "json")
+    found = json.loads(here.ok(*asked))
+    assert found["replica"]["servers"] == 1
+    assert found["replica"]["work_s"] == pytest.approx(0.015)
+    assert found["replica"]["rest_s"] == pytest.approx(0.005)
+    assert any("parts that are not replayed: slowdown" in note for note in found["notes"])
+    assert not any("stale" in note for note in found["notes"])
+
+
+def test_a_plan_with_nothing_but_locks_is_not_replayed(here: Installation, trace: Path) -> None:
+    planned(here, LOCKED, {**PLAIN, "shared": 0.2})
+    where, told = here.refused("simulate", "iris", "--traffic", str(trace), "--service", "plan", "--start-up", "2s")
+    assert where == "--service"
+    assert "wait for a lock" in told
+
+
+def test_that_the_plan_is_stale_is_told(here: Installation, trace: Path) -> None:
+    planned(here, PLAIN)
+
+    async def change() -> None:
+        def with_more(deployment: Any) -> Any:
+            version = deployment.version("v1")
+            return Changed(deployment.with_version(replace(version, spec={**version.spec, "resources": {"cpu": "2"}})))
+
+        await here.world.book.change("iris", with_more)
+
+    here.runner.run(change())
+    asked = ("simulate", "iris", "--traffic", str(trace), "--service", "plan", "--start-up", "2s")
+    assert "note: the plan is stale: resources.cpu was not set, is 2.0" in here.ok(*asked)
+
+
+def test_money_has_as_many_digits_as_tell_two_policies_apart() -> None:
+    assert (money(1234.5), money(1.0), money(0.01604), money(0.01648), money(0.0)) == (
+        "1,234.50", "1.00", "0.0160", "0.0165", "0.00",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("args", "where"),
     [
@@ -96,6 +149,8 @@ def test_when_nothing_keeps_what_is_promised_the_exit_code_says_so(here: Install
         (["--traffic", "missing.csv"], "--traffic"),
         (["--traffic", "TRACE"], "--service"),
         (["--traffic", "TRACE", "--service", "plan"], "--service"),
+        (["--traffic", "TRACE", "--window", "0s"], "--window"),
+        (["--traffic", "TRACE", "--price", "inf"], "--price"),
         (["--traffic", "TRACE", "--service", "soon"], "--service"),
         (["--traffic", "TRACE", "--service", "40ms"], "--start-up"),
         (["--traffic", "TRACE", *GIVEN, "--times", "0"], "--times"),
