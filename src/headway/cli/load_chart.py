@@ -142,7 +142,12 @@ def _panels(report: LoadReport, groups: list[Group]) -> list[Panel]:
     found.append(
         panel_of("processor", "cores", [Curve("cores used", _mean(groups, lambda one: one.cpu_cores), 3, "area")])
     )
-    return [one for one in found if any(value is not None for curve in one.curves for value in curve.values)]
+    told = [replace(one, curves=tuple(curve for curve in one.curves if _says(curve))) for one in found]
+    return [one for one in told if one.curves]
+
+
+def _says(curve: Curve) -> bool:
+    return any(value is not None for value in curve.values)
 
 
 def _latency(report: LoadReport, groups: list[Group]) -> Panel:

@@ -26,8 +26,8 @@ def drawn(chart: LoadChart) -> tuple[str, float]:
     x: Scale = lambda at_s: LEFT + at_s / chart.until_s * (WIDTH - LEFT - RIGHT)  # noqa: E731
     parts = [
         *_time(chart, x, tops, bottom),
-        *(part for panel, place in zip(chart.panels, tops, strict=True) for part in _panel(panel, chart, x, place)),
         *_marks(chart, x, bottom),
+        *(part for panel, place in zip(chart.panels, tops, strict=True) for part in _panel(panel, chart, x, place)),
         f'<line id="here" class="here" y1="{TOP:g}" y2="{bottom:g}" visibility="hidden"/>',
     ]
     return "\n".join(parts), bottom + BELOW
@@ -105,14 +105,19 @@ def _class(curve: Curve) -> str:
 
 
 def legend(chart: LoadChart) -> Iterator[str]:
+    """By panel, since a colour means something else in each."""
     for panel in chart.panels:
-        for curve in panel.curves:
-            block = " block" if curve.kind == "area" else " dash" if curve.kind == "dashed" else ""
-            yield f'<span><i class="{_class(curve)}{block}"></i>{escape(curve.label)}</span>'
-    if any(panel.bound is not None for panel in chart.panels):
-        yield '<span><i class="promised"></i>promised</span>'
+        parts = "".join(_key(curve) for curve in panel.curves)
+        if panel.bound is not None:
+            parts += '<span><i class="promised"></i>promised</span>'
+        yield f'<span class="keys"><b>{escape(panel.title)}</b>{parts}</span>'
     if chart.decisions:
-        yield '<span><b class="triangle">▲</b>replicas changed</span>'
+        yield '<span><b class="triangle">▲</b>scaling changed</span>'
+
+
+def _key(curve: Curve) -> str:
+    block = " block" if curve.kind == "area" else " dash" if curve.kind == "dashed" else ""
+    return f'<span><i class="{_class(curve)}{block}"></i>{escape(curve.label)}</span>'
 
 
 def told(chart: LoadChart) -> str:

@@ -5,8 +5,10 @@ Names come from whoever wrote the files: every text is escaped.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
+from typing import Final
 
 from headway.cli.chart_page import page
 from headway.cli.load_chart import LoadChart, chart_of, clock
@@ -16,6 +18,8 @@ from headway.cli.load_text import OUTCOMES, PHASES, latency, rows, summary
 from headway.cli.output import moment
 from headway.domain.load_reports import LoadReport
 from headway.domain.load_shapes import Arrivals
+
+_OPTION: Final = re.compile(r"--[a-z][a-z-]*")
 
 
 def render(report: LoadReport) -> str:
@@ -29,16 +33,21 @@ def render(report: LoadReport) -> str:
         outcome=verdict.value,
         verdict=escape(OUTCOMES[verdict]),
         when=escape(f"{moment(report.started_at)}, {report.url}, {report.shape.loop.value} loop, {report.generator}"),
-        facts="".join(f"<p>{escape(line)}</p>" for line in summary(report)),
+        facts="".join(f"<p>{_unbroken(line)}</p>" for line in summary(report)),
         phases=_table(report),
         width=f"{WIDTH:g}",
         height=f"{height:g}",
         drawn=picture,
         legend="".join(legend(chart)),
         decisions=_decisions(chart),
-        notes="".join(f"<li>{escape(note)}</li>" for note in _notes(report, chart)),
+        notes="".join(f"<li>{_unbroken(note)}</li>" for note in _notes(report, chart)),
     )
     return page(title=title, style=STYLE, body=body, data=told(chart), script=SCRIPT)
+
+
+def _unbroken(text: str) -> str:
+    """Escaped; options stay on one line."""
+    return _OPTION.sub(r"<code>\g<0></code>", escape(text))
 
 
 def _table(report: LoadReport) -> str:
@@ -52,7 +61,7 @@ def _decisions(chart: LoadChart) -> str:
         return ""
     listed = "".join(f"<li><b>{clock(one.at_s)}</b> {escape(one.text)}</li>" for one in chart.decisions[:200])
     more = len(chart.decisions) - 200
-    return f"<h2>Replicas changed</h2><ul>{listed}{f'<li>and {more} more</li>' if more > 0 else ''}</ul>"
+    return f"<h2>Scaling changed</h2><ul>{listed}{f'<li>and {more} more</li>' if more > 0 else ''}</ul>"
 
 
 def _notes(report: LoadReport, chart: LoadChart) -> Iterator[str]:

@@ -21,7 +21,11 @@ th{color:var(--soft);font-weight:500}th:first-child,td:first-child{text-align:le
 .legend i.block{opacity:.6}
 .legend i.dash{border-top-style:dashed;border-top-width:2px}
 .legend i.promised{border-top:2px dotted var(--errors)}.triangle{font-size:10px;color:var(--ink)}
+.legend{gap:4px 26px}.legend .keys{flex-wrap:wrap;gap:2px 12px}.legend .keys b{font-weight:600}
+.name,.phase-name{paint-order:stroke;stroke:var(--page);stroke-width:5px;stroke-linejoin:round}
 .phase-name{font-weight:600;fill:var(--ink)}
+svg{min-width:860px}
+code{font:inherit;white-space:nowrap}
 .phase{stroke:var(--axis);stroke-dasharray:6 4}.bound{stroke:var(--errors);stroke-width:1.5;stroke-dasharray:2 3}
 .decision{fill:var(--ink)}
 .curve.dashed{stroke-width:1.4}

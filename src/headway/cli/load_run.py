@@ -19,8 +19,8 @@ from rich.text import Text
 
 from headway.cli.exit_codes import INTERRUPTED
 from headway.cli.load_html import render
-from headway.cli.load_text import PHASES, line, rows, summary
-from headway.cli.output import emit_json, err, is_json, note, say, table
+from headway.cli.load_text import block, fitting, line, summary
+from headway.cli.output import emit_json, err, is_json, note, out, say, table
 from headway.control.collector import calm_collector
 from headway.domain.errors import InvalidInput, PromiseBroken, VerdictRefused
 from headway.domain.load_documents import to_document
@@ -86,9 +86,10 @@ async def _run(tester: LoadTester, order: Order, progress: Callable[[LoadPoint],
 
 
 class LoadProgress:
-    """On a terminal a line that changes, elsewhere lines, not too many of them. Use as a context manager."""
+    """On a terminal lines that change, elsewhere lines, not too many of them. Use as a context manager."""
 
     def __init__(self, duration_s: float) -> None:
+        self._duration_s = duration_s
         self._every_s = max(1.0, duration_s / PLAIN_LINES)
         self._next_s = 0.0
         self._live: Live | None = None
@@ -112,7 +113,7 @@ class LoadProgress:
         if is_json():
             return
         if self._live is not None:
-            self._live.update(Text(line(point)), refresh=True)
+            self._live.update(Text(block(point, self._duration_s, err.width)), refresh=True)
         elif point.end_s >= self._next_s:
             self._next_s = point.end_s + self._every_s - 0.5
             err.print(Text(line(point)))
@@ -154,7 +155,8 @@ def told(report: LoadReport, page: Path, beside: Path) -> int:
     if is_json():
         emit_json(to_document(report))
     else:
-        table(PHASES, rows(report), empty="nothing was sent")
+        columns, cells = fitting(report, out.width if out.is_terminal else None)
+        table(columns, cells, empty="nothing was sent")
         for text in summary(report):
             say(escape(text))
         if report.health.saturated and report.verdict.outcome is Outcome.NONE:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from rich.cells import cell_len
 
 from headway.cli.axes import figure, time_unit
 from headway.cli.load_chart import clock
-from headway.cli.output import size
+from headway.cli.output import GAP, size
 from headway.control.load_verdict import measured_text
 from headway.domain.load_reports import Ending, LoadPhase, LoadPoint, LoadReport, Outcome
 from headway.domain.load_samples import Figures
@@ -36,9 +39,24 @@ def latency(seconds: float | None) -> str:
 
 def line(point: LoadPoint) -> str:
     """How it stands, as one line."""
+    return "  ".join([f"{clock(point.end_s):>6}", *_parts(point)])
+
+
+def block(point: LoadPoint, duration_s: float, width: int) -> str:
+    """The same for a terminal of so many columns, on as many lines as it takes: nothing is cut off."""
+    head = f"{clock(point.end_s):>6} of {clock(duration_s)}"
+    lines = [head]
+    for part in _parts(point):
+        if len(lines[-1]) + 2 + len(part) <= width:
+            lines[-1] += f"  {part}"
+        else:
+            lines.append(" " * min(len(head), max(0, width - len(part) - 2)) + f"  {part}")
+    return "\n".join(lines)
+
+
+def _parts(point: LoadPoint) -> list[str]:
     figures = point.figures
-    parts = [
-        f"{clock(point.end_s):>6}",
+    return [
         *([f"users {point.users}"] if point.users is not None else []),
         *([f"offered {figure(point.offered_per_s)}/s"] if point.offered_per_s is not None else []),
         f"answered {figure(point.answered_per_s)}/s",
@@ -50,7 +68,6 @@ def line(point: LoadPoint) -> str:
         *([f"cpu {point.cpu_cores:.2f}"] if point.cpu_cores is not None else []),
         *([f"memory {size(point.memory_bytes)}"] if point.memory_bytes is not None else []),
     ]
-    return "  ".join(parts)
 
 
 def replicas(point: LoadPoint) -> str:
@@ -58,7 +75,28 @@ def replicas(point: LoadPoint) -> str:
     return str(point.replicas) if point.wished in (None, point.replicas) else f"{point.replicas}/{point.wished}"
 
 
-PHASES = ("phase", "from", "load", "requests", "errors", "answered/s", "p50", "p75", "p95", "p99", "replicas", "cpu")
+PHASES: Final[tuple[str, ...]] = tuple(
+    "phase,from,load,requests,errors,answered/s,p50,p75,p95,p99,replicas,cpu".split(",")
+)
+_LEFT_OUT: Final = ("p75", "from", "cpu", "replicas", "answered/s", "p50")
+
+
+def fitting(report: LoadReport, width: int | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Columns and rows of the phases for a terminal of so many columns: those asked for least are left out, if need be.
+
+    None: all of them.
+    """
+    columns, found = PHASES, rows(report)
+    for name in _LEFT_OUT:
+        if width is None or _width([columns, *found]) <= width:
+            break
+        place = columns.index(name)
+        columns, *found = [(*cells[:place], *cells[place + 1 :]) for cells in [columns, *found]]
+    return columns, found
+
+
+def _width(lines: Sequence[tuple[str, ...]]) -> int:
+    return sum(max(map(cell_len, column)) + GAP for column in zip(*lines, strict=True)) - GAP
 
 
 def rows(report: LoadReport) -> list[tuple[str, ...]]:
@@ -79,8 +117,9 @@ def summary(report: LoadReport) -> Iterator[str]:
         kept = "not known" if one.kept is None else "kept" if one.kept else "broken"
         since = ""
         if one.broken_at_s is not None and one.broken_at_load is not None:
-            what = "users" if report.shape.loop is Loop.CLOSED else "requests/s"
-            since = f"; first broken at {clock(one.broken_at_s)}, at {figure(one.broken_at_load)} {what}"
+            closed = report.shape.loop is Loop.CLOSED
+            at = f"{one.broken_at_load:.0f} users" if closed else f"{figure(one.broken_at_load)} requests/s"
+            since = f"; first broken at {clock(one.broken_at_s)}, at {at}"
         yield f"{one.promise}: {kept}, measured {measured_text(one)}{since}"
     if report.verdict.outcome is Outcome.REFUSED:
         yield "no verdict, for these figures say nothing of the model:"
@@ -90,8 +129,9 @@ def summary(report: LoadReport) -> Iterator[str]:
 
 def load_text(begin: float, end: float, loop: Loop) -> str:
     """``20 users``, ``50 → 400/s``."""
+    texts = [f"{load:.0f}" if loop is Loop.CLOSED else figure(load) for load in (begin, end)]
     what = " users" if loop is Loop.CLOSED else "/s"
-    return f"{figure(begin)}{what}" if begin == end else f"{figure(begin)} → {figure(end)}{what}"
+    return f"{texts[0]}{what}" if texts[0] == texts[1] else f"{' → '.join(texts)}{what}"
 
 
 def _row(phase: LoadPhase, loop: Loop) -> tuple[str, ...]:

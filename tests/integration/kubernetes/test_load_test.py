@@ -183,7 +183,7 @@ async def test_recorded_arrivals_of_a_file_are_sent_by_all_workers_together(worl
         "1700000000400000000,2,split",
         "1700000000400000000,1,job",
     ]
-    lines += [f"170000000{40 + 2 * number}00000000,3,split" for number in range(8)]  # from 4 s on, one each 0.2 s
+    lines += [f"170000000{44 + 2 * number}00000000,3,split" for number in range(8)]  # from 4.4 s on, one each 0.2 s
     file.write_text("\n".join(lines))
     found = await world.run("--workers", "2", "-o", "json", load=("--replay", str(file), "--speed", "2"))
     assert found.code == 0, found.said

@@ -11,7 +11,7 @@ import pytest
 
 from headway.cli import load_html
 from headway.cli.load_chart import MOST_PLACES, chart_of, clock, elapsed_ticks
-from headway.cli.load_text import line, rows, summary
+from headway.cli.load_text import PHASES, block, fitting, line, load_text, rows, summary
 from headway.domain.load_documents import to_document
 from headway.domain.load_reports import (
     Ending,
@@ -169,7 +169,49 @@ def test_what_is_not_known_is_not_drawn() -> None:
         "processor",
     ]
     assert [panel.title for panel in chart_of(blind).panels] == ["response time", "requests"]
-    assert chart_of(report(3, loop=Loop.CLOSED)).panels[2].title == "users"
+    crowd = report(3, loop=Loop.CLOSED)
+    assert chart_of(crowd).panels[2].title == "users"
+    of_locust = replace(crowd, points=tuple(replace(one, in_flight=None) for one in crowd.points))
+    assert [curve.label for curve in chart_of(of_locust).panels[2].curves] == ["users"]
+
+
+def test_the_legend_names_curves_by_panel() -> None:
+    text = load_html.render(report(5))
+    keys = re.findall(r'<span class="keys"><b>(.*?)</b>(.*?)</span></span>', text)
+    assert [title for title, _ in keys] == ["response time", "requests", "requests in flight", "replicas", "processor"]
+    assert "promised" in keys[0][1]
+    assert "promised" not in keys[1][1]
+
+
+def test_options_in_the_words_of_a_page_are_not_broken_over_lines() -> None:
+    text = load_html.render(replace(report(1), notes=("another question: --spawn-rate <b>.",)))
+    assert "another question: <code>--spawn-rate</code> &lt;b&gt;." in text
+
+
+def test_users_are_whole_and_rates_are_not() -> None:
+    assert load_text(1, 200, Loop.CLOSED) == "1 → 200 users"
+    assert load_text(20.0, 20.0, Loop.CLOSED) == "20 users"
+    assert load_text(2.5, 2.5, Loop.OPEN) == "2.50/s"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_on_a_terminal_the_line_takes_as_many_as_it_needs_and_nothing_is_cut_off(width: int) -> None:
+    point = report(3).points[1]
+    lines = block(point, 180, width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].startswith("  0:02 of 3:00  offered 100/s")
+    assert " ".join(" ".join(lines).split()).partition("3:00 ")[2] == " ".join(line(point).split()[1:])
+    assert (len(lines) == 1) == (width == 200)
+
+
+def test_on_a_narrow_terminal_columns_asked_for_least_are_left_out() -> None:
+    named = replace(report(3).phases[0], name="stage 1")
+    made = replace(report(3), phases=(named, replace(named, name="stage 2")))
+    assert fitting(made, None) == (PHASES, rows(made))
+    columns, cells = fitting(made, 80)
+    assert columns == ("phase", "load", "requests", "errors", "answered/s", "p50", "p95", "p99")
+    assert cells[1] == ("stage 2", "100/s", "100", "0", "100", "10.0 ms", "50.0 ms", "50.0 ms")
+    assert cells[2][0] == "all"
 
 
 def test_the_words_of_a_report() -> None:
