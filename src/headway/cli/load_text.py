@@ -75,9 +75,8 @@ def replicas(point: LoadPoint) -> str:
     return str(point.replicas) if point.wished in (None, point.replicas) else f"{point.replicas}/{point.wished}"
 
 
-PHASES: Final[tuple[str, ...]] = tuple(
-    "phase,from,load,requests,errors,answered/s,p50,p75,p95,p99,replicas,cpu".split(",")
-)
+_COLUMNS: Final = ("phase", "from", "load", "requests", "errors", "answered/s", "p50", "p75", "p95", "p99")
+PHASES: Final[tuple[str, ...]] = (*_COLUMNS, "replicas", "cpu")
 _LEFT_OUT: Final = ("p75", "from", "cpu", "replicas", "answered/s", "p50")
 
 
