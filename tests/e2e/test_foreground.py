@@ -38,7 +38,8 @@ def terminal(installation: Installation, *args: str) -> Iterator[Screen]:
     master, slave = pty.openpty()
     os.set_blocking(master, False)
     # setsid makes the terminal the command's own: the kernel turns Ctrl-C into SIGINT for it alone.
-    command = ["setsid", "--ctty", "--wait", str(HEADWAY), *args]
+    # And as in any terminal it is not ignored, though a suite in the background of a script has it ignored.
+    command = ["env", "--default-signal=INT", "setsid", "--ctty", "--wait", str(HEADWAY), *args]
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=installation.env)
     os.close(slave)
     try:

@@ -8,3 +8,5 @@ ABORTED: Final = 1
 """Whoever was asked said no."""
 INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
+TERMINATED: Final = 143
+"""128 and the number of SIGTERM."""

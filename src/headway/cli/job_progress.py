@@ -45,7 +45,7 @@ class _Bar:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        if kind is KeyboardInterrupt:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
             note("not waiting any longer; what was submitted goes on")
 
     def show(self, fraction: float | None, text: str) -> None:

@@ -20,19 +20,27 @@ def main() -> None:
     if at_first is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _leave)
     from headway.cli.app import run
+    from headway.cli.interrupts import Interrupts, exit_code
 
-    signal.signal(signal.SIGINT, at_first)
-    try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    # What was to be done is done; an impatient second Ctrl-C must not change what it came to.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Interrupts():
+        try:
+            signal.signal(signal.SIGINT, at_first)
+            code = run(sys.argv[1:])
+            _ignore()
+        except KeyboardInterrupt as interrupt:
+            _ignore()
+            code = exit_code(type(interrupt))
     sys.exit(code)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
+
+
+def _ignore() -> None:
+    """What was to be done is done; an impatient second Ctrl-C must not change what it came to."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class LiveProgress:
         if self._live is not None:
             self._live.stop()
         # What runs in an event loop is cancelled by a Ctrl-C, and only its caller hears of the key.
-        interrupted = kind in (KeyboardInterrupt, CancelledError)
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt | CancelledError)
         if self._goes_on and interrupted and self._last is not None and self._last.stage != "bundle":
             note("not waiting any longer; what was asked for goes on: headway list")
 

@@ -1,0 +1,157 @@
+"""An interrupt that Python alone would lose reaches the command all the same."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from headway.cli import main as entry
+from headway.cli.interrupts import Interrupts, Terminated, exit_code
+from tests.waiting import PATIENCE_S, wait_until
+
+BOTH = pytest.mark.parametrize(
+    ("number", "kind", "code"), [(signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, Terminated, 143)]
+)
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_a_shell_leaves_them() -> Iterator[None]:
+    """A suite that runs in the background of a script has SIGINT ignored."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def block() -> None:
+    """Wait for what never comes, as a log is followed. Fails when nothing has interrupted it."""
+    heard, told = os.pipe()
+    begun_at = time.monotonic()
+    try:
+        select.select([heard], [], [], PATIENCE_S)
+    finally:
+        # Once the call is over by itself, a signal that had not interrupted it is raised after all.
+        assert time.monotonic() - begun_at < PATIENCE_S
+        os.close(heard)
+        os.close(told)
+
+
+def blocks(thread: int) -> bool:
+    """Whether a thread of this process is within :func:`block` and asleep."""
+    frame = sys._current_frames().get(thread)
+    state = Path(f"/proc/self/task/{os.getpid()}/stat").read_text().rpartition(")")[2].split()[0]
+    return frame is not None and frame.f_code is block.__code__ and state == "S"
+
+
+def lose_by_blocking(number: int) -> None:
+    Elsewhere(number).start()
+    block()
+
+
+class Elsewhere(threading.Thread):
+    """Takes a signal on itself while the main thread blocks: as if it had come just before the call that does."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(daemon=True)
+        self._number = number
+        self._main = threading.get_ident()
+        self._looks = 0
+
+    def _surely(self) -> bool:
+        # Once it may be waiting for this thread to let the interpreter go.
+        self._looks = self._looks + 1 if blocks(self._main) else 0
+        return self._looks == 5
+
+    def run(self) -> None:
+        wait_until(self._surely, what="that it blocks")
+        signal.pthread_kill(threading.get_ident(), self._number)
+
+
+@BOTH
+def test_a_signal_before_a_call_that_blocks(number: int, kind: type[KeyboardInterrupt], code: int) -> None:
+    with Interrupts(), pytest.raises(KeyboardInterrupt) as raised:
+        lose_by_blocking(number)
+    assert raised.type is kind
+    assert exit_code(raised.type) == code
+
+
+class Finalized:
+    """Interrupted while it is taken away."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+
+
+def lose_in_a_finalizer(number: int) -> None:
+    doomed = Finalized(number)
+    del doomed
+    block()
+
+
+@BOTH
+def test_a_signal_within_a_finalizer(
+    number: int, kind: type[KeyboardInterrupt], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Interrupts(), pytest.raises(KeyboardInterrupt) as raised:
+        lose_in_a_finalizer(number)
+    assert raised.type is kind
+    assert capsys.readouterr().err == ""
+
+
+def test_what_else_is_raised_in_vain_is_told_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faulty:
+        def __del__(self) -> None:
+            raise ValueError("no")
+
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda what: told.append(what.exc_type))
+    with Interrupts():
+        faulty = Faulty()
+        del faulty
+    assert told == [ValueError]
+
+
+def test_signals_are_left_as_they_were() -> None:
+    def found() -> list[object]:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGURG)
+        return [*map(signal.getsignal, numbers), sys.unraisablehook, threading.active_count()]
+
+    before = found()
+    with Interrupts():
+        assert signal.set_wakeup_fd(-1) > 0
+    assert found() == before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_who_ignores_sigterm_goes_on_ignoring_it() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("lose", [lose_by_blocking, lose_in_a_finalizer])
+def test_the_entry_point_ends_however_it_comes(
+    number: int, code: int, lose: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(args: list[str]) -> int:
+        lose(number)
+        return 0
+
+    monkeypatch.setattr("headway.cli.app.run", command)
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == code
