@@ -157,6 +157,11 @@ def test_a_replay_has_the_arrivals_and_sizes_of_the_log(loaded: Installation) ->
     assert document["total"]["count"] == len(before)
     after = loaded.ok("log", "loaded", "-n", str(len(before)), "-o", "json").json()
     assert [one["rows"] for one in after] == [one["rows"] for one in before]
+    (loaded.scratch / "log.csv").write_text(loaded.ok("log", "loaded", *span, "-o", "csv").stdout)
+    same = ("loadtest", "loaded", "--replay-file", "log.csv", "--speed", "2", "--report", "file.html", "-o", "json")
+    of_file = loaded.ok(*same).json()
+    assert of_file["total"]["count"] == len(before)
+    assert of_file["duration_s"] == pytest.approx(document["duration_s"], abs=1)
 
 
 @pytest.mark.parametrize(

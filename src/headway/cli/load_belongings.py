@@ -10,6 +10,7 @@ from headway.domain.errors import InvalidInput
 if TYPE_CHECKING:
     import typer
 
+_OF_FILE: Final = "replay_file"
 _EACH_STAGE: Final = "each stage of the file says it"
 _RECORDED: Final = (
     "a replay has what was recorded; of the query log --since and --until choose it, --speed makes it shorter"
@@ -20,10 +21,13 @@ _BELONGINGS: Final[Mapping[str, tuple[frozenset[str], Mapping[str, str]]]] = {
     "think_time": (frozenset({"users"}), {"stages": "the file says it: thinkTime: 2s"}),
     "arrivals": (frozenset({"rate"}), {"stages": "the file says it: arrivals: constant", "replay": _RECORDED}),
     "seed": (frozenset({"users", "rate", "stages"}), {"replay": _RECORDED}),
-    "rows": (frozenset({"users", "rate", "stages"}), {"replay": "each request has as many rows as the recorded one"}),
-    "since": (frozenset({"replay"}), {}),
-    "until": (frozenset({"replay"}), {}),
-    "speed": (frozenset({"replay"}), {}),
+    "rows": (
+        frozenset({"users", "rate", "stages", _OF_FILE}),
+        {"replay": "each request has as many rows as the recorded one"},
+    ),
+    "since": (frozenset({"replay"}), {_OF_FILE: "the whole file is sent"}),
+    "until": (frozenset({"replay"}), {_OF_FILE: "the whole file is sent"}),
+    "speed": (frozenset({"replay", _OF_FILE}), {}),
 }
 """With what: the loads, and what to do instead with another."""
 _OF_OUR_USERS: Final = ("data", "rows", "think_time", "seed")
@@ -33,16 +37,16 @@ _OF_OUR_USERS: Final = ("data", "rows", "think_time", "seed")
 def refuse_idle(given: Collection[str], load: str, *, locustfile: bool = False) -> None:
     """Raises ``InvalidInput`` for the first of the ``given`` parameters that says nothing about ``load``.
 
-    ``load``: ``users``, ``rate``, ``stages`` or ``replay``.
+    ``load``: ``users``, ``rate``, ``stages``, ``replay`` or ``replay_file``.
     """
     for name, (loads, hints) in _BELONGINGS.items():
         if name in given and load not in loads:
-            *others, last = (_flag(one) for one in sorted(loads))
+            *others, last = (_flag(one) for one in sorted(loads - {_OF_FILE}))
             these = f"{', '.join(others)} or {last}" if others else last
             raise InvalidInput(
                 f"{_flag(name)} belongs to {these}, and this load is {_flag(load)}",
                 where=_flag(name),
-                hint=hints.get(load, "leave it out"),
+                hint=hints.get(load) or hints.get(load.removesuffix("_file"), "leave it out"),
             )
     for name in _OF_OUR_USERS:
         if locustfile and name in given:

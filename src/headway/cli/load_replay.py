@@ -14,14 +14,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from headway.cli.load_source import MOST_FILE, MOST_RECORDS, Replayed, read
+from headway.cli.load_source import MOST_FILE, MOST_RECORDS, UNASKED, Replayed, read
 from headway.domain.errors import InvalidInput
 from headway.domain.load_shapes import recorded
 
 WHERE: Final = "--replay"
 HINT: Final = "headway log NAME -o csv writes one; else a header with time and, if you like, rows"
-UNASKED: Final = frozenset({"shadow", "job"})
-"""Arms of requests that no caller waited for at the gateway."""
 MOST_ROWS: Final = 100_000
 LATEST_S: Final = 1e11
 """In the year 5138."""
@@ -29,14 +27,15 @@ TICK_NS: Final = 1_000
 """Arrivals are kept to the microsecond."""
 
 
-def replayed_file(path: Path, speed: float, rows: int) -> Replayed:
+def replayed_file(path: Path, speed: float, rows: int, where: str = WHERE) -> Replayed:
     """The arrivals of the file, ``speed`` times as fast, each with ``rows`` rows where it does not say how many.
 
+    ``where``: the option that named it.
     Raises ``InvalidInput`` for a file that tells none, and where both it and ``rows`` say how many rows.
     """
     if not 0.001 <= speed <= 1000:
         raise InvalidInput(f"{speed:g} times as fast", where="--speed", hint="0.001 to 1000")
-    found = sorted(_arrivals(_text(path), str(path), rows))
+    found = sorted(_arrivals(_text(path, where), str(path), rows, where))
     if not found:
         raise InvalidInput("it tells of no request", where=str(path), hint=HINT)
     first_ns = found[0][0]
@@ -44,20 +43,20 @@ def replayed_file(path: Path, speed: float, rows: int) -> Replayed:
     return Replayed(recorded(offsets_s, offsets_s[-1] + 0.001), tuple(size for _, size in found))
 
 
-def _text(path: Path) -> str:
-    content = read(path, MOST_FILE, WHERE)
+def _text(path: Path, option: str) -> str:
+    content = read(path, MOST_FILE, option)
     try:
         if path.suffix == ".gz":
             with gzip.open(io.BytesIO(content)) as packed:
                 content = packed.read(MOST_FILE + 1)
             if len(content) > MOST_FILE:
-                raise InvalidInput(f"{path} is larger than {MOST_FILE >> 20} MiB unpacked", where=WHERE)
+                raise InvalidInput(f"{path} is larger than {MOST_FILE >> 20} MiB unpacked", where=option)
         return content.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}", where=WHERE) from None
+        raise InvalidInput(f"cannot read {path}: {error}", where=option) from None
 
 
-def _arrivals(text: str, name: str, rows: int) -> Iterator[tuple[int, int]]:
+def _arrivals(text: str, name: str, rows: int, option: str) -> Iterator[tuple[int, int]]:
     """When in nanoseconds, and of how many rows."""
     reader = csv.reader(io.StringIO(text, newline=""))
     header = [cell.strip() for cell in next(reader, [])]
@@ -79,7 +78,7 @@ def _arrivals(text: str, name: str, rows: int) -> Iterator[tuple[int, int]]:
             continue
         count += 1
         if count > MOST_RECORDS:
-            raise InvalidInput(f"more than {MOST_RECORDS:,} requests", where=WHERE, hint="replay a shorter time")
+            raise InvalidInput(f"more than {MOST_RECORDS:,} requests", where=option, hint="replay a shorter time")
         yield _at_ns(told[clock], clock, where), _size(told["rows"], where) if "rows" in told else rows
 
 

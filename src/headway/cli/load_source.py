@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from headway.cli.output import note
 from headway.domain import load_shapes, promises
 from headway.domain.errors import HeadwayError, InvalidInput, NotFound
 from headway.domain.load_rows import MOST_DISTINCT, bodies, rows_of_file, rows_of_sample, rows_of_signature
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 MOST_FILE: Final = 256 * 1024 * 1024
 MOST_STAGES_FILE: Final = 1 << 20
 MOST_RECORDS: Final = 1_000_000
+UNASKED: Final = frozenset({"shadow", "job"})
+"""Arms of requests that no caller waited for at the gateway."""
 
 
 class Asked(Protocol):
@@ -96,8 +100,8 @@ def replayed(client: Client, name: str, since: str, until: str | None, speed: fl
     """Arrivals and sizes as the query log has them, ``speed`` times as fast. Raises ``InvalidInput`` without any."""
     if not 0.001 <= speed <= 1000:
         raise InvalidInput(f"{speed:g} times as fast", where="--speed", hint="0.001 to 1000")
-    found = (one for one in client.records(name, since=since, until=until) if one.arm != "shadow")
-    records = list(islice(found, MOST_RECORDS + 1))
+    found = (one for one in client.records(name, since=since, until=until) if one.arm not in UNASKED)
+    records = sorted(islice(found, MOST_RECORDS + 1), key=lambda one: one.ts_ns)
     if not records:
         raise InvalidInput(
             f"the query log has no requests to {name} in this time",
@@ -130,7 +134,7 @@ def requests(
     else:
         found = rows_of_sample(sample)
         if found is None:
-            return [LoadRequest(sample)]
+            return _as_it_is(sample, name, rows, sizes)
     if found is None:
         found = rows_of_signature(client.signature(name))
     if found is None:
@@ -138,6 +142,25 @@ def requests(
             f"{name} has no sample and does not say what it takes", where="--data", hint="give rows: --data FILE"
         )
     return made_of(found, rows, sizes)
+
+
+def _as_it_is(sample: bytes, name: str, rows: int, sizes: Sequence[int] | None) -> list[LoadRequest]:
+    """A sample that is no list of rows. Raises ``InvalidInput`` where requests are to have more than it has."""
+    if sizes is None and rows != 1:
+        raise InvalidInput(
+            f"the sample of {name} is no list of rows and is sent as it is", where="--rows", hint="leave it out"
+        )
+    if sizes is not None:
+        note(f"the sample of {name} is no list of rows: each request is that sample, whatever was recorded")
+    return [LoadRequest(sample)]
+
+
+def whole_records(data: Path) -> list[LoadRequest] | None:
+    """Each record of a data file as a request of its own, for models that take an object; None where it has others."""
+    found = file_rows(data)
+    if not all(isinstance(row, dict) for row in found):
+        return None
+    return [LoadRequest(json.dumps(row, separators=(",", ":")).encode()) for row in found[:MOST_DISTINCT]]
 
 
 def file_requests(data: Path, rows: int, sizes: Sequence[int] | None = None) -> list[LoadRequest]:
@@ -156,7 +179,13 @@ def made_of(found: Sequence[Any], rows: int, sizes: Sequence[int] | None) -> lis
     return [LoadRequest(body) for body in bodies(found, made)]
 
 
-def tried(client: Asked, name: str, version: str | None, request: LoadRequest) -> None:
+def tried(
+    client: Asked,
+    name: str,
+    version: str | None,
+    request: LoadRequest,
+    hint: str = "give rows that fit: --data FILE",
+) -> None:
     """One request before all others: a body that is refused is told at once, not 10,000 times.
 
     Raises the model's own error, with a hint.
@@ -167,7 +196,7 @@ def tried(client: Asked, name: str, version: str | None, request: LoadRequest) -
         raise InvalidInput(
             f"the model refuses the first request: {error.message}",
             where=error.where,
-            hint="give rows that fit: --data FILE",
+            hint=hint,
         ) from None
     except HeadwayError as error:
         error.hint = error.hint or "this was the first request, before the load began"

@@ -13,11 +13,12 @@ from headway.cli import load_options as options
 from headway.cli.completion import model_names
 from headway.cli.load_belongings import refuse_idle, typed
 from headway.cli.output import Format, OutputOption, note
-from headway.domain.errors import InvalidInput
+from headway.domain.errors import HeadwayError, InvalidInput
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
+    from headway.cli.load_source import Asked
     from headway.control.load_test import LoadTester
     from headway.ports.load_generator import LoadRequest
     from headway.ports.model_watch import ModelWatch
@@ -39,6 +40,10 @@ def loadtest(
     rate: options.Rate = None,
     stages: options.Stages = None,
     replay: Annotated[bool, typer.Option("--replay", help="Open loop: arrivals and sizes from the query log.")] = False,
+    replay_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The same, of a CSV: headway log -o csv writes one.", dir_okay=False),
+    ] = None,
     duration: options.Duration = "1m",
     spawn_rate: options.SpawnRate = None,
     think_time: options.ThinkTime = "1s",
@@ -48,7 +53,9 @@ def loadtest(
         str, typer.Option(metavar="TIME", help="With --replay: from then on (10m: that long ago).")
     ] = "10m",
     until: Annotated[str | None, typer.Option(metavar="TIME", help="With --replay: up to then; default: now.")] = None,
-    speed: Annotated[float, typer.Option(metavar="TIMES", help="With --replay: so many times as fast.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(metavar="TIMES", help="With --replay and --replay-file: so many times as fast.")
+    ] = 1.0,
     data: options.Data = None,
     rows: options.Rows = 1,
     version: Annotated[str | None, typer.Option(metavar="VERSION", help="Load this version alone.")] = None,
@@ -75,7 +82,7 @@ def loadtest(
     Open loop (--rate, --replay) or closed loop (--users): they answer different questions. Exit code 1 when a promise
     of --sla is broken, 10 when the generator was the bottleneck, so that nothing can be told.
     """
-    from headway.cli import load_run, load_source
+    from headway.cli import load_replay, load_run, load_source
     from headway.cli.query_log import options_named
     from headway.client import Client
     from headway.client.model_watch import RestModelWatch
@@ -86,13 +93,19 @@ def loadtest(
     promised = load_source.promised(sla, stop=stop)
     wait_s = load_source.length(timeout, "--timeout")
     page = load_run.page_of(report, name)
-    chosen = load_source.Chosen(users, rate, stages, replay)
-    refuse_idle(typed(context), chosen.load, locustfile=locustfile is not None)
+    if replay and replay_file is not None:
+        raise InvalidInput("--replay and --replay-file exclude each other", where="--replay-file")
+    chosen = load_source.Chosen(users, rate, stages, replay_file or replay)
+    load = chosen.load if replay_file is None else "replay_file"
+    refuse_idle(typed(context), load, locustfile=locustfile is not None)
     with Client() as client, Client() as own:
         client.get(name)
         shape = chosen.shape(duration, spawn_rate, think_time, arrivals, seed)
         sizes = None
-        if shape is None:
+        if replay_file is not None:
+            found = load_replay.replayed_file(replay_file, speed, rows, "--replay-file")
+            shape, sizes = found.shape, found.sizes
+        elif shape is None:
             note("reading the query log")
             with options_named():
                 found = load_source.replayed(client, name, since, until, speed)
@@ -101,12 +114,35 @@ def loadtest(
         made: list[LoadRequest] = []
         if locustfile is None:
             made = load_source.requests(client, name, version, data, rows, sizes)
-            load_source.tried(client, name, version, made[0])
+            made = fitting(client, name, version, data if rows == 1 and sizes is None else None, made)
         if web is not None:
             note(f"Locust's page: http://127.0.0.1:{web}")
         order = load_run.Order(client.load_target(name, version=version), shape, made, promised, stop)
         told = load_run.carry_out(lambda: make(RestModelWatch(own, name)), order)
     return load_run.told(told, page, load_run.write(told, page))
+
+
+def fitting(
+    client: Asked, name: str, version: str | None, data: Path | None, made: list[LoadRequest]
+) -> list[LoadRequest]:
+    """The requests, the first of which was tried. Where rows of ``data`` are refused, its records one by one are."""
+    from headway.cli import load_source
+
+    hint = "give rows that fit: --data FILE" if data is None else "the rows have to be what the model takes"
+    whole = None
+    try:
+        load_source.tried(client, name, version, made[0], hint)
+    except InvalidInput:
+        if data is None or (whole := load_source.whole_records(data)) is None:
+            raise
+        try:
+            load_source.tried(client, name, version, whole[0], hint)
+        except HeadwayError:
+            whole = None
+        if whole is None:
+            raise
+        note(f"each record of {data} is a request of its own: {name} takes no list of rows")
+    return made if whole is None else whole
 
 
 def _check_port(port: int) -> None:

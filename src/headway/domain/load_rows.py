@@ -20,6 +20,7 @@ MOST_DISTINCT: Final = 10_000
 """Bodies that are made beforehand."""
 MADE_ROWS: Final = 64
 """Made of a signature."""
+_NULL: Final = "write null where a value is missing"
 _GOLDEN: Final = 0.6180339887498949
 
 
@@ -105,11 +106,21 @@ def _cell(spec: Mapping[str, Any], part: float) -> Any:
     return int(part * 10) if "INT" in kind else round(part * 10, 3)
 
 
+class _NoNumber(Exception):
+    """``NaN`` or an infinity, which Python writes and JSON does not have."""
+
+
+def _no_number(word: str) -> Any:
+    raise _NoNumber(word)
+
+
 def _json(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
         raise InvalidInput(f"this is not JSON: {error.msg}", where=f"{name}:{error.lineno}:{error.colno}") from None
+    except _NoNumber as error:
+        raise InvalidInput(f"JSON has no {error}", where=name, hint=_NULL) from None
     except RecursionError:
         raise InvalidInput("it is nested too deep", where=name) from None
 
@@ -118,7 +129,9 @@ def _lines(text: str, name: str) -> Iterator[Any]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             try:
-                yield json.loads(line)
+                yield json.loads(line, parse_constant=_no_number)
+            except _NoNumber as error:
+                raise InvalidInput(f"JSON has no {error}", where=f"{name}:{number}", hint=_NULL) from None
             except (ValueError, RecursionError):
                 raise InvalidInput("this line is not JSON", where=f"{name}:{number}") from None
 

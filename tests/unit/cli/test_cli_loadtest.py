@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headway.cli.load_source import file_requests, requests
+from headway.cli.loadtest import fitting
+from headway.domain.errors import InvalidInput
 from tests.unit.cli.wire import Terminal, model
 
 
@@ -32,6 +36,10 @@ def _in_a_folder_with_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("--replay --duration 1m", "--duration", "--since and --until choose it"),
         ("--replay --rows 2", "--rows", "as many rows as the recorded one"),
         ("--replay --seed 2", "--seed", "belongs to --rate, --stages or --users"),
+        ("--replay-file log.csv --since 10m", "--since", "the whole file is sent"),
+        ("--replay-file log.csv --duration 1m", "--duration", "--speed makes it shorter"),
+        ("--replay-file log.csv --replay", "--replay-file", "exclude each other"),
+        ("--replay-file log.csv --rate 5", "--replay", "--rate and --replay exclude each other"),
         ("--users 5 --locustfile users.py --data rows.csv", "--data", "stands in the file"),
         ("--users 5 --locustfile users.py --rows 2", "--rows", "stands in the file"),
         ("--users 5 --locustfile users.py --think-time 2s", "--think-time", "stands in the file"),
@@ -55,6 +63,7 @@ def test_an_option_without_effect_is_refused_by_name(terminal: Terminal, asked: 
         "--stages stages.yaml --seed 2 --rows 3",
         "--users 5 --duration 1s --spawn-rate 1 --locustfile users.py --timeout 3s",
         "--replay --since 1h --until 1m --speed 2 --data rows.csv",
+        "--replay-file log.csv --speed 2 --rows 3 --data rows.csv",
     ],
 )
 def test_all_options_of_a_load_are_taken(terminal: Terminal, asked: str) -> None:
@@ -74,3 +83,49 @@ def test_a_port_that_is_taken_is_told_before_the_load(terminal: Terminal) -> Non
     assert outcome.code == 2, outcome
     assert f"no page can be at port {port} of 127.0.0.1" in outcome.stderr
     assert "where: --web\n" in outcome.stderr
+
+
+class Particular:
+    """A model that takes one kind of body."""
+
+    def __init__(self, begins: bytes) -> None:
+        self.begins = begins
+        self.asked: list[bytes] = []
+
+    def predict(self, name: str, body: bytes, *, version: str | None = None) -> bytes:
+        self.asked.append(body)
+        if not body.startswith(self.begins):
+            raise InvalidInput(f"{name} takes what begins with {self.begins.decode()}")
+        return b"{}"
+
+    def sample(self, name: str, *, version: str | None = None) -> bytes:
+        return b'{"a": 1}'
+
+    def signature(self, name: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def test_records_of_a_file_are_requests_of_their_own_for_a_model_that_takes_no_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"a": 1}\n{"a": 2}\n')
+    rows = file_requests(data, 1)
+    assert [one.body for one in fitting(Particular(b"["), "iris", None, data, rows)] == [b'[{"a":1}]', b'[{"a":2}]']
+    assert [one.body for one in fitting(Particular(b"{"), "iris", None, data, rows)] == [b'{"a":1}', b'{"a":2}']
+    assert "each record of" in capsys.readouterr().err
+    for file in (data, None):
+        with pytest.raises(InvalidInput, match="the model refuses the first request: iris takes what begins with 7"):
+            fitting(Particular(b"7"), "iris", None, file, rows)
+
+
+def test_a_sample_that_is_no_list_of_rows_is_sent_as_it_is_and_has_no_rows_to_ask_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = Particular(b"{")
+    assert [one.body for one in requests(model, "iris", None, None, 1, None)] == [b'{"a": 1}']
+    assert [one.body for one in requests(model, "iris", None, None, 1, (2, 3))] == [b'{"a": 1}']
+    assert "whatever was recorded" in capsys.readouterr().err
+    with pytest.raises(InvalidInput) as refused:
+        requests(model, "iris", None, None, 5, None)
+    assert refused.value.where == "--rows"

@@ -79,3 +79,11 @@ def test_of_many_bodies_so_many_are_distinct_and_each_has_its_size() -> None:
     assert [len(json.loads(body)) for body in made[:400]] == sizes[:400]
     assert MOST_DISTINCT / 2 < len(set(made)) <= MOST_DISTINCT
     assert len({id(body) for body in made}) == len(set(made))
+
+
+@pytest.mark.parametrize(("name", "where"), [("rows.jsonl", "rows.jsonl:2"), ("rows.json", "rows.json")])
+def test_numbers_that_json_does_not_have_are_refused(name: str, where: str) -> None:
+    text = "[1]\n[NaN]" if name.endswith("l") else "[[1], [-Infinity]]"
+    with pytest.raises(InvalidInput, match=r"JSON has no (NaN|-Infinity)") as refused:
+        rows_of_file(text.encode(), name)
+    assert refused.value.where == where
