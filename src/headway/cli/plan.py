@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from headway.cli import plan_flags, plan_nodes
+from headway.cli import plan_flags, plan_kept, plan_nodes
 from headway.cli.completion import model_names
 from headway.cli.exit_codes import INTERRUPTED
 from headway.cli.output import Format, OutputOption, emit_json, is_json, note, out, say
 from headway.cli.plan_policy import put_in_force
-from headway.domain.errors import Conflict, InvalidInput, NotFound
+from headway.domain.errors import Conflict, InvalidInput
 from headway.domain.names import check_model_name
 from headway.domain.promises import ERRORS, Promise, parse_all
 from headway.domain.quantities import share
@@ -236,10 +236,7 @@ def _show(
     from headway.cli import load_source
 
     digest = digest_of(load_source.requests(client, name, None, data, rows, None))
-    page = client.plans(name, requests=digest)
-    if not page.plans:
-        raise NotFound(f"there is no plan for {name}", hint=f"headway plan {name} --sla 'p95<1s'")
-    found = page.plans[0]
+    found = plan_kept.last(client, name, "--show", digest)
     node, spare, price = nodes
     if node is not None:
         found = plan_nodes.retold(found, node, spare, price)

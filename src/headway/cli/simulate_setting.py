@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from headway.cli import plan_kept
 from headway.cli import simulate_source as source
 from headway.cli.query_log import options_named
 from headway.cli.simulate_source import Law
@@ -115,10 +116,7 @@ def _believed(client: Client, name: str) -> tuple[dict[str, Any], list[str]]:
     A replay has servers and no locks. A belief of three servers behind a lock that each request needs for nearly all of
     its time is one server under another name: replayed without the lock it would carry three times what there is.
     """
-    page = client.plans(name)
-    if not page.plans:
-        raise InvalidInput(f"there is no plan for {name}", where="--service", hint=f"headway plan {name} makes one")
-    plan = page.plans[0]
+    plan = plan_kept.last(client, name, "--service")
     model = plan.document["model"]
     if model["chosen"] != "queue":
         raise InvalidInput("the plan's law says nothing of single requests", where="--service", hint="--service log")

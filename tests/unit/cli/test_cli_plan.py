@@ -141,6 +141,13 @@ def test_without_a_plan_it_says_how_to_make_one(here: Installation, rows: Path) 
     assert "there is no plan for iris" in stderr
 
 
+def test_a_plan_that_another_release_wrote_is_no_fault_of_this_one(here: Installation, rows: Path) -> None:
+    keep(here, rows, {"format": 2})
+    where, told = here.refused("plan", "iris", "--show", "--data", str(rows))
+    assert where == "--show"
+    assert "plan 1 of iris is of format 2, and this release reads 1" in told
+
+
 def test_a_kept_plan_is_told_in_words_and_as_json(here: Installation, rows: Path) -> None:
     keep(here, rows)
     shown = here.ok("plan", "iris", "--show", "--data", str(rows))

@@ -100,7 +100,7 @@ PLAIN = {"weight": 0.3, "servers": 1, "mean_s": 0.02, "slowdown": 0.1, "delay": 
 
 def planned(here: Installation, *beliefs: dict[str, float]) -> None:
     model = {"chosen": "queue", "left_out_error": {"queue": 0.1, "usl": 0.2}, "beliefs": list(beliefs)}
-    here.runner.run(here.world.plans.add("iris", "", "v1", {"model": model}))
+    here.runner.run(here.world.plans.add("iris", "", "v1", {"format": 1, "model": model}))
 
 
 def test_the_likeliest_law_of_a_plan_without_a_lock_is_replayed(here: Installation, trace: Path) -> None:
@@ -112,6 +112,12 @@ def test_the_likeliest_law_of_a_plan_without_a_lock_is_replayed(here: Installati
     assert found["replica"]["rest_s"] == pytest.approx(0.005)
     assert any("parts that are not replayed: slowdown" in note for note in found["notes"])
     assert not any("stale" in note for note in found["notes"])
+
+
+def test_without_a_plan_it_says_how_to_make_one(here: Installation, trace: Path) -> None:
+    code, _, told = here.run("simulate", "iris", "--traffic", str(trace), "--service", "plan")
+    assert code == 3
+    assert "headway plan iris --sla 'p95<1s' makes one" in told
 
 
 def test_a_plan_with_nothing_but_locks_is_not_replayed(here: Installation, trace: Path) -> None:
@@ -148,7 +154,6 @@ def test_money_has_as_many_digits_as_tell_two_policies_apart() -> None:
         ([], "--since"),
         (["--traffic", "missing.csv"], "--traffic"),
         (["--traffic", "TRACE"], "--service"),
-        (["--traffic", "TRACE", "--service", "plan"], "--service"),
         (["--traffic", "TRACE", "--window", "0s"], "--window"),
         (["--traffic", "TRACE", "--price", "inf"], "--price"),
         (["--traffic", "TRACE", "--service", "soon"], "--service"),
