@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headway.api.schemas_plans import PlanView
 
 
+LEGEND_COLUMNS = 6
 BAND = 0.012
 """What one interval takes of the height."""
 
@@ -62,16 +63,23 @@ def render_png(picture: Picture) -> bytes:
     axes.set_ylim(0, top)
     axes.set_xlabel(picture.across, color=chart_png.SOFT)
     axes.set_ylabel(picture.up, color=chart_png.SOFT)
-    axes.set_title(picture.title.replace("$", r"\$"), loc="left", color=chart_png.INK, size=11, weight="bold")
+    rows = -(-(len(picture.series) + 1 + (picture.asked is not None)) // LEGEND_COLUMNS)
+    axes.set_title(
+        picture.title.replace("$", r"\$"), loc="left", color=chart_png.INK, size=11, weight="bold", pad=10 + 15 * rows
+    )
     axes.grid(color=chart_png.GRID)
     axes.set_axisbelow(True)
     axes.tick_params(colors=chart_png.SOFT, length=0)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#9aa4b2")
-    axes.legend(
-        frameon=False, labelcolor=chart_png.INK, fontsize=9, ncols=6, loc="upper left", bbox_to_anchor=(-0.01, 1.0)
-    )
+    above: dict[str, Any] = {
+        "loc": "lower left",
+        "bbox_to_anchor": (-0.01, 0.99),
+        "ncols": LEGEND_COLUMNS,
+        "frameon": False,
+    }
+    axes.legend(labelcolor=chart_png.INK, fontsize=9, columnspacing=1.6, **above)
     figure.text(0.01, -0.01, _READING, color=chart_png.SOFT, size=8, va="top")
     file = io.BytesIO()
     figure.savefig(file, format="png", bbox_inches="tight", pad_inches=0.15)
