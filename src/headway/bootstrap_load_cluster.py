@@ -16,22 +16,28 @@ from headway.adapters.kubernetes.pod_logs import KubernetesPodLogs
 from headway.adapters.loadgen.hub import Door
 from headway.adapters.loadgen.worker import work
 from headway.adapters.local.clock import SystemClock
+from headway.bootstrap_context import MANAGER
 from headway.bootstrap_load import load_tester, users_tester
 from headway.client.wire import error_of_document
 from headway.cluster.load_objects import LoadRun
 from headway.control.cluster_load_test import ClusterLoadTest
 from headway.control.cluster_model_watch import ClusterModelWatch
+from headway.control.cluster_models import ClusterModels
 from headway.control.load_orders import LoadOrder
 from headway.control.load_targets import route_url
 from headway.control.load_test import LoadTester
+from headway.control.scaling_loan import ScalingLoan
+from headway.control.staged_scaling import StagedScaling
+from headway.domain.errors import HeadwayError
 from headway.domain.load_reports import LoadPoint, LoadReport
-from headway.domain.load_shapes import Loop
+from headway.domain.load_shapes import LoadShape, Loop
 
 
 def run_on_cluster(
     context: str | None,
     namespace: str | None,
     run_of: Callable[[str, str | None], LoadRun],
+    shape: LoadShape,
     *,
     routed: str | None,
     patience_s: float,
@@ -39,14 +45,15 @@ def run_on_cluster(
     keep: bool,
     told: Callable[[str], None],
     progress: Callable[[LoadPoint], None],
-) -> LoadReport | None:
-    """Carry a load test out; None when SIGINT or SIGTERM came before there was anything to report.
+) -> tuple[LoadReport | None, HeadwayError | None]:
+    """Carry a load test out; no report when it was told to end (SIGINT, SIGTERM, SIGHUP) before there was any.
 
-    ``run_of`` makes it of the namespace and, when the model ``routed`` is to be reached by its route, the route's URL.
-    Raises what the test could not be carried out for.
+    ``run_of`` makes it of the namespace and, when the model ``routed`` is to be reached by its route, the route's URL;
+    ``shape`` says when the model is to be scaled how. Beside the report: why the model is not scaled as before, if it
+    is not. Raises what the test could not be carried out for.
     """
 
-    async def run() -> LoadReport | None:
+    async def run() -> tuple[LoadReport | None, HeadwayError | None]:
         connection = connect(context)
         chosen = namespace or connection.namespace
         async with connection.http as http:
@@ -54,25 +61,32 @@ def run_on_cluster(
             url = None if routed is None else await route_url(cluster, chosen, routed)
             clock = SystemClock()
             made = run_of(chosen, url)
+            watch = ClusterModelWatch(cluster, clock, chosen, made.model)
+            scaling = None
+            if shape.scales:
+                models = ClusterModels(KubernetesCluster(http, chosen, manager=MANAGER), clock, chosen)
+                loan = ScalingLoan(models, made.model, made.name)
+                scaling = StagedScaling(loan, shape, watch, clock, told)
             test = ClusterLoadTest(
                 cluster,
                 KubernetesPodLogs(http, chosen, clock),
                 clock,
                 made,
-                ClusterModelWatch(cluster, clock, chosen, made.model),
+                watch,
                 patience_s=patience_s,
                 by_pod_address=by_pod_address,
                 keep=keep,
+                scaling=scaling,
                 told=told,
                 progress=progress,
             )
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, test.stop)
             report = await test.run()
             if report is None and (failure := test.failure()) is not None:
                 raise error_of_document(failure)
-            return report
+            return report, None if scaling is None else scaling.unreturned
 
     return asyncio.run(run())
 

@@ -18,8 +18,8 @@ from headway.cli.kube_objects import Context, emit_objects
 from headway.cli.load_belongings import refuse_idle, typed
 from headway.cli.output import Format, OutputOption, err, is_json, note
 from headway.cli.place import default_context, default_namespace, nowhere
-from headway.domain.errors import InvalidInput, Unsupported
-from headway.domain.load_shapes import Arrivals, LoadShape, Loop
+from headway.domain.errors import ClusterFailed, InvalidInput, Unsupported
+from headway.domain.load_shapes import Arrivals, Loop
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
@@ -133,14 +133,21 @@ def loadtest(
         assert replay is not None  # whose shape the file has
         recorded = replayed_file(replay, speed, rows)
         shape, sizes = recorded.shape, recorded.sizes
-    _check_shape(shape, stages, locustfile)
+    if shape.loop is Loop.OPEN and locustfile is not None:
+        raise InvalidInput("--locustfile belongs to users, and this load is a rate", where="--locustfile")
+    if shape.scales and dry_run:
+        raise Unsupported(
+            "objects alone do not change how a model is scaled: this command does, while it runs",
+            where=str(stages),
+            hint="leave replicas and scaling out, or --dry-run",
+        )
     patience_s = load_source.length(start_timeout, "--start-timeout")
     timeout_s = load_source.length(timeout, "--timeout")
     most = load_source.MOST_STAGES_FILE
     order = LoadOrder(
         model=name,
         url="",
-        shape=shape,
+        shape=shape.unscaled(),
         requests=[] if data is None or sizes else load_source.file_requests(data, rows),
         rows=rows,
         data=_json(load_source.file_rows(data)) if data is not None and sizes else b"",
@@ -191,12 +198,14 @@ def loadtest(
         return 0
     page = load_run.page_of(report, name)
     from headway.bootstrap_load_cluster import run_on_cluster
+    from headway.cluster.names import LOAN_ANNOTATION
 
     with load_run.LoadProgress(shape.duration_s) as progress:
-        found = run_on_cluster(
+        found, unreturned = run_on_cluster(
             context or default_context(),
             namespace,
             run_of,
+            shape,
             routed=None if url or version else name,
             patience_s=patience_s,
             by_pod_address=master_address == POD_ADDRESS,
@@ -206,19 +215,14 @@ def loadtest(
         )
     if found is None:
         note("stopped before there was anything to report")
-        return INTERRUPTED
-    return load_run.told(found, page, load_run.write(found, page))
-
-
-def _check_shape(shape: LoadShape, stages: Path | None, locustfile: Path | None) -> None:
-    if shape.loop is Loop.OPEN and locustfile is not None:
-        raise InvalidInput("--locustfile belongs to users, and this load is a rate", where="--locustfile")
-    if any(stage.replicas is not None or stage.scaling is not None for stage in shape.stages):
-        raise Unsupported(
-            "stages cannot change how a model on a cluster is scaled yet",
-            where=str(stages),
-            hint="leave replicas and scaling out, and set them in its ModelDeployment",
+    beside = None if found is None else load_run.write(found, page)
+    if unreturned is not None:
+        raise ClusterFailed(
+            f"{name} is still scaled as the load test needed it: {unreturned.message}",
+            hint=f"the annotation {LOAN_ANNOTATION} of its ModelDeployment says how it was scaled before",
+            details={} if beside is None else {"report": str(page)},
         )
+    return INTERRUPTED if found is None or beside is None else load_run.told(found, page, beside)
 
 
 def _from_env(variable: str | None) -> str | None:

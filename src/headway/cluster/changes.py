@@ -7,17 +7,20 @@ somebody else has set. The result is written only if nobody has changed the reso
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 from headway.cluster.kinds import MODEL_DEPLOYMENT
-from headway.cluster.names import Object
+from headway.cluster.names import LOAN_ANNOTATION, Object, canonical
 from headway.cluster.reconcile import document_of, newest_of
 from headway.cluster.refusals import admitted
 from headway.cluster.standing import Standing
 from headway.cluster.versions import ClusterVersion, split_of, with_version
-from headway.domain.cluster_objects import Kind, Name
+from headway.domain.cluster_objects import Kind, Name, name_of
 from headway.domain.cluster_objects import Object as Found
-from headway.domain.errors import Unsupported
+from headway.domain.errors import Conflict, Unsupported
 from headway.domain.names import version_number
 from headway.domain.routing_table import Arm
 from headway.domain.spec import ModelDeployment, VersionSpec
@@ -79,6 +82,47 @@ def with_replicas(standing: Standing, replicas: int) -> Object:
     spec = standing.resource["spec"]
     after = {**spec, "scaling": {**(spec.get("scaling") or {}), "minReplicas": replicas}}
     return {**standing.resource, "spec": after}
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """What a resource says of a load test that scales its model."""
+
+    run: str
+    """Name of the test's objects."""
+    before: Mapping[str, Any] | None
+    """``spec.scaling`` as it was; None: there was none."""
+
+
+def loan_of(resource: Found) -> Loan | None:
+    """None where no load test scales it. Raises ``Conflict`` where what stands there cannot be read."""
+    text = (resource["metadata"].get("annotations") or {}).get(LOAN_ANNOTATION)
+    if text is None:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Loan)
+    except msgspec.MsgspecError as error:
+        raise Conflict(
+            f"how {name_of(resource).name} was scaled before a load test cannot be read: {error}",
+            where=f"metadata.annotations[{LOAN_ANNOTATION}]",
+            hint="set spec.scaling as it is to be, and take the annotation away",
+        ) from None
+
+
+def with_scaling(resource: Found, scaling: Mapping[str, Any] | None, loan: Loan | None) -> Object:
+    """``resource`` with this ``spec.scaling`` (None: without any), and with what is to be known of a load test."""
+    spec = {key: value for key, value in resource["spec"].items() if key != "scaling"}
+    if scaling is not None:
+        spec["scaling"] = dict(scaling)
+    metadata = dict(resource["metadata"])
+    annotations = {
+        key: text for key, text in (metadata.pop("annotations", None) or {}).items() if key != LOAN_ANNOTATION
+    }
+    if loan is not None:
+        annotations[LOAN_ANNOTATION] = canonical(asdict(loan))
+    if annotations:
+        metadata["annotations"] = annotations
+    return {**resource, "metadata": metadata, "spec": spec}
 
 
 class Described(NamedTuple):

@@ -28,6 +28,7 @@ from headway.control.load_orders import LoadListener
 from headway.control.load_sights import LoadSights, Unseen
 from headway.control.load_test import INTERVAL_S
 from headway.control.operator.cache import ObjectCache
+from headway.control.staged_scaling import StagedScaling
 from headway.domain.cluster_objects import POD, Name, Object, labels_of, name_of, uid_of
 from headway.domain.errors import ClusterFailed, ReplicaNotFound, StartTimeout, WorkerLost
 from headway.domain.load_reports import LoadPoint, LoadReport, ScalingMark
@@ -59,6 +60,7 @@ class ClusterLoadTest:
         patience_s: float,
         by_pod_address: bool = False,
         keep: bool = False,
+        scaling: StagedScaling | None = None,
         told: Callable[[str], None] = lambda _: None,
         progress: Callable[[LoadPoint], None] = lambda _: None,
     ) -> None:
@@ -71,6 +73,7 @@ class ClusterLoadTest:
         self._patience_s = patience_s
         self._by_pod_address = by_pod_address
         self._keep = keep
+        self._scaling = scaling
         self._told = told
         self._news = asyncio.Event()
         self._ends = asyncio.Event()
@@ -93,19 +96,40 @@ class ClusterLoadTest:
         report, the master's own error when the test could not be carried out, and errors of the cluster.
         """
         try:
-            await self._make()
-            self._pods.start()
-            await self._until(lambda: self._stopped.is_set() or self._started())
-            if not self._started():
+            report = await self._carry_out()
+        finally:
+            await asyncio.shield(self._clear_up())
+        scaling = self._scaling
+        if report is None or scaling is None:
+            return report
+        # The master knows nothing of the scaling; what happened to the load stays last.
+        return replace(report, shape=scaling.shape, notes=(*report.notes[:1], *scaling.notes, *report.notes[1:]))
+
+    async def _carry_out(self) -> LoadReport | None:
+        # The Job first, but without a pod: all others belong to it, and it says whose the model's scaling is.
+        uid = uid_of(await self._apply(master(self._run, suspended=True)))
+        if self._scaling is not None:
+            await self._scaling.prepare(self._stopped.is_set)
+            if self._stopped.is_set():
                 return None
-            if self._by_pod_address:
-                address = self._status().get("podIP")
-                await self._apply(workers(replace(self._run, master_host=str(address)), await self._uid()))
-            return await self._listen()
+        await self._make(uid)
+        self._pods.start()
+        await self._until(lambda: self._stopped.is_set() or self._started())
+        if not self._started():
+            return None
+        if self._by_pod_address:
+            address = self._status().get("podIP")
+            await self._apply(workers(replace(self._run, master_host=str(address)), await self._uid()))
+        return await self._listen()
+
+    async def _clear_up(self) -> None:
+        try:
+            if self._scaling is not None:
+                await self._scaling.give_back()
         finally:
             await self._pods.stop()
             if not self._keep:
-                await asyncio.shield(self._cluster.delete(JOB, self._name(), ""))
+                await self._cluster.delete(JOB, self._name(), "")
 
     def failure(self) -> dict[str, Any] | None:
         """What the master said why it could not carry the test out."""
@@ -113,9 +137,8 @@ class ClusterLoadTest:
 
     # -- before the load -----------------------------------------------------------------------------
 
-    async def _make(self) -> None:
-        """The Job first, but without a pod: all others belong to it."""
-        uid = uid_of(await self._apply(master(self._run, suspended=True)))
+    async def _make(self, uid: str) -> None:
+        """All that belongs to the Job with this uid, and then its pod."""
         for item in side_objects(self._run, uid):
             await self._apply(item)
         if not self._by_pod_address:
@@ -168,14 +191,17 @@ class ClusterLoadTest:
         listening = asyncio.create_task(self._follow_log())
         over = asyncio.create_task(self._until_ended())
         looking = asyncio.create_task(self._keep_looking())
+        tasks = [ending, listening, over, looking]
+        if self._scaling is not None:
+            tasks.append(asyncio.create_task(self._scaling.follow(lambda: self._sights.begin_s)))
         try:
             await asyncio.wait((listening, over), return_when=asyncio.FIRST_COMPLETED)
             if listening.done():
                 listening.result()
         finally:
-            for task in (ending, listening, over, looking):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(ending, listening, over, looking, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         if not self._listener.over:
             with suppress(ClusterFailed, ReplicaNotFound):
                 await self._hear(follow=False)

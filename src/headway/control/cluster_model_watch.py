@@ -48,6 +48,7 @@ class ClusterModelWatch:
         self._name = Name(namespace, model)
         self._counts: dict[str, int] | None = None
         self._changes: list[_Changed] = []
+        self._set: list[tuple[float, int | None]] = []
         self._decisions: dict[tuple[str, str, int], tuple[float, Mapping[str, Any]]] = {}
 
     async def look(self) -> ModelLook | None:
@@ -73,11 +74,22 @@ class ClusterModelWatch:
 
     async def decisions(self, since: float) -> Sequence[ScalingMark]:
         """See the port. A changed count that no decision explains is a mark, too."""
-        return [
+        own = [ScalingMark(at - since, "", 0, 0, _told(replicas)) for at, replicas in self._set]
+        seen = [
             ScalingMark(one.at - since, one.version, one.current, one.desired, self._reason(one))
             for one in self._changes
-            if one.at >= since
+            if one.at >= since and not self._asked_for(one)
         ]
+        return sorted(own + seen, key=lambda mark: mark.at_s)
+
+    def was_set(self, replicas: int | None) -> None:
+        """The load test has just given each version so many replicas; None: a policy that moves them."""
+        self._set.append((self._clock.now(), replicas))
+
+    def _asked_for(self, change: _Changed) -> bool:
+        """Whether a changed count is what the load test has asked for: that is a mark already."""
+        before = [replicas for at, replicas in self._set if at <= change.at]
+        return bool(before) and before[-1] == change.desired
 
     async def _resource(self) -> Object:
         """Empty where there is none, or it cannot be read."""
@@ -115,6 +127,10 @@ class ClusterModelWatch:
         if apart_s <= REASON_WITHIN_S and message:
             return message
         return OTHERS.get(change.engine, UNEXPLAINED)
+
+
+def _told(replicas: int | None) -> str:
+    return "triggers set by the load test" if replicas is None else f"set to {replicas} by the load test, triggers off"
 
 
 def _wished(deployment: Object) -> int:

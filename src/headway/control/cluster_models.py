@@ -188,6 +188,10 @@ class ClusterModels:
         """So many replicas of each version. ``Unsupported`` where triggers move their number."""
         return await self._change(name, lambda standing: with_replicas(_there(standing, name), replicas))
 
+    async def rescale(self, name: str, changed: Callable[[Standing], Object]) -> Asked:
+        """What ``changed`` makes of the model's resource; it may be called again when others are faster."""
+        return await self._change(name, lambda standing: changed(_there(standing, name)))
+
     async def delete(self, name: str) -> Standing:
         """Take the model away for good; what it was. Raises ``ModelNotFound``."""
         found = await self.get(name)

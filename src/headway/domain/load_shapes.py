@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -129,6 +129,15 @@ class LoadShape:
             due = bisect_left(self.offsets_s, end_s) - bisect_left(self.offsets_s, begin_s)
             return due / (end_s - begin_s) if end_s > begin_s else 0.0
         return self.at((begin_s + end_s) / 2)
+
+    @property
+    def scales(self) -> bool:
+        """Whether a stage says how the model is to be scaled."""
+        return any(stage.replicas is not None or stage.scaling is not None for stage in self.stages)
+
+    def unscaled(self) -> LoadShape:
+        """The same load, without a word about scaling."""
+        return replace(self, stages=tuple(replace(stage, replicas=None, scaling=None) for stage in self.stages))
 
     @property
     def most(self) -> float:

@@ -19,15 +19,15 @@ from starlette.responses import Response
 
 from headway.cluster.kinds import MODEL_DEPLOYMENT
 from headway.cluster.load_objects import JOB, LOAD_KINDS
-from headway.cluster.names import labels
+from headway.cluster.names import LOAN_ANNOTATION, labels
 from headway.control.load_targets import GATEWAY
-from headway.domain.cluster_objects import DEPLOYMENT, POD, Name
-from headway.domain.errors import InvalidInput, PromiseBroken, StartTimeout, VerdictRefused
+from headway.domain.cluster_objects import DEPLOYMENT, Name
+from headway.domain.errors import ClusterFailed, InvalidInput, PromiseBroken, StartTimeout, Unsupported, VerdictRefused
 from tests.services.job_pods import JobPods, job_pods, names
 from tests.services.kubernetes_api import KubernetesApi, refusal
-from tests.services.model_world import model, put
+from tests.services.model_world import IRIS, KINDS, bring_up, condition, model, operating, put, replicas
 from tests.services.scripted_model import ScriptedModel
-from tests.waiting import PortPicker
+from tests.waiting import PortPicker, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +104,7 @@ async def world(tmp_path: Path, free_port: PortPicker) -> AsyncIterator[World]:
     scripted = ScriptedModel()
     await scripted.start()
     async with (
-        KubernetesApi([MODEL_DEPLOYMENT, DEPLOYMENT, POD, GATEWAY, *LOAD_KINDS]) as api,
+        KubernetesApi([*KINDS, GATEWAY, *LOAD_KINDS]) as api,
         job_pods(api, tmp_path, free_port) as pods,
     ):
         yield World(api, pods, scripted, tmp_path)
@@ -208,6 +208,110 @@ async def test_more_arrivals_than_a_config_map_has_room_for_are_refused_before_a
     assert "MiB packed, and a ConfigMap has room for 0.7" in found.said
     assert "replay a shorter time" in found.said
     assert names(world.api) == []
+
+
+@pytest.fixture
+async def operated(world: World) -> AsyncIterator[World]:
+    """With an operator, controllers that bring pods up, and a model of one replica."""
+    put(world.api, model(scaling={"minReplicas": 1}))
+    acting = asyncio.create_task(_bringing_up(world.api))
+    async with operating(world.api):
+        await eventually(lambda: replicas(world.api) == {"iris-v1": 1} and is_served(world.api), 60, what="it serves")
+        yield world
+    acting.cancel()
+    await asyncio.gather(acting, return_exceptions=True)
+
+
+async def _bringing_up(api: KubernetesApi) -> None:
+    async for _ in api.cluster.watch(DEPLOYMENT, {}, "0"):
+        bring_up(api)
+
+
+def is_served(api: KubernetesApi) -> bool:
+    return condition(api, "Ready")[0] == "True"
+
+
+def scaling_of(api: KubernetesApi) -> tuple[Any, bool]:
+    """``spec.scaling``, and whether a load test has borrowed it."""
+    item = api.cluster.find(MODEL_DEPLOYMENT, IRIS)
+    assert item is not None
+    return item["spec"].get("scaling"), LOAN_ANNOTATION in (item["metadata"].get("annotations") or {})
+
+
+def stages_file(world: World, *stages: dict[str, Any]) -> str:
+    file = world.folder / "stages.yaml"
+    file.write_text(json.dumps({"stages": stages}))
+    return str(file)
+
+
+async def test_stages_scale_the_model_and_leave_it_as_it_was(operated: World) -> None:
+    stages = stages_file(
+        operated,
+        {"duration": "4s", "rate": 20, "replicas": 2},
+        {"name": "more", "duration": "6s", "rate": 20, "replicas": 3},
+    )
+    found = await operated.run("-o", "json", load=("--stages", stages))
+    assert found.code == 0, found.said
+    report = json.loads(found.out)
+    counts = [one["replicas"] for one in report["points"]]
+    assert (counts[0], counts[-1], counts == sorted(counts)) == (2, 3, True)
+    assert [one["summary"] for one in report["decisions"]] == [
+        "set to 2 by the load test, triggers off",
+        "set to 3 by the load test, triggers off",
+    ]
+    assert report["decisions"][0]["at_s"] < 0 < 3.9 < report["decisions"][1]["at_s"] < 7
+    assert [one["replicas"] for one in report["shape"]["stages"]] == [2, 3]
+    assert len(report["notes"]) == 2  # how to read it, and that what replicas use is not known here
+    assert scaling_of(operated.api) == ({"minReplicas": 1}, False)
+    await eventually(lambda: replicas(operated.api) == {"iris-v1": 1}, 30, what="one replica again")
+    assert operated.api.cluster.every(JOB) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+async def test_a_test_that_is_stopped_puts_the_scaling_back(operated: World, number: signal.Signals) -> None:
+    stages = stages_file(operated, {"duration": "10m", "rate": 20, "replicas": 2})
+    process = await operated.start("--url", operated.model.url, load=("--stages", stages))
+    await _line(process.stderr, "offered 20.0/s", "replicas 2")
+    assert scaling_of(operated.api) == ({"minReplicas": 2}, True)
+    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    assert process.returncode == 130, said.decode()
+    assert scaling_of(operated.api) == ({"minReplicas": 1}, False)
+
+
+async def test_a_test_that_fails_puts_the_scaling_back(operated: World) -> None:
+    stages = stages_file(operated, {"duration": "10m", "rate": 20, "replicas": 2})
+    operated.pods.start_nothing = True
+    found = await operated.run("--start-timeout", "2s", load=("--stages", stages))
+    assert found.code == StartTimeout.exit_code, found.said
+    assert scaling_of(operated.api) == ({"minReplicas": 1}, False)
+
+
+async def test_scaling_that_a_cluster_refuses_is_refused_before_anything_is_made(operated: World) -> None:
+    policy = {"maxReplicas": 3, "triggers": [{"type": "python"}]}
+    stages = stages_file(operated, {"duration": "9s", "rate": 20}, {"duration": "9s", "rate": 20, "scaling": policy})
+    found = await operated.run(load=("--stages", stages))
+    assert found.code == Unsupported.exit_code, found.said
+    assert scaling_of(operated.api) == ({"minReplicas": 1}, False)
+    assert operated.api.cluster.every(JOB) == []
+
+
+async def test_a_model_that_could_not_be_scaled_back_is_told(operated: World) -> None:
+    stages = stages_file(operated, {"duration": "10m", "rate": 20, "replicas": 2})
+    process = await operated.start("--url", operated.model.url, load=("--stages", stages))
+    await _line(process.stderr, "offered 20.0/s")
+
+    def forbid(request: Request) -> Response | None:
+        return refusal(403, "modeldeployments is forbidden") if request.method == "PUT" else None
+
+    operated.api.faults.request = forbid
+    process.send_signal(signal.SIGINT)
+    _, said = await process.communicate()
+    assert process.returncode == ClusterFailed.exit_code, said.decode()
+    assert f"the annotation {LOAN_ANNOTATION}" in said.decode()
+    assert json.loads((operated.folder / "report.json").read_text())["ending"] == "interrupted"
+    assert operated.api.cluster.every(JOB) == []
 
 
 async def test_a_broken_promise_has_the_exit_code_that_it_has_on_this_machine(world: World) -> None:

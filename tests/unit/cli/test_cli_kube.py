@@ -104,6 +104,14 @@ def test_options_of_a_load_test_that_say_nothing_about_its_load_are_refused_by_n
     assert run([*asked, "--replay", "requests.csv", "--speed", "2"]) == 0
 
 
+def test_objects_alone_scale_no_model(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    stages = tmp_path / "stages.yaml"
+    stages.write_text("stages: [{duration: 9s, rate: 5, replicas: 2}]")
+    asked = ["kube", "loadtest", "iris", "--image", "h:1", "--version", "v1", "--stages", str(stages), "--dry-run"]
+    assert run(asked) == Unsupported.exit_code
+    assert "this command does, while it runs" in capsys.readouterr().err
+
+
 def test_a_load_test_of_a_laptop_names_that_of_a_cluster(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,26 @@ async def test_what_another_engine_does_is_called_its(engine: str, summary: str)
     assert (mark.current, mark.desired, mark.summary) == (2, 3, summary)
 
 
+async def test_what_the_load_test_sets_is_one_mark_and_what_follows_from_its_policy_others() -> None:
+    world = World()
+    world.deployment("v1", 2, 2)
+    await world.watch.look()
+    world.watch.was_set(4)
+    world.clock.advance(1)
+    world.deployment("v1", 4, 2)
+    await world.watch.look()
+    world.clock.advance(1)
+    world.watch.was_set(None)
+    world.deployment("v1", 5, 4)
+    await world.watch.look()
+    marks = await world.watch.decisions(world.clock.now() - 2)
+    assert [(one.at_s, one.version, one.desired, one.summary) for one in marks] == [
+        (0, "", 0, "set to 4 by the load test, triggers off"),
+        (2, "", 0, "triggers set by the load test"),
+        (2, "v1", 5, UNEXPLAINED),
+    ]
+
+
 async def test_a_version_that_comes_and_one_that_goes_are_changes() -> None:
     world = World()
     world.deployment("v1", 2, 2)
