@@ -18,7 +18,7 @@ from tests.contracts.load_generator_contract import LoadGeneratorContract, long_
 from tests.contracts.test_load_generator_http import HttpStage
 from tests.contracts.test_load_generator_processes import worker
 from tests.services.scripted_model import ScriptedModel
-from tests.waiting import PortPicker
+from tests.waiting import PortPicker, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -212,6 +212,23 @@ class TestLocustGenerator(LoadGeneratorContract):
         load = await long_enough(run, lambda load: len(load.samples) > 3)
         assert len(load.samples) > 3
         assert set(load.samples.status) == {GIVEN_UP}, load.samples.faults
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    async def test_requests_under_way_are_counted_while_nobody_answers(
+        self, model: ScriptedModel, workers: int
+    ) -> None:
+        stage = LocustStage(model, workers)
+        stage.answers(hangs=True)
+        running = asyncio.create_task(stage.generator.run(stage.load(users(4, 600, think_time_s=0.1))))
+
+        def waiting() -> bool:
+            state = stage.generator.state()
+            return running.done() or (state.in_flight == 4 and state.oldest_s > 1)
+
+        await eventually(waiting, what="four requests under way")
+        stage.generator.stop()
+        await running
+        assert stage.generator.state().in_flight == 4
 
     async def test_called_off_it_leaves_no_process(self, model: ScriptedModel) -> None:
         stage = LocustStage(model)

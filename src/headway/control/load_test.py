@@ -251,7 +251,7 @@ class _Run:
             recent.append(place)
         self._breach = breached(self._promises, samples, recent) or self._hung(since_s)
         if self._breach is not None:
-            self._notes.append(f"stopped after {self._ticks[-1].at_s:.0f} s: {self._breach.text} was broken")
+            self._notes.append(f"{self._breach.text} was broken for {WINDOW_S:g} s")
             self._generator.stop()
 
     def _hung(self, since_s: float) -> Promise | None:

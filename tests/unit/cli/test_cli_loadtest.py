@@ -72,6 +72,25 @@ def test_all_options_of_a_load_are_taken(terminal: Terminal, asked: str) -> None
     assert terminal.requests
 
 
+@pytest.mark.parametrize("taken", ["page.html", "page.json"])
+def test_a_report_that_cannot_be_written_is_told_before_the_load(
+    terminal: Terminal, tmp_path: Path, taken: str
+) -> None:
+    (tmp_path / taken).mkdir()
+    outcome = terminal.run("loadtest", "iris", "--rate", "5", "--report", "page.html")
+    assert outcome.code == 2, outcome
+    assert f"cannot write {taken}" in outcome.stderr
+    assert [path.name for path in tmp_path.glob("page.*")] == [taken]
+    assert not terminal.requests
+
+
+def test_an_older_report_stays_until_there_is_a_new_one(terminal: Terminal, tmp_path: Path) -> None:
+    for name in ("page.html", "page.json"):
+        (tmp_path / name).write_text("older")
+    terminal.run("loadtest", "iris", "--rate", "5", "--report", "page.html")
+    assert [(tmp_path / name).read_text() for name in ("page.html", "page.json")] == ["older", "older"]
+
+
 def test_a_port_that_is_taken_is_told_before_the_load(terminal: Terminal) -> None:
     terminal.answer("GET /v1/models/iris", model())
     terminal.answer("GET /v1/models/iris/sample", [[1]])

@@ -91,22 +91,60 @@ def _bear(token: str) -> None:
     plain.__init__, fast.request = made, asked
 
 
-def _limit(timeout_s: float) -> None:
-    """No request waits longer, unless the user's file says so: one without an end would never be counted."""
-    plain: Any = HttpSession
-    ask = plain.request
+class _Flights:
+    """Requests over HTTP without an answer yet. Locust tells of a request only when it is over."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+        self._left_s: dict[int, float] = {}
+        self._any = False
+
+    def left(self) -> int:
+        """One more, of this number."""
+        self._any = True
+        number = next(self._numbers)
+        self._left_s[number] = time.monotonic()
+        return number
+
+    def over(self, number: int) -> None:
+        self._left_s.pop(number, None)
+
+    def count(self) -> int | None:
+        """None before the first: the users may speak another protocol."""
+        return len(self._left_s) if self._any else None
+
+    def oldest_s(self) -> float:
+        oldest = next(iter(self._left_s.values()), None)  # they are in the order in which they left
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
+
+_flights = _Flights()
+
+
+def _follow(kind: Any, timeout_s: float | None) -> None:
+    """Count requests of sessions of this ``kind`` while they are under way, and let none wait longer.
+
+    Unless the user's file says so: a request without an end would never be counted.
+    """
+    ask = kind.request
 
     def asked(self: Any, *args: Any, **options: Any) -> Any:
-        options.setdefault("timeout", timeout_s)
-        return ask(self, *args, **options)
+        if timeout_s is not None:
+            options.setdefault("timeout", timeout_s)
+        number = _flights.left()
+        try:
+            return ask(self, *args, **options)
+        finally:
+            _flights.over(number)
 
-    plain.request = asked
-    FastHttpUser.network_timeout = FastHttpUser.connection_timeout = timeout_s
+    kind.request = asked
 
 
 if _part.token is not None:
     _bear(_part.token)
-_limit(_part.timeout_s)
+_follow(HttpSession, _part.timeout_s)
+_follow(FastHttpSession, None)
+FastHttpUser.network_timeout = FastHttpUser.connection_timeout = _part.timeout_s
 
 
 def _why(exception: BaseException) -> str:
@@ -170,6 +208,7 @@ class _Line:
     def tell(self, *, done: bool = False) -> None:
         batch, self._batch = self._batch, self._empty()
         batch.began_s, batch.sent, batch.done = self._began_s, self._sent, done
+        batch.in_flight, batch.oldest_s = _flights.count(), _flights.oldest_s()
         batch.cpu_s = time.process_time() - self._cpu_s if self._began_s is not None else 0.0
         if self.runner is not None and not isinstance(self.runner, WorkerRunner):
             batch.users = self.runner.user_count
