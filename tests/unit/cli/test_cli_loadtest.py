@@ -72,15 +72,12 @@ def test_all_options_of_a_load_are_taken(terminal: Terminal, asked: str) -> None
     assert terminal.requests
 
 
-@pytest.mark.parametrize("taken", ["page.html", "page.json"])
-def test_a_report_that_cannot_be_written_is_told_before_the_load(
-    terminal: Terminal, tmp_path: Path, taken: str
-) -> None:
-    (tmp_path / taken).mkdir()
+def test_a_report_that_cannot_be_written_is_told_before_the_load(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "page.json").mkdir()
     outcome = terminal.run("loadtest", "iris", "--rate", "5", "--report", "page.html")
     assert outcome.code == 2, outcome
-    assert f"cannot write {taken}" in outcome.stderr
-    assert [path.name for path in tmp_path.glob("page.*")] == [taken]
+    assert "cannot write page.json" in outcome.stderr
+    assert not (tmp_path / "page.html").exists()
     assert not terminal.requests
 
 
