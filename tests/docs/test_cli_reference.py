@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from headway.api import schemas, schemas_comparisons, schemas_plans, schemas_query_log, schemas_scaling
 from headway.cli.app import app
-from headway.cli.exit_codes import ABORTED, INTERRUPTED
+from headway.cli.exit_codes import ABORTED, INTERRUPTED, TERMINATED
 from headway.domain.errors import tree
 from scripts.check_docs import ROOT
 
@@ -87,7 +87,7 @@ def test_commands_stand_under_the_heading_that_help_groups_them_by() -> None:
 
 def test_exit_codes_are_those_that_exist() -> None:
     told = {int(first.strip("`")) for first, _ in rows(section("Errors and exit codes"))}
-    assert told == {0, ABORTED, INTERRUPTED} | {error.exit_code for error in tree()}
+    assert told == {0, ABORTED, INTERRUPTED, TERMINATED} | {error.exit_code for error in tree()}
 
 
 def shapes() -> dict[str, str]:

@@ -135,13 +135,18 @@ def check_place(page: Path) -> None:
     if not page.parent.is_dir():
         raise InvalidInput(f"there is no folder {page.parent}", where="--report")
     for path in (page, page.with_suffix(".json")):
-        try:
-            with path.open("ab") as file:  # what is there stays until the new one takes its place
-                empty = not file.tell()
-        except OSError as error:
-            raise InvalidInput(f"cannot write {path}: {error.strerror or error}", where="--report") from None
-        if empty:
-            path.unlink()
+        check_writable(path, "--report")
+
+
+def check_writable(path: Path, where: str) -> None:
+    """Raises ``InvalidInput`` at ``where`` when ``path`` cannot be written."""
+    try:
+        with path.open("ab") as file:  # what is there stays until the new one takes its place
+            empty = not file.tell()
+    except OSError as error:
+        raise InvalidInput(f"cannot write {path}: {error.strerror or error}", where=where) from None
+    if empty:
+        path.unlink()
 
 
 def write(report: LoadReport, page: Path) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headway.cli import chart_png, plan_page
 from headway.cli.chart_page import LIGHT
+from headway.cli.load_run import check_writable
 from headway.cli.plan_picture import Picture, Series, picture_of
 from headway.domain.errors import InvalidInput
 
@@ -28,6 +29,7 @@ def check_place(path: Path) -> None:
         raise InvalidInput(f"there is no folder {path.parent}", where="--plot")
     if path.suffix == ".png":
         chart_png.check_installed()
+    check_writable(path, "--plot")
 
 
 def write(name: str, stored: PlanView, path: Path) -> None:

@@ -313,6 +313,14 @@ def test_a_policy_of_one_replica_is_a_fixed_number(here: Installation, rows: Pat
     assert here.policy is None
 
 
+def test_a_plot_that_cannot_be_written_is_told_before_anything_is_measured(here: Installation, tmp_path: Path) -> None:
+    where, told = here.refused("plan", "iris", "--sla", "p95<1s", "--plot", str(tmp_path / f"{300 * 'x'}.html"))
+    assert where == "--plot"
+    assert "File name too long" in told
+    assert here.refused("plan", "iris", "--sla", "p95", "--plot", str(tmp_path / "other.html"))[0] == "--sla"
+    assert not (tmp_path / "other.html").exists(), "nothing is left of the check"
+
+
 @pytest.mark.parametrize("name", ["plan.html", "plan.png"])
 def test_a_plan_is_drawn(here: Installation, rows: Path, tmp_path: Path, name: str) -> None:
     keep(here, rows)
