@@ -6,10 +6,11 @@ import pytest
 
 from headway.cli import output
 from tests.unit.cli.installation import here, vienna
+from tests.unit.cli.plans import rows
 from tests.unit.cli.wire import Terminal
 from tests.unit.cli.wire import terminal as make_terminal
 
-__all__ = ["here", "vienna"]
+__all__ = ["here", "rows", "vienna"]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""``headway plan``: what it refuses, shows of a kept plan, draws and puts in force; and when a plan is stale."""
+"""``headway plan``: what it refuses and shows of a kept plan; and when a plan is stale."""
 
 from __future__ import annotations
 
@@ -9,61 +9,11 @@ from typing import Any
 
 import pytest
 
-from headway.cli import plan as plan_command
-from headway.cli.plan_picture import picture_of
 from headway.cli.plan_text import report, size_text, time_text
 from headway.control.book import Changed
 from headway.domain.errors import Conflict
-from headway.ports.load_generator import LoadRequest
 from tests.unit.cli.installation import Installation
-
-POLICY: dict[str, Any] = {"minReplicas": 1, "maxReplicas": 4, "triggers": [{"type": "rps", "target": 45.6}]}
-DOCUMENT: dict[str, Any] = {
-    "format": 1,
-    "promise": "p95<1s",
-    "limit_s": 1.0,
-    "errors": 0.001,
-    "cpu_ceiling": 0.8,
-    "load": {"kind": "users", "think_time_s": 1.0},
-    "points": [
-        {"replicas": 1, "load": {"kind": "users", "size": 1, "think_time_s": 0.0}, "value_s": 0.02},
-        {"replicas": 1, "load": {"kind": "users", "size": 60, "think_time_s": 1.0}, "value_s": 0.6},
-        {"replicas": 1, "load": {"kind": "users", "size": 90, "think_time_s": 1.0}, "value_s": 5.6},
-    ],
-    "held_out": {
-        "replicas": 2, "load": {"kind": "users", "size": 110, "think_time_s": 1.0}, "measured_s": 0.5, "error": 0.04,
-        "predicted": {"value_s": 0.52, "low_s": 0.47, "high_s": 0.58, "rate_per_s": 91.0},
-    },
-    "model": {"chosen": "queue", "left_out_error": {"queue": 0.021, "usl": None}, "beliefs": []},
-    "knees": [{"replicas": 1, "rate_per_s": 49.0, "size": 50.0, "reached": True}],
-    "capacity": [
-        {"replicas": 1, "size": 64, "low": 64.2, "high": 71.0, "rate_per_s": 45.7, "value_s": 0.9, "by": "sla"},
-        {"replicas": 2, "size": 130, "low": 131.0, "high": 140.0, "rate_per_s": 91.0, "value_s": 0.8, "by": "cpu"},
-    ],
-    "curves": [{"replicas": 1, "points": [[10, 0.03], [64, 0.9], [80, 3.0]]}],
-    "answer": {
-        "load": {"kind": "users", "size": 500}, "replicas": 8, "cores": 8.0, "nodes": 2, "price": 240.0,
-        "expected": {"value_s": 0.8, "low_s": 0.7, "high_s": 0.95, "rate_per_s": 300.0},
-    },
-    "policy": POLICY,
-    "max_queue": 46,
-    "node_pool": {
-        "replicas_per_node": 4, "bound_by": "cpu", "surge": 1, "spare": 1, "min_nodes": 2, "max_nodes": 3,
-    },
-    "notes": ["replicas get in each other's way"],
-}  # fmt: skip
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.json"
-    path.write_text("[[1, 2]]")
-    return path
-
-
-def keep(here: Installation, rows: Path, document: dict[str, Any] | None = None) -> None:
-    digest = plan_command.digest_of([LoadRequest(b"[[1,2]]")])
-    here.runner.run(here.world.plans.add("iris", digest, "v1", DOCUMENT if document is None else document))
+from tests.unit.cli.plans import DOCUMENT, keep
 
 
 @pytest.mark.parametrize(
@@ -285,121 +235,9 @@ def test_other_resources_make_it_stale(here: Installation, rows: Path) -> None:
     assert told["stale"] == ["resources.cpu was not set, is 2.0", "resources.memory was not set, is 1Gi"]
 
 
-def test_the_policy_that_follows_is_put_in_force_when_asked(here: Installation, rows: Path) -> None:
-    keep(here, rows, {**DOCUMENT, "max_queue": 256})  # as it is: what another one does, tests/e2e/test_plan.py
-    here.ok("plan", "iris", "--show", "--data", str(rows))
-    assert here.policy is None
-    here.ok("plan", "iris", "--show", "--write-policy", "--data", str(rows))
-    policy: Any = here.policy
-    assert policy["maxReplicas"] == 4
-    assert here.trigger("rps")["target"] == 45.6
-
-
-def test_what_another_policy_changes_is_told(here: Installation, rows: Path) -> None:
-    keep(here, rows, {**DOCUMENT, "max_queue": 256})
-    here.ok("autoscale", "iris", "--min", "0", "--max", "9", "--concurrency", "5")
-    code, _, told = here.run("plan", "iris", "--show", "--write-policy", "--data", str(rows))
-    assert code == 0
-    for line in ("concurrency: gone", "rps: new, 45.6 requests a second per replica", "minReplicas: 0 -> 1"):
-        assert line in told, told
-
-
-def test_a_policy_of_one_replica_is_a_fixed_number(here: Installation, rows: Path) -> None:
-    """Triggers have nothing to move between 1 and 1, and a policy that has them is refused."""
-    keep(here, rows, {**DOCUMENT, "max_queue": 256, "policy": {**POLICY, "maxReplicas": 1}})
-    shown = here.ok("plan", "iris", "--show", "--write-policy", "--data", str(rows))
-    assert "there is nothing to scale between" in shown
-    assert "rps" not in shown
-    assert here.policy is None
-
-
-def test_a_plot_that_cannot_be_written_is_told_before_anything_is_measured(here: Installation, tmp_path: Path) -> None:
-    where, told = here.refused("plan", "iris", "--sla", "p95<1s", "--plot", str(tmp_path / f"{300 * 'x'}.html"))
-    assert where == "--plot"
-    assert "File name too long" in told
-    assert here.refused("plan", "iris", "--sla", "p95", "--plot", str(tmp_path / "other.html"))[0] == "--sla"
-    assert not (tmp_path / "other.html").exists(), "nothing is left of the check"
-
-
-@pytest.mark.parametrize("name", ["plan.html", "plan.png"])
-def test_a_plan_is_drawn(here: Installation, rows: Path, tmp_path: Path, name: str) -> None:
-    keep(here, rows)
-    here.ok("plan", "iris", "--show", "--data", str(rows), "--plot", str(tmp_path / name))
-    content = (tmp_path / name).read_bytes()
-    if name.endswith(".png"):
-        assert content.startswith(b"\x89PNG")
-        return
-    page = content.decode()
-    assert page.count("<circle") == 3
-    assert page.count('class="c1 open"') == 1, "5.6 s break the promise"
-    assert page.count('<path class="interval') == page.count('<path class="planned') == 2
-    for told in (
-        "500 users need 8 replicas, 8 cores, 2 nodes, price 240.00",
-        "2 replicas: 130 users as planned, 90 %: 131 to 140 users",
-        "predicted p95 520 ms (90 %: 470 ms to 580 ms)",
-        "1 replica, 90 users: p95 5.6 s, broken",
-        "Above the axis a dot is drawn at its end",
-        "<td>cpu ceiling, 80 %</td>",
-        "replicas get in each other&#x27;s way",
-        "maxReplicas: 4",
-        ">p95&lt;1s</text>",
-    ):
-        assert told in page, told
-    assert "stale" not in page
-    assert "http" not in page
-
-
-def test_the_picture_has_the_held_out_point_and_ends_at_twice_the_promise() -> None:
-    picture = picture_of("iris", DOCUMENT)
-    assert [(s.replicas, len(s.measured), len(s.tried)) for s in picture.series] == [(1, 2, 0), (2, 1, 1)]
-    assert picture.up_ticks()[-1].at >= 2000
-    assert picture.across == "users, thinking 1 s"
-    assert picture.asked is None, "500 users are far beyond 110"
-    assert picture.cut()
-    assert picture.series[0].at(10) == 30
-    assert picture.series[0].at(37) == pytest.approx(465)
-    assert picture.series[0].at(81) is None
-
-
-def test_the_load_that_was_asked_about_is_marked_where_it_is_near() -> None:
-    asked = {**DOCUMENT["answer"], "load": {"kind": "users", "size": 120}}
-    picture = picture_of("iris", {**DOCUMENT, "answer": asked})
-    assert picture.asked == (120.0, "120 users")
-    assert picture.widest() == 120
-
-
 def test_figures_are_short() -> None:
     assert (time_text(0.01234), time_text(1.234), time_text(None)) == ("12.3 ms", "1.23 s", "-")
     assert (size_text("users", 1), size_text("rate", 12.345)) == ("1 user", "12.3 requests/s")
-
-
-def beside_a_canary(here: Installation) -> None:
-    async def second() -> None:
-        def with_v2(deployment: Any) -> Any:
-            return Changed(deployment.with_version(replace(deployment.version("v1"), name="v2")))
-
-        await here.world.book.change("iris", with_v2)
-
-    here.runner.run(second())
-    here.split(v1=90, v2=10)
-
-
-def test_beside_a_canary_the_queue_bound_is_only_told(here: Installation, rows: Path) -> None:
-    keep(here, rows)
-    beside_a_canary(here)
-    code, _, told = here.run("plan", "iris", "--show", "--write-policy", "--data", str(rows))
-    assert code == 0, told
-    assert "not now: 2 versions of iris share the traffic; put spec.server.maxQueue: 46 into headway.yaml" in told
-    assert here.trigger("rps")["target"] == 45.6
-
-
-def test_beside_a_canary_nothing_is_measured(here: Installation, rows: Path) -> None:
-    """Else it would wait for replicas of one version, and count those of both."""
-    beside_a_canary(here)
-    code, _, told = here.run("plan", "iris", "--sla", "p95<1s", "--data", str(rows))
-    assert code == 5
-    assert "v1 and v2 of iris run side by side, and a plan is of one version" in told
-    assert "headway promote iris" in told
 
 
 def test_a_plan_of_a_version_that_no_longer_serves_is_not_kept(here: Installation) -> None:
