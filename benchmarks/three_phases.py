@@ -40,6 +40,7 @@ def main() -> int:
     seconds = int(sys.argv[2]) if len(sys.argv) > 2 else 40
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else scratch).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
         home = Path(scratch) / "home"
         home.mkdir()
         model = write_model(Path(scratch) / "model", "phases", CODE, SPEC)
@@ -67,7 +68,7 @@ def _picture(page: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         return
-    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1150,1430"]
+    options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1150,1600"]
     shot = f"--screenshot={page.with_suffix('.png')}"
     subprocess.run([browser, *options, shot, page.as_uri()], check=False, stderr=subprocess.DEVNULL)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Have the real services that tests talk to: Prometheus, Redis, RabbitMQ, PostgreSQL, R, a registry of images. The tests start and stop
-# processes of their own; a package's own daemon is never started. Installs what is missing with apt when run as
-# root, says what to install otherwise. Never fails: tests without their service are skipped, and with
-# HEADWAY_REQUIRE_SERVICES=1 they fail and name it.
+# Have the real services that tests talk to: Prometheus, Redis, RabbitMQ, PostgreSQL, R, a registry of images, and a
+# browser. The tests start and stop processes of their own; a package's own daemon is never started. Installs what is
+# missing with apt when run as root, says what to install otherwise. Never fails: tests without their service are
+# skipped, and with HEADWAY_REQUIRE_SERVICES=1 they fail and name it.
 set -uo pipefail
 shopt -s nullglob
 
@@ -24,6 +24,7 @@ has redis-server || missing+=(redis-server)
 has rabbitmq-server "/usr/sbin/rabbitmq-server" || missing+=(rabbitmq-server)
 has docker-registry || missing+=(docker-registry)
 has skopeo || missing+=(skopeo)
+has chromium "/usr/bin/chromium-browser" "/usr/bin/google-chrome" || missing+=(chromium)
 has Rscript || missing+=(r-base-core)
 has postgres "/usr/lib/postgresql/*/bin/postgres" || missing+=(postgresql)
 ((${#missing[@]})) || exit 0
