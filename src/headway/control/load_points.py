@@ -84,7 +84,7 @@ def points(shape: LoadShape, samples: Samples, ticks: Sequence[Tick]) -> tuple[L
         if number == len(ticks):
             break
         by_interval[number].append(place)
-    begins = [0.0, *(tick.at_s for tick in ticks[:-1])]
+    begins = [0.0, *(tick.at_s for tick in ticks)][: len(ticks)]
     done_s = sorted(samples.done_s)
     return tuple(
         point(shape, samples, places, begin_s, tick, _within(done_s, begin_s, tick.at_s))

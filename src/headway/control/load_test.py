@@ -73,7 +73,7 @@ class LoadTester:
         watch, usage = self._watch, self._usage
         run = _Run(self._clock, self._generator, watch, usage, target, shape, requests, promises, stop_at_breach)
         try:
-            await run.prepare()
+            await run.prepare(lambda: self._stopped)
             return await run.go(lambda: self._stopped, progress)
         finally:
             if usage is not None:
@@ -121,18 +121,20 @@ class _Run:
         self._started_at = self._clock.now() + at_s - self._clock.monotonic()
         self._begun.set()
 
-    async def prepare(self) -> None:
+    async def prepare(self, stopped: Callable[[], bool]) -> None:
         """What the first stage asks for, before the load begins."""
         if self._shape.stages and self._watch is not None:
             stage = self._shape.stages[0]
             if await self._scale(stage) and stage.replicas is not None:
-                await self._until_ready(stage.replicas)
+                await self._until_ready(stage.replicas, stopped)
 
-    async def _until_ready(self, replicas: int) -> None:
+    async def _until_ready(self, replicas: int, stopped: Callable[[], bool]) -> None:
         deadline = self._clock.monotonic() + READY_S
         while self._watch is not None and self._clock.monotonic() < deadline:
             look = await self._watch.look()
             if look is not None and look.ready is not None and look.ready == look.wished and look.ready >= replicas:
+                return
+            if stopped():
                 return
             await self._clock.sleep(0.2)
         self._notes.append(f"{replicas} replicas were not ready when the load began")
@@ -148,7 +150,7 @@ class _Run:
         return True
 
     async def go(self, stopped: Callable[[], bool], progress: Callable[[LoadPoint], None] | None) -> LoadReport:
-        sending = asyncio.create_task(self._generator.run(self._load), name="load generator")
+        sending = asyncio.create_task(self._send(stopped), name="load generator")
         watching = asyncio.create_task(self._keep_looking(), name="model watch")
         ending = Ending.FINISHED
         try:
@@ -174,6 +176,11 @@ class _Run:
         if ending in (Ending.INTERRUPTED, Ending.BREACH):
             self._note_what_was_under_way()
         return await self._report(ending)
+
+    async def _send(self, stopped: Callable[[], bool]) -> None:
+        # A generator forgets, when it begins, what it was told before.
+        if not stopped():
+            await self._generator.run(self._load)
 
     def _missing_s(self) -> float:
         return self._shape.duration_s - (self._ticks[-1].at_s if self._ticks else 0.0)

@@ -194,6 +194,29 @@ async def test_told_to_stop_it_reports_what_there_is(bench: Bench) -> None:
     assert report.total.count > 0
 
 
+async def test_told_to_stop_before_it_begins_it_sends_nothing(bench: Bench) -> None:
+    running = asyncio.create_task(bench.tester.run(TARGET, users(5, 600), [LoadRequest(b"[]")]))
+    await asyncio.sleep(0)  # it has only set out
+    bench.tester.stop()
+    await bench.clock.elapse(0)
+    report = await running
+    assert report.ending is Ending.INTERRUPTED
+    assert (report.total.count, report.points, report.duration_s) == (0, (), 0.0)
+    assert bench.generator.bodies == []
+
+
+async def test_told_to_stop_while_replicas_come_it_waits_for_none_and_scales_as_before(bench: Bench) -> None:
+    bench.watch.seen = False
+    shape = LoadShape(loop=Loop.CLOSED, stages=(Stage(duration_s=5, begin=4, end=4, replicas=3),))
+    running = asyncio.create_task(bench.tester.run(TARGET, shape, [LoadRequest(b"[]")]))
+    await bench.clock.elapse(2)
+    bench.tester.stop()
+    await bench.clock.elapse(1)
+    assert (await running).ending is Ending.INTERRUPTED
+    assert bench.watch.calls == [3, "restore"]
+    assert bench.generator.bodies == []
+
+
 async def test_a_generator_that_fails_midway_leaves_a_report_and_one_that_cannot_begin_raises(bench: Bench) -> None:
     bench.generator.fails = StorageFailed("the disk is full")
     report = await bench.run(rate(10, 2), "p95<1s")
