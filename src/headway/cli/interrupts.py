@@ -21,10 +21,11 @@ import signal
 import sys
 import threading
 import time
+from asyncio import CancelledError
 from types import FrameType
 from typing import Final, NoReturn
 
-from headway.cli.exit_codes import INTERRUPTED, TERMINATED
+from headway.cli.exit_codes import TERMINATED
 
 NUDGE: Final = signal.SIGURG
 """Ignored by default, so a child that gets it by mistake is not harmed."""
@@ -37,13 +38,20 @@ _RAISED_IN_VAIN: Final = 128
 """Added to a signal's number in the pipe."""
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came. As a Ctrl-C it unwinds whatever is under way; only the exit code is another."""
+class Terminated(SystemExit):
+    """SIGTERM came. As a Ctrl-C it unwinds whatever is under way."""
+
+    def __init__(self) -> None:
+        super().__init__(TERMINATED)
 
 
-def exit_code(kind: type[BaseException]) -> int:
-    """Of a command that ``kind`` ended."""
-    return TERMINATED if issubclass(kind, Terminated) else INTERRUPTED
+_RAISED_BY: Final[dict[type[BaseException], int]] = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
+
+
+def stopped_by(kind: type[BaseException] | None) -> bool:
+    """Whether an exception of ``kind`` says that somebody does not want to wait any longer."""
+    # What runs in an event loop is cancelled by a Ctrl-C, and only its caller hears of the key.
+    return kind is not None and issubclass(kind, KeyboardInterrupt | CancelledError | Terminated)
 
 
 class Interrupts:
@@ -89,11 +97,11 @@ class Interrupts:
                 signal.pthread_kill(self._main, one[1])
 
     def _raised_in_vain(self, what: sys.UnraisableHookArgs) -> None:
-        if not issubclass(what.exc_type, KeyboardInterrupt):
+        number = _RAISED_BY.get(what.exc_type)
+        if number is None:
             self._unraisable(what)
-            return
-        number = signal.SIGTERM if issubclass(what.exc_type, Terminated) else signal.SIGINT
-        os.write(self._told, bytes([_RAISED_IN_VAIN + number]))
+        else:
+            os.write(self._told, bytes([_RAISED_IN_VAIN + number]))
 
 
 def _due(number: int) -> list[tuple[float, int]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from headway.cli import live_line
+from headway.cli.interrupts import stopped_by
 from headway.cli.job_text import progress_text
 from headway.cli.output import count_text, err, is_json, note
 from headway.domain.errors import DeadlineExceeded
@@ -45,7 +46,7 @@ class _Bar:
     ) -> None:
         if self._live is not None:
             self._live.stop()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if stopped_by(kind):
             note("not waiting any longer; what was submitted goes on")
 
     def show(self, fraction: float | None, text: str) -> None:

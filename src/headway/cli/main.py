@@ -18,21 +18,25 @@ def main() -> None:
     if at_first is not _signal.SIG_IGN:
         _signal.signal(_signal.SIGINT, _leave)
     from headway.cli.app import run
-    from headway.cli.interrupts import Interrupts, exit_code
+    from headway.cli.exit_codes import INTERRUPTED, TERMINATED
+    from headway.cli.interrupts import Interrupts, Terminated
 
     with Interrupts():
         try:
             _signal.signal(_signal.SIGINT, at_first)
             code = run(sys.argv[1:])
             _ignore()
-        except KeyboardInterrupt as interrupt:
+        except KeyboardInterrupt:
             _ignore()
-            code = exit_code(type(interrupt))
+            code = INTERRUPTED
+        except Terminated:
+            _ignore()
+            code = TERMINATED
     sys.exit(code)
 
 
 def _leave(number: int, frame: object) -> None:
-    os._exit(130)  # INTERRUPTED of exit_codes, which imports typing
+    os._exit(130)  # INTERRUPTED, of a module that imports typing
 
 
 def _ignore() -> None:

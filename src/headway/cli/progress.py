@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from asyncio import CancelledError
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.text import Text
 
 from headway.cli import live_line
+from headway.cli.interrupts import stopped_by
 from headway.cli.output import err, is_json, note
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ class LiveProgress:
         self._forget_late()
         if self._live is not None:
             self._live.stop()
-        # What runs in an event loop is cancelled by a Ctrl-C, and only its caller hears of the key.
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt | CancelledError)
-        if self._goes_on and interrupted and self._last is not None and self._last.stage != "bundle":
+        if self._goes_on and stopped_by(kind) and self._last is not None and self._last.stage != "bundle":
             note("not waiting any longer; what was asked for goes on: headway list")
 
     def update(self, step: Progress | Step) -> None:
