@@ -87,6 +87,8 @@ class LoadedModel:
         """``Iris`` or ``predict``, for messages."""
         self._call: Callable[..., Any] = subject.predict if hasattr(subject, "predict") else subject
         signature = signature_of(self._call, name)
+        if signature is not None and _is_estimator(subject):
+            signature = _without_keywords(signature)
         first, self._names_parameter = _parameters(signature, name)
         self.extras = _extras(signature)
         """Keyword arguments that ``predict`` takes from a request: of ``params`` (MLflow) and ``meta`` (Seldon)."""
@@ -177,6 +179,17 @@ def signature_of(call: Callable[..., Any], name: str) -> inspect.Signature | Non
         return inspect.signature(call)
     except (TypeError, ValueError):
         return None  # written in C: takes X
+
+
+def _is_estimator(subject: Any) -> bool:
+    """Of scikit-learn, or made like one of its own."""
+    return callable(getattr(subject, "get_params", None)) and callable(getattr(subject, "fit", None))
+
+
+def _without_keywords(signature: inspect.Signature) -> inspect.Signature:
+    """Without ``**params``: a pipeline hands them to its last step, which refuses what it does not know."""
+    kept = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    return signature.replace(parameters=kept)
 
 
 def _parameters(signature: inspect.Signature | None, name: str) -> tuple[inspect.Parameter | None, str | None]:

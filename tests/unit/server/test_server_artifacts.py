@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from headway.domain.errors import LoadFailed
 from headway.server.loading import load_model
@@ -32,9 +34,13 @@ def ask(model: LoadedModel, body: object) -> tuple[int, Any]:
     return asyncio.run(main())
 
 
-def fitted(*, named: bool) -> LogisticRegression:
+def rows_and_answers(*, named: bool) -> tuple[Any, list[int]]:
     x = np.array([[0.0, 1.0], [1.0, 0.0], [0.1, 0.9], [0.9, 0.1]])
-    return LogisticRegression().fit(pd.DataFrame(x, columns=["a", "b"]) if named else x, [0, 1, 0, 1])
+    return pd.DataFrame(x, columns=["a", "b"]) if named else x, [0, 1, 0, 1]
+
+
+def fitted(*, named: bool) -> LogisticRegression:
+    return LogisticRegression().fit(*rows_and_answers(named=named))
 
 
 @pytest.mark.parametrize("name", ["model.joblib", "classifier.pkl"])
@@ -51,6 +57,17 @@ def test_an_estimator_fitted_on_a_frame_gets_one_with_its_columns_in_order(tmp_p
     assert model.kind is InputKind.FRAME
     assert ask(model, [{"b": 0.0, "a": 1.0}]) == (200, {"predictions": [1]})
     assert ask(model, [[1.0, 0.0]]) == (200, {"predictions": [1]})
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_pipeline_passes_nothing_to_its_last_step_but_rows(tmp_path: Path, named: bool) -> None:
+    """Its ``predict`` takes ``**params``, which are the last step's: that knows no column names."""
+    line = make_pipeline(StandardScaler(), LogisticRegression()).fit(*rows_and_answers(named=named))
+    joblib.dump(line, tmp_path / "model.joblib")
+    models = [load(tmp_path), *([] if named else [LoadedModel(line, tmp_path, name="an object of one's own")])]
+    for model in models:
+        assert ask(model, [[0.0, 1.0], [1.0, 0.0]]) == (200, {"predictions": [0, 1]})
+        assert ask(model, [{"a": 0.0, "b": 1.0}]) == (200, {"predictions": [0]})
 
 
 def test_a_width_that_the_estimator_does_not_have_is_always_the_clients_fault(
