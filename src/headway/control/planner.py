@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
+import threading
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 
@@ -31,6 +33,8 @@ from headway.planning.search import Search, Wanted
 from headway.ports.clock import Clock
 from headway.ports.load_generator import LoadRequest, LoadTarget
 from headway.ports.model_watch import ModelWatch
+
+T = TypeVar("T")
 
 READY_S: Final = 180.0
 LEAST_REQUESTS: Final = 200
@@ -83,6 +87,7 @@ class Planner:
         self._tester, self._watch, self._clock = tester, watch, clock
         self._target, self._requests, self._pace, self._tell = target, requests, pace, tell
         self._stopped = False
+        self._stopping = asyncio.Event()
         self._pinned: int | None = None
         self._seed = pace.seed
         self._unloaded: list[float] = []
@@ -91,6 +96,7 @@ class Planner:
     def stop(self) -> None:
         """End it at once; :meth:`run` then raises :class:`Stopped`."""
         self._stopped = True
+        self._stopping.set()
         self._tester.stop()
 
     async def run(self, question: Question) -> dict[str, Any]:
@@ -118,12 +124,12 @@ class Planner:
                 hint="more replicas do not make a single request faster; promise more time, or make the model faster",
             )
         self._tell(Step("fitting queues and the scalability law"))
-        model, errors = await asyncio.to_thread(self._fit, search)
+        model, errors = await self._think(self._fit, search)
         ceiling = ceiling_of(search.points, question.each, question.cpu_share)
-        held = await asyncio.to_thread(to_try, model, question, ceiling)
+        held = await self._think(to_try, model, question, ceiling)
         tried = None
         if held is not None:
-            (predicted,) = await asyncio.to_thread(lambda: model.at([held]))
+            (predicted,) = await self._think(model.at, [held])
             told = f"a load that was not measured, predicted {predicted.value_s * 1000:.1f} ms"
             try:
                 point = await self._measure(Wanted(held[0], held[1], told), question)
@@ -135,19 +141,19 @@ class Planner:
                 self._tell(Step(f"{told}: {tried.error:+.0%}", point, search.kept(point)))
                 # It has told how far the prediction was off; now it says what no other point does.
                 search.found(point)
-                model, errors = await asyncio.to_thread(self._fit, search)
+                model, errors = await self._think(self._fit, search)
         need, settled = None, []
         while question.needed is not None:
             self._tell(Step("turning it round: what is carried, what is needed"))
-            need = await asyncio.to_thread(needed, question, search, model)
+            need = await self._think(needed, question, search, model)
             self._check()
             found = None if need is None else await self._settle(need, question, search)
             if found is None:
                 break
             settled.append(found)
             search.found(found.point)
-            model, errors = await asyncio.to_thread(self._fit, search)
-        conclusion = await asyncio.to_thread(conclude, question, search, model, errors, tried, need)
+            model, errors = await self._think(self._fit, search)
+        conclusion = await self._think(conclude, question, search, model, errors, tried, need)
         self._check()
         return document(question, search, conclusion, model, tried, settled)
 
@@ -206,7 +212,7 @@ class Planner:
         if expected:
             run_s = min(max(run_s, LEAST_REQUESTS / expected), LONGEST * run_s)
         for pause_s in (0.0, *PAUSES_S):
-            await self._clock.sleep(pause_s)
+            await self._pause(pause_s)
             self._check()
             self._seed += 1
             shape = _shape(wanted.load, pace.warm_s + run_s, self._seed)
@@ -247,6 +253,53 @@ class Planner:
         return Run(
             int(inside.sum()), max(answered, 1) / run_s, float(times.mean()), value, int((inside & bad).sum()), cpu
         )
+
+    async def _pause(self, pause_s: float) -> None:
+        """Or until it is told to stop."""
+        waits: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._clock.sleep(pause_s)),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _think(self, call: Callable[..., T], *given: Any) -> T:
+        """What ``call`` returns for ``given``; raises :class:`Stopped` as soon as it is told to stop.
+
+        Not on a thread of the event loop's own: those are waited for when the loop is closed.
+        """
+        loop = asyncio.get_running_loop()
+        thought: asyncio.Future[T] = loop.create_future()
+
+        def settle(found: T | None, error: Exception | None) -> None:
+            if thought.done():
+                return
+            if error is not None:
+                thought.set_exception(error)
+            else:
+                thought.set_result(cast("T", found))
+
+        def think() -> None:
+            found, failure = None, None
+            try:
+                found = call(*given)
+            except Exception as error:
+                failure = error
+            with suppress(RuntimeError):  # the loop is closed, since this was stopped
+                loop.call_soon_threadsafe(settle, found, failure)
+
+        threading.Thread(target=think, name="planner", daemon=True).start()
+        waits: list[asyncio.Future[Any]] = [thought, asyncio.create_task(self._stopping.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            self._check()
+            return await thought
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     def _check(self) -> None:
         if self._stopped:

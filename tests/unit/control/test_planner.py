@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from headway.planning.need import MOST_RUNS
 from headway.planning.nodes import Node, Size
 from headway.planning.plan import Question
 from headway.ports.load_generator import LoadRequest, LoadTarget
+from tests.waiting import PATIENCE_S, eventually
 
 pytestmark = pytest.mark.anyio
 TAKES_S = 0.05
@@ -140,6 +142,41 @@ async def test_told_to_stop_it_scales_the_model_as_before() -> None:
         await running
     assert lab.watch.replicas == 3
     assert lab.watch.calls[-1] == "restore"
+
+
+async def test_told_to_stop_while_it_thinks_it_does_not_think_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab()
+    begun, let_go = threading.Event(), threading.Event()
+
+    def long_thought(*given: object) -> None:
+        begun.set()
+        let_go.wait(PATIENCE_S)
+
+    monkeypatch.setattr("headway.control.planner.choose", long_thought)
+    running = asyncio.create_task(lab.run(asked()))
+    await eventually(begun.is_set, what="that it thinks")
+    try:
+        lab.planner.stop()
+        with pytest.raises(Stopped):
+            await running
+        assert not let_go.is_set()
+    finally:
+        let_go.set()
+    assert lab.watch.replicas == 3
+
+
+async def test_told_to_stop_while_the_generator_catches_its_breath_it_does_not_wait_for_that() -> None:
+    lab = Lab()
+    lab.generator.late_s = 0.5
+    running = asyncio.create_task(lab.planner.run(asked()))
+    await lab.clock.elapse(60)
+    assert sum("once more" in step.text for step in lab.steps) == 4
+    before = len(lab.steps)
+    lab.planner.stop()
+    with pytest.raises(Stopped):
+        await running  # and the clock stands still
+    assert len(lab.steps) == before
+    assert lab.watch.replicas == 3
 
 
 async def test_cancelled_it_scales_the_model_as_before() -> None:
