@@ -14,6 +14,8 @@ class ScriptedModel:
 
     def __init__(self) -> None:
         self.status = 200
+        self.refuses = b"\0"
+        """Bodies that begin so are refused, as Headway does."""
         self.hangs = False
         self.closes = False
         """After each answer, without saying so beforehand."""
@@ -60,7 +62,10 @@ class ScriptedModel:
                 if self.hangs:
                     await reader.read()
                     return
-                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\n[]" % self.status)
+                status, body = self.status, b"[]"
+                if self.bodies[-1].startswith(self.refuses):
+                    status, body = 400, b'{"error": {"code": "invalid_input", "message": "not such a body"}}'
+                writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body))
                 await writer.drain()
                 if self.closes:
                     return

@@ -7,7 +7,7 @@ import os
 import secrets
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -148,9 +148,8 @@ def loadtest(
         model=name,
         url="",
         shape=shape.unscaled(),
-        requests=[] if data is None or sizes else load_source.file_requests(data, rows),
+        data=b"" if data is None else json.dumps(load_source.file_rows(data), separators=(",", ":")).encode(),
         rows=rows,
-        data=_json(load_source.file_rows(data)) if data is not None and sizes else b"",
         sizes=list(sizes),
         promises=list(promised),
         stop_at_breach=stop,
@@ -241,11 +240,7 @@ def _packed(order: LoadOrder) -> bytes:
         raise InvalidInput(
             f"what is to be sent takes {len(packed) / 2**20:.1f} MiB packed, and a ConfigMap has room for "
             f"{MOST_ORDER_BYTES / 2**20:.1f}",
-            where="--replay" if order.sizes else "--data" if order.requests else "--locustfile",
+            where="--replay" if order.sizes else "--data" if order.data else "--locustfile",
             hint="replay a shorter time" if order.sizes else "give fewer rows: they are sent again and again in turn",
         )
     return packed
-
-
-def _json(rows: list[Any]) -> bytes:
-    return json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()

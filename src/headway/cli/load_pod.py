@@ -21,7 +21,7 @@ from headway.cluster.load_objects import TARGET_TOKEN_VARIABLE, TOKEN_VARIABLE
 from headway.control.load_orders import LoadOrder, LoadTeller, order_of
 from headway.domain.errors import HeadwayError, InvalidInput
 from headway.domain.load_reports import LoadReport
-from headway.ports.load_generator import LoadTarget
+from headway.ports.load_generator import LoadRequest, LoadTarget
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -67,15 +67,17 @@ def master(order: Path, port: int, token: str, replicas: str) -> int:
 
 def _carried_out(order: LoadOrder, port: int, token: str, replicas: str, teller: LoadTeller) -> LoadReport:
     target_token = os.environ.get(TARGET_TOKEN_VARIABLE)
-    requests = order.requests
+    requests: list[LoadRequest] = []
     if order.locustfile is None:
         with TargetClient(order.url, target_token, timeout_s=order.timeout_s) as client:
-            sizes = order.sizes or None
+            sizes, given = order.sizes or None, None
             if order.data:
-                requests = load_source.made_of(json.loads(order.data), order.rows, sizes)
-            elif not requests:
+                rows = json.loads(order.data)
+                requests = load_source.made_of(rows, order.rows, sizes)
+                given = None if order.rows != 1 or sizes else lambda: rows
+            else:
                 requests = load_source.requests(client, order.model, None, None, order.rows, sizes)
-            load_source.tried(client, order.model, None, requests[0])
+            requests = load_source.fitting(client, order.model, None, requests, given, teller.note)
     target = LoadTarget(order.model, order.url, target_token)
     carried = load_run.Order(target, order.shape, requests, order.promises, order.stop_at_breach)
     with tester_of(order, port, token, replicas) as tester:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -155,9 +155,34 @@ def _as_it_is(sample: bytes, name: str, rows: int, sizes: Sequence[int] | None) 
     return [LoadRequest(sample)]
 
 
-def whole_records(data: Path) -> list[LoadRequest] | None:
-    """Each record of a data file as a request of its own, for models that take an object; None where it has others."""
-    found = file_rows(data)
+def fitting(
+    client: Asked,
+    name: str,
+    version: str | None,
+    made: list[LoadRequest],
+    rows: Callable[[], Sequence[Any]] | None,
+    told: Callable[[str], None] = note,
+) -> list[LoadRequest]:
+    """The requests, the first of which was tried. Where they are refused, ``rows`` one by one, if these are records."""
+    hint = "give rows that fit: --data FILE" if rows is None else "the rows have to be what the model takes"
+    whole = None
+    try:
+        tried(client, name, version, made[0], hint)
+    except InvalidInput:
+        if rows is None or (whole := whole_records(rows())) is None:
+            raise
+        try:
+            tried(client, name, version, whole[0], hint)
+        except HeadwayError:
+            whole = None
+        if whole is None:
+            raise
+        told(f"each record is a request of its own: {name} takes no list of rows")
+    return made if whole is None else whole
+
+
+def whole_records(found: Sequence[Any]) -> list[LoadRequest] | None:
+    """Each record as a request of its own, for models that take an object; None where there are others."""
     if not all(isinstance(row, dict) for row in found):
         return None
     return [LoadRequest(json.dumps(row, separators=(",", ":")).encode()) for row in found[:MOST_DISTINCT]]

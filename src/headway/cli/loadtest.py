@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +14,11 @@ from headway.cli import load_options as options
 from headway.cli.completion import model_names
 from headway.cli.load_belongings import refuse_idle, typed
 from headway.cli.output import Format, OutputOption, note
-from headway.domain.errors import HeadwayError, InvalidInput
+from headway.domain.errors import InvalidInput
 from headway.domain.load_shapes import Arrivals, LoadShape, Loop
 from headway.domain.names import check_model_name, check_version_name
 
 if TYPE_CHECKING:
-    from headway.cli.load_source import Asked
     from headway.control.load_test import LoadTester
     from headway.ports.load_generator import LoadRequest
     from headway.ports.model_watch import ModelWatch
@@ -114,35 +114,13 @@ def loadtest(
         made: list[LoadRequest] = []
         if locustfile is None:
             made = load_source.requests(client, name, version, data, rows, sizes)
-            made = fitting(client, name, version, data if rows == 1 and sizes is None else None, made)
+            given = None if data is None or rows != 1 or sizes is not None else partial(load_source.file_rows, data)
+            made = load_source.fitting(client, name, version, made, given)
         if web is not None:
             note(f"Locust's page: http://127.0.0.1:{web}")
         order = load_run.Order(client.load_target(name, version=version), shape, made, promised, stop)
         told = load_run.carry_out(lambda: make(RestModelWatch(own, name)), order)
     return load_run.told(told, page, load_run.write(told, page))
-
-
-def fitting(
-    client: Asked, name: str, version: str | None, data: Path | None, made: list[LoadRequest]
-) -> list[LoadRequest]:
-    """The requests, the first of which was tried. Where rows of ``data`` are refused, its records one by one are."""
-    from headway.cli import load_source
-
-    hint = "give rows that fit: --data FILE" if data is None else "the rows have to be what the model takes"
-    whole = None
-    try:
-        load_source.tried(client, name, version, made[0], hint)
-    except InvalidInput:
-        if data is None or (whole := load_source.whole_records(data)) is None:
-            raise
-        try:
-            load_source.tried(client, name, version, whole[0], hint)
-        except HeadwayError:
-            whole = None
-        if whole is None:
-            raise
-        note(f"each record of {data} is a request of its own: {name} takes no list of rows")
-    return made if whole is None else whole
 
 
 def _check_port(port: int) -> None:

@@ -81,7 +81,7 @@ class ClusterLoadTest:
         self._pods = ObjectCache(cluster, POD, {INSTANCE: run.name}, clock, self._pod_changed)
         self._progress = progress
         self._following = False
-        self._listener = LoadListener(self._heard)
+        self._listener = LoadListener(self._heard, told)
         self._cause: Obstacle | None = None
 
     def stop(self) -> None:

@@ -23,7 +23,6 @@ from headway.domain.load_documents import point_of, report_of, to_document, to_p
 from headway.domain.load_reports import LoadPoint, LoadReport
 from headway.domain.load_shapes import LoadShape
 from headway.domain.promises import Promise
-from headway.ports.load_generator import LoadRequest
 
 LINE_BYTES: Final = 8192
 """Of the packed report in one line."""
@@ -36,11 +35,10 @@ class LoadOrder:
     model: str
     url: str
     shape: LoadShape
-    requests: list[LoadRequest] = field(default_factory=list)
-    """Empty: rows that fit what the model says of its inputs; with a locustfile there are none."""
-    rows: int = 1
     data: bytes = b""
-    """Of a replay, instead of ``requests``: the rows to make them of, as a JSON list."""
+    """The rows to make requests of, as a JSON list. Empty: rows that fit what the model says of its inputs; with a
+    locustfile there are none."""
+    rows: int = 1
     sizes: list[int] = field(default_factory=list)
     """Of a replay: the rows of each of its requests."""
     promises: list[Promise] = field(default_factory=list)
@@ -103,6 +101,10 @@ class LoadTeller:
         """An interval is over."""
         self._line({"point": to_plain(point)})
 
+    def note(self, text: str) -> None:
+        """Something that one should know."""
+        self._line({"note": text})
+
     def error(self, error: HeadwayError) -> None:
         """The test could not be carried out."""
         self._line({"error": error.to_dict()["error"]})
@@ -120,11 +122,13 @@ class LoadTeller:
 
 
 class LoadListener:
-    """Reads the log. ``progress`` is told of the intervals; lines of others, and what was heard before, are passed
-    over."""
+    """Reads the log. ``progress`` is told of the intervals, ``told`` of what one should know; lines of others, and what
+    was heard before, are passed over."""
 
-    def __init__(self, progress: Callable[[LoadPoint], None]) -> None:
+    def __init__(self, progress: Callable[[LoadPoint], None], told: Callable[[str], None] = lambda _: None) -> None:
         self._progress = progress
+        self._told = told
+        self._notes: set[str] = set()
         self._pieces: list[str] = []
         self._until_s = 0.0
         self.report: LoadReport | None = None
@@ -143,6 +147,10 @@ class LoadListener:
             return False
         if "point" in said:
             self._pass_on(point_of(said["point"]))
+        elif "note" in said:
+            if said["note"] not in self._notes:
+                self._notes.add(said["note"])
+                self._told(said["note"])
         elif "error" in said:
             self.error = said["error"]
         elif "report" in said:

@@ -196,6 +196,15 @@ async def test_recorded_arrivals_of_a_file_are_sent_by_all_workers_together(worl
     assert "Arrivals are recorded ones." in (world.folder / "report.html").read_text()
 
 
+async def test_of_a_model_that_takes_objects_each_record_is_a_request(world: World) -> None:
+    (world.folder / "rows.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
+    world.model.refuses = b"["
+    found = await world.run("--data", str(world.folder / "rows.jsonl"), "--arrivals", "constant")
+    assert found.code == 0, found.said
+    assert "each record is a request of its own: iris takes no list of rows" in found.said
+    assert set(world.model.bodies[2:]) == {b'{"a":1}', b'{"a":2}'}
+
+
 async def test_more_arrivals_than_a_config_map_has_room_for_are_refused_before_anything_is_made(world: World) -> None:
     chance, at_s, lines = Random(1), 0.0, ["time"]
     for _ in range(400_000):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headway.cli.load_source import file_requests, requests
-from headway.cli.loadtest import fitting
+from headway.cli.load_source import file_requests, file_rows, fitting, requests
 from headway.domain.errors import InvalidInput
 from tests.unit.cli.wire import Terminal, model
 
@@ -126,13 +126,13 @@ def test_records_of_a_file_are_requests_of_their_own_for_a_model_that_takes_no_l
 ) -> None:
     data = tmp_path / "rows.jsonl"
     data.write_text('{"a": 1}\n{"a": 2}\n')
-    rows = file_requests(data, 1)
-    assert [one.body for one in fitting(Particular(b"["), "iris", None, data, rows)] == [b'[{"a":1}]', b'[{"a":2}]']
-    assert [one.body for one in fitting(Particular(b"{"), "iris", None, data, rows)] == [b'{"a":1}', b'{"a":2}']
-    assert "each record of" in capsys.readouterr().err
-    for file in (data, None):
+    rows, given = file_requests(data, 1), partial(file_rows, data)
+    assert [one.body for one in fitting(Particular(b"["), "iris", None, rows, given)] == [b'[{"a":1}]', b'[{"a":2}]']
+    assert [one.body for one in fitting(Particular(b"{"), "iris", None, rows, given)] == [b'{"a":1}', b'{"a":2}']
+    assert "each record is a request of its own" in capsys.readouterr().err
+    for more in (given, None):
         with pytest.raises(InvalidInput, match="the model refuses the first request: iris takes what begins with 7"):
-            fitting(Particular(b"7"), "iris", None, file, rows)
+            fitting(Particular(b"7"), "iris", None, rows, more)
 
 
 def test_a_sample_that_is_no_list_of_rows_is_sent_as_it_is_and_has_no_rows_to_ask_for(

@@ -42,7 +42,7 @@ async def _measured(duration_s: float) -> tuple[LoadReport, list[LoadPoint]]:
 def test_an_order_is_read_as_it_was_written() -> None:
     shape = rate(100, 60, begin=10, seed=7)
     order = LoadOrder(
-        model="iris", url="http://iris", shape=shape, requests=[LoadRequest(b"\x00\xff", "invocations", "text/csv")],
+        model="iris", url="http://iris", shape=shape, data=b"[[1]]",
         promises=list(parse_all(["p95<1s"])), stop_at_breach=True, locustfile=b"import locust", workers=4,
     )  # fmt: skip
     assert order_of(order.packed()) == order
@@ -79,11 +79,13 @@ def test_points_and_report_come_over_whole_in_short_lines() -> None:
     report, points = asyncio.run(_measured(200.0))
     lines: list[str] = []
     teller = LoadTeller(lines.append)
+    teller.note("each record is a request of its own")
     for point in points:
         teller.point(point)
     teller.report(report)
     heard: list[LoadPoint] = []
-    listener = LoadListener(heard.append)
+    notes: list[str] = []
+    listener = LoadListener(heard.append, notes.append)
     listener.take("Traceback of somebody else's")
     listener.take("{not json")
     ends = [listener.take(line) for line in lines]
@@ -91,10 +93,11 @@ def test_points_and_report_come_over_whole_in_short_lines() -> None:
     assert len([line for line in lines if '"report"' in line]) > 1
     assert max(map(len, lines)) < LINE_BYTES + 200
     assert len(heard) == len(points)
+    assert notes == ["each record is a request of its own"]
     before = len(heard)
     again = [listener.take(line) for line in lines]  # the log broke off and was read from its begin
     assert again[-1]
-    assert len(heard) == before
+    assert (len(heard), len(notes)) == (before, 1)
     assert listener.report is not None
     assert to_document(listener.report) == to_document(report)
 
