@@ -17,9 +17,16 @@ from headway.cli.load_html_parts import BODY, SCRIPT, STYLE
 from headway.cli.load_text import OUTCOMES, PHASES, latency, rows, summary
 from headway.cli.output import moment
 from headway.domain.load_reports import LoadReport
-from headway.domain.load_shapes import Arrivals
+from headway.domain.load_shapes import Arrivals, Loop
 
 _OPTION: Final = re.compile(r"--[a-z][a-z-]*")
+
+
+_ARRIVALS: Final = {
+    Arrivals.CONSTANT: "Arrivals are evenly spaced.",
+    Arrivals.POISSON: "Arrivals are Poisson, as of many independent callers; seed {seed}.",
+    Arrivals.RECORDED: "Arrivals are recorded ones.",
+}
 
 
 def render(report: LoadReport) -> str:
@@ -66,8 +73,8 @@ def _decisions(chart: LoadChart) -> str:
 
 def _notes(report: LoadReport, chart: LoadChart) -> Iterator[str]:
     yield from report.notes[:1]
-    if report.shape.arrivals is Arrivals.RECORDED:
-        yield "Arrivals are recorded ones."
+    if report.shape.loop is Loop.OPEN:
+        yield _ARRIVALS[report.shape.arrivals].format(seed=report.shape.seed)
     health = report.health
     cpu = "" if health.cpu_share is None else f", busiest process {health.cpu_share:.0%} of a core"
     late = f"p99 {latency(health.late_p99_s)}, at worst {latency(health.late_max_s)}"

@@ -139,7 +139,9 @@ def requests(
         found = rows_of_signature(client.signature(name))
     if found is None:
         raise InvalidInput(
-            f"{name} has no sample and does not say what it takes", where="--data", hint="give rows: --data FILE"
+            f"{name} has no sample and does not say what it takes",
+            where="--data",
+            hint="give rows: --data FILE, or deploy it with a sample.json",
         )
     return made_of(found, rows, sizes)
 

@@ -116,8 +116,8 @@ def loadtest(
             made = load_source.requests(client, name, version, data, rows, sizes)
             given = None if data is None or rows != 1 or sizes is not None else partial(load_source.file_rows, data)
             made = load_source.fitting(client, name, version, made, given)
-        if web is not None:
-            note(f"Locust's page: http://127.0.0.1:{web}")
+        if shape.loop is Loop.CLOSED:
+            note("starting Locust" if web is None else f"starting Locust, its page: http://127.0.0.1:{web}")
         order = load_run.Order(client.load_target(name, version=version), shape, made, promised, stop)
         told = load_run.carry_out(lambda: make(RestModelWatch(own, name)), order)
     return load_run.told(told, page, load_run.write(told, page))

@@ -375,7 +375,7 @@ class Predictor:
         ticket.answered = True
         self._telemetry.expired += 1
         request = ticket.request
-        limit_ms = (ticket.deadline_ns - ticket.queued_ns) // 1_000_000
+        limit_ms = round((ticket.deadline_ns - ticket.queued_ns) / 1e6)  # less what it took to decode
         response = error_response(DeadlineExceeded(f"no answer within {limit_ms} ms"), request)
         self._telemetry.gave_up(request, response.status)
         if self._query_log is not None:

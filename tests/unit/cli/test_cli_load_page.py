@@ -25,7 +25,7 @@ from headway.domain.load_reports import (
     Verdict,
 )
 from headway.domain.load_samples import Figures
-from headway.domain.load_shapes import LoadShape, Loop, Stage
+from headway.domain.load_shapes import Arrivals, LoadShape, Loop, Stage
 
 EVIL = "<script>alert(1)</script>&\"'"
 
@@ -186,6 +186,16 @@ def test_the_legend_names_curves_by_panel() -> None:
 def test_options_in_the_words_of_a_page_are_not_broken_over_lines() -> None:
     text = load_html.render(replace(report(1), notes=("another question: --spawn-rate <b>.",)))
     assert "another question: <code>--spawn-rate</code> &lt;b&gt;." in text
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "said"),
+    [(Arrivals.POISSON, "seed 7"), (Arrivals.CONSTANT, "evenly spaced"), (Arrivals.RECORDED, "recorded ones")],
+)
+def test_the_page_says_how_requests_arrived(arrivals: Arrivals, said: str) -> None:
+    made = report(1)
+    assert said in load_html.render(replace(made, shape=replace(made.shape, arrivals=arrivals, seed=7)))
+    assert "Arrivals are" not in load_html.render(report(1, loop=Loop.CLOSED))
 
 
 def test_users_are_whole_and_rates_are_not() -> None:
