@@ -109,20 +109,22 @@ def rows(report: LoadReport) -> list[tuple[str, ...]]:
 def summary(report: LoadReport) -> Iterator[str]:
     """What it came to, below the table of phases."""
     yield f"{ENDINGS[report.ending]} after {clock(report.duration_s)}, {report.total.count:,} requests"
-    yield from report.notes[1:]  # the first tells how to read any such report
+    refused = report.verdict.outcome is Outcome.REFUSED
+    # The first tells how to read any such report; why there is no verdict comes below.
+    yield from (note for note in report.notes[1:] if not (refused and note in report.verdict.reasons))
     for why, count in sorted(report.faults.items(), key=lambda item: -item[1])[:5]:
         yield f"  {count:,} x {why}"
     for one in report.verdict.promises:
-        kept = "not known" if one.kept is None else "kept" if one.kept else "broken"
+        kept = "not known" if one.kept is None else "not judged" if refused else "kept" if one.kept else "broken"
         since = ""
         if one.broken_at_s is not None and one.broken_at_load is not None:
             closed = report.shape.loop is Loop.CLOSED
             at = f"{one.broken_at_load:.0f} users" if closed else f"{figure(one.broken_at_load)} requests/s"
             since = f"; first broken at {clock(one.broken_at_s)}, at {at}"
         yield f"{one.promise}: {kept}, measured {measured_text(one)}{since}"
-    if report.verdict.outcome is Outcome.REFUSED:
+    if refused:
         yield "no verdict, for these figures say nothing of the model:"
-    if report.verdict.outcome is Outcome.REFUSED or report.health.saturated:
+    if refused or report.health.saturated:
         yield from (f"  {reason}" for reason in report.verdict.reasons)
 
 

@@ -245,6 +245,16 @@ def test_the_words_of_a_report() -> None:
         f"  2 x {EVIL}",
         "p95<100ms: broken, measured 200 ms; first broken at 0:05, at 100 requests/s",
     ]
+    refused = Verdict(outcome=Outcome.REFUSED, promises=made.verdict.promises, reasons=("it ended too early",))
+    early = replace(made, verdict=refused, ending=Ending.FAILED, notes=("how to read it", "more", "it ended too early"))
+    assert list(summary(early)) == [
+        "the generator failed after 0:05, 100 requests",
+        "more",
+        f"  2 x {EVIL}",
+        "p95<100ms: not judged, measured 200 ms; first broken at 0:05, at 100 requests/s",
+        "no verdict, for these figures say nothing of the model:",
+        "  it ended too early",
+    ]
     told = line(made.points[1])
     assert told == (
         "  0:02  offered 100/s  answered 100/s  p50 10.0 ms  p95 50.0 ms  errors 0  in flight 3  replicas 2/3  "
