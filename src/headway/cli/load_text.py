@@ -108,7 +108,7 @@ def rows(report: LoadReport) -> list[tuple[str, ...]]:
 
 def summary(report: LoadReport) -> Iterator[str]:
     """What it came to, below the table of phases."""
-    yield f"{ENDINGS[report.ending]} after {clock(report.duration_s)}, {report.total.count:,} requests"
+    yield f"{ENDINGS[report.ending]} after {clock(report.duration_s)}, {_requests(report.total.count)}"
     refused = report.verdict.outcome is Outcome.REFUSED
     # The first tells how to read any such report; why there is no verdict comes below.
     yield from (note for note in report.notes[1:] if not (refused and note in report.verdict.reasons))
@@ -128,10 +128,14 @@ def summary(report: LoadReport) -> Iterator[str]:
         yield from (f"  {reason}" for reason in report.verdict.reasons)
 
 
+def _requests(count: int) -> str:
+    return f"{count:,} request" if count == 1 else f"{count:,} requests"
+
+
 def load_text(begin: float, end: float, loop: Loop) -> str:
     """``20 users``, ``50 → 400/s``."""
     texts = [f"{load:.0f}" if loop is Loop.CLOSED else figure(load) for load in (begin, end)]
-    what = " users" if loop is Loop.CLOSED else "/s"
+    what = "/s" if loop is Loop.OPEN else " user" if texts == ["1", "1"] else " users"
     return f"{texts[0]}{what}" if texts[0] == texts[1] else f"{' → '.join(texts)}{what}"
 
 

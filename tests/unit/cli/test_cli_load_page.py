@@ -201,6 +201,7 @@ def test_the_page_says_how_requests_arrived(arrivals: Arrivals, said: str) -> No
 def test_users_are_whole_and_rates_are_not() -> None:
     assert load_text(1, 200, Loop.CLOSED) == "1 → 200 users"
     assert load_text(20.0, 20.0, Loop.CLOSED) == "20 users"
+    assert load_text(1.0, 1.0, Loop.CLOSED) == "1 user"
     assert load_text(2.5, 2.5, Loop.OPEN) == "2.50/s"
 
 
