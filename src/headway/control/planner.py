@@ -19,16 +19,13 @@ from typing import Any, Final, TypeVar, cast
 import numpy as np
 
 from headway.control.load_test import LoadTester
-from headway.domain.errors import HeadwayError, InvalidInput, NotReady, VerdictRefused
+from headway.domain.errors import HeadwayError, NotReady, PromiseBroken, VerdictRefused
 from headway.domain.load_reports import Ending, LoadReport
 from headway.domain.load_samples import failed
 from headway.domain.load_shapes import LoadShape, rate, users
-from headway.planning.beliefs import Evidence
-from headway.planning.choice import Errors, Model, choose
-from headway.planning.forecast import Forecast
+from headway.planning.course import Course
 from headway.planning.measured import Load, Point, Run, Users, promised, size
-from headway.planning.need import Need, decisive
-from headway.planning.plan import Question, Tried, ceiling_of, conclude, document, needed, to_try
+from headway.planning.plan import Question
 from headway.planning.search import Search, Wanted
 from headway.ports.clock import Clock
 from headway.ports.load_generator import LoadRequest, LoadTarget
@@ -40,7 +37,6 @@ READY_S: Final = 180.0
 LEAST_REQUESTS: Final = 200
 """In one run; slow models are measured for longer, up to :data:`LONGEST` times as long."""
 LONGEST: Final = 6
-MOST_SAMPLES: Final = 4000
 PAUSES_S: Final = (1.0, 3.0, 10.0, 30.0)
 """Before each further attempt at a run in which the generator fell behind: something else may have had the machine."""
 
@@ -91,7 +87,6 @@ class Planner:
         self._pinned: int | None = None
         self._seed = pace.seed
         self._unloaded: list[float] = []
-        self._forecast: Forecast | None = None
 
     def stop(self) -> None:
         """End it at once; :meth:`run` then raises :class:`Stopped`."""
@@ -103,7 +98,7 @@ class Planner:
         """Measure, fit, try a prediction, and conclude: the plan's document.
 
         Raises ``VerdictRefused`` when the generator was the bottleneck, ``NotReady`` when replicas do not come,
-        ``InvalidInput`` when even one user alone is not served as promised, :class:`Stopped`.
+        ``PromiseBroken`` when even one user alone is not served as promised, :class:`Stopped`.
         """
         try:
             return await self._run(question)
@@ -111,81 +106,42 @@ class Planner:
             await asyncio.shield(self._watch.restore())
 
     async def _run(self, question: Question) -> dict[str, Any]:
-        search = Search(question.promise, question.most_failed, question.like, question.measured)
-        while (wanted := search.wanted()) is not None:
-            point = await self._measure(wanted, question)
-            search.found(point)
-            self._tell(Step(wanted.why, point, search.kept(point)))
-        if search.hopeless():
-            worst = search.points[-1]
-            raise InvalidInput(
-                f"{question.promise.text} is not kept even by one user alone: {worst.value_s * 1000:.1f} ms",
-                where="--sla",
-                hint="more replicas do not make a single request faster; promise more time, or make the model faster",
-            )
-        self._tell(Step("fitting queues and the scalability law"))
-        model, errors = await self._think(self._fit, search)
-        ceiling = ceiling_of(search.points, question.each, question.cpu_share)
-        held = await self._think(to_try, model, question, ceiling)
-        tried = None
-        if held is not None:
-            (predicted,) = await self._think(model.at, [held])
-            told = f"a load that was not measured, predicted {predicted.value_s * 1000:.1f} ms"
+        course = Course(question, self._pace.seed)
+        while (wanted := await self._wanted(course)) is not None:
             try:
-                point = await self._measure(Wanted(held[0], held[1], told), question)
+                point, times_s = await self._measure(wanted, question)
             except VerdictRefused as refused:
-                # What was measured before stands; that nothing was tried is said in the plan.
-                self._tell(Step(f"the prediction could not be tried: {refused.message}"))
-            else:
-                tried = Tried(predicted, point)
-                self._tell(Step(f"{told}: {tried.error:+.0%}", point, search.kept(point)))
-                # It has told how far the prediction was off; now it says what no other point does.
-                search.found(point)
-                model, errors = await self._think(self._fit, search)
-        need, settled = None, []
-        while question.needed is not None:
-            self._tell(Step("turning it round: what is carried, what is needed"))
-            need = await self._think(needed, question, search, model)
-            self._check()
-            found = None if need is None else await self._settle(need, question, search)
-            if found is None:
-                break
-            settled.append(found)
-            search.found(found.point)
-            model, errors = await self._think(self._fit, search)
-        conclusion = await self._think(conclude, question, search, model, errors, tried, need)
-        self._check()
-        return document(question, search, conclusion, model, tried, settled)
+                if not course.refused():
+                    raise
+                self._tell(Step(f"it could not be measured, the plan goes on without: {refused.message}"))
+                continue
+            tried = course.found(point, times_s)
+            told = wanted.why if tried is None else f"{wanted.why}: {tried.error:+.0%}"
+            self._tell(Step(told, point, course.search.kept(point)))
+        if course.search.hopeless():
+            raise _broken(course.search)
+        return await self._think(course.document)
 
-    async def _settle(self, need: Need, question: Question, search: Search) -> Tried | None:
-        """What the answer hangs on, measured; None: nothing more can be settled here."""
-        doubt, wanted = need.doubt, decisive(need, search, question.most_replicas)
-        if doubt is None or wanted is None:
-            return None
-        try:
-            point = await self._measure(Wanted(*wanted, "the answer hangs on it"), question)
-        except VerdictRefused as refused:
-            self._tell(Step(f"it could not be settled: {refused.message}"))
-            return None
-        self._tell(Step("the answer hangs on it", point, search.kept(point)))
-        return Tried(doubt, point)
+    async def _wanted(self, course: Course) -> Wanted | None:
+        """What to measure next; to know it takes seconds of a core once the search is over."""
+        if course.searching:
+            return course.wanted()
+        if not course.search.hopeless():
+            self._tell(Step("fitting queues and the scalability law"))
+        return await self._think(course.wanted)
 
-    def _fit(self, search: Search) -> tuple[Model, Errors]:
-        evidence = Evidence(search.points, search.promise, self._pace.seed)
-        step = max(1, len(self._unloaded) // MOST_SAMPLES)
-        self._forecast = Forecast(evidence, np.array(self._unloaded[::step]), self._forecast)
-        return choose(self._forecast)
-
-    async def _measure(self, wanted: Wanted, question: Question) -> Point:
+    async def _measure(self, wanted: Wanted, question: Question) -> tuple[Point, list[float]]:
+        """The runs, and what single requests took when it was one user alone."""
         await self._pin(wanted.replicas)
         runs: list[Run] = []
+        self._unloaded = []
         last: Run | None = None
         for number in range(self._pace.runs):
             told = f"{wanted.replicas} × {_told(wanted.load)}, run {number + 1} of {self._pace.runs}: {wanted.why}"
             self._tell(Step(told))
             last = await self._one(wanted, question, last)
             runs.append(last)
-        return Point(wanted.replicas, wanted.load, tuple(runs))
+        return Point(wanted.replicas, wanted.load, tuple(runs)), self._unloaded
 
     async def _pin(self, replicas: int) -> None:
         if self._pinned == replicas:
@@ -201,7 +157,7 @@ class Planner:
             self._check()
             if self._clock.monotonic() > deadline:
                 what = f"{_counted(replicas)} wished, not ready after {READY_S:.0f} s"
-                raise NotReady(what, hint="headway status")
+                raise NotReady(what, hint=f"headway status {self._target.model}")
             await self._clock.sleep(0.2)
         self._pinned = replicas
 
@@ -239,7 +195,8 @@ class Planner:
         bad = np.array([failed(int(code)) for code in status], dtype=bool)
         times = (done - due)[inside & ~bad]
         if not len(times):
-            raise HeadwayError(f"nothing was answered at {wanted.replicas} × {_told(wanted.load)}")
+            what = f"nothing was answered at {wanted.replicas} × {_told(wanted.load)}"
+            raise NotReady(what, where=self._target.model, hint="headway status and headway log tell why; then plan again")
         answered = int(((done >= warm_s) & (done < warm_s + run_s) & ~bad).sum())
         if isinstance(wanted.load, Users) and wanted.load.count == 1 and wanted.load.think_s == 0:
             self._unloaded += times.tolist()
@@ -304,6 +261,22 @@ class Planner:
     def _check(self) -> None:
         if self._stopped:
             raise Stopped
+
+
+def _broken(search: Search) -> PromiseBroken:
+    """What a search that is hopeless found."""
+    worst = search.points[-1]
+    if worst.failed_share > search.most_failed:
+        return PromiseBroken(
+            f"{worst.failed_share:.1%} of the requests of one user alone fail, {search.most_failed:.1%} are promised",
+            where="--sla",
+            hint="headway log tells which and why; to plan all the same, promise it: --sla 'errors<5%'",
+        )
+    return PromiseBroken(
+        f"{search.promise.text} is not kept even by one user alone: {worst.value_s * 1000:.1f} ms",
+        where="--sla",
+        hint="more replicas do not make a single request faster; promise more time, or make the model faster",
+    )
 
 
 def _counted(replicas: int) -> str:

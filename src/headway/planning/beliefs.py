@@ -49,7 +49,7 @@ def candidates(points: Sequence[Point], unloaded_s: float) -> list[Belief]:
     """Servers of one replica that are busy at its busiest, if nothing but work takes time."""
     together = busiest[many] * unloaded_s
     least = max(1, math.floor(used * 0.97))
-    servers = sorted(s for s in {least, least + 1, least + 2, math.ceil(least * 1.5), least * 2} if s <= MOST_SERVERS)
+    servers = sorted(s for s in {*range(least, least + 4), math.ceil(least * 1.5), least * 2} if s <= MOST_SERVERS)
     found = []
     for count in servers:
         found += [
@@ -173,14 +173,14 @@ class Evidence:
             found.append(np.diag([v / len(point.runs) + 0.03**2 for v in variances]))
         return found
 
-    def noise(self, spreads: Sequence[Array], streams: int) -> list[Array]:
+    def noise(self, spreads: Sequence[Array], simulated: float) -> list[Array]:
         """Covariance of the residuals by point, from that of single simulated runs; see :data:`LEAST_NOISE`.
 
-        What is observed scatters, and so does what ``streams`` simulated runs expect.
+        What is observed scatters, and so does what so many ``simulated`` runs expect.
         """
         found = []
         for point, spread in zip(self.points, spreads, strict=True):
-            covariance = spread * (self.requests / max(1, point.requests) + 1 / streams)
+            covariance = spread * (self.requests / max(1, point.requests) + 1 / simulated)
             found.append(covariance + np.eye(len(covariance)) * LEAST_NOISE**2)
         return found
 

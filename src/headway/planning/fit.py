@@ -28,17 +28,25 @@ class Effort:
     streams: int
     steps: int
     """At most."""
-    requests: int | None = None
-    """Simulated per point; None: as many as were measured."""
+    requests: int
+    """Simulated per point and stream."""
 
 
 ROUGH: Final = Effort(2, 2, 400)
 FINE: Final = Effort(6, 4, 1000)
+EXACT: Final = Effort(32, 3, 1000)
+"""What few streams expect scatters as much as what was measured, and the beliefs would be told apart by chance."""
 SETTLED: Final = 0.5
 """A step that lowers the misfit by less was the last one."""
 NOISE_STREAMS: Final = 24
-KEPT: Final = 4
-"""Beliefs that are fitted finely."""
+FAR: Final = 8.0
+"""A rough fit with so many times the misfit of the best one is not of a belief that the points speak for."""
+HOPELESS: Final = 100.0
+"""A belief whose misfit is so much above the best one's is given up, if it is more than twice that too."""
+NEAR: Final = 16.0
+"""Beliefs whose score is above the best one's by no more are fitted exactly."""
+KEPT: Final = 8
+"""Beliefs that are fitted exactly, at most."""
 LEAST_WEIGHT: Final = 0.02
 LEAST_EIGENVALUE: Final = 0.02
 """Of the correlations between the rows of a point."""
@@ -71,40 +79,43 @@ def fit(evidence: Evidence, law: Array, known: Sequence[Belief] = ()) -> tuple[l
     The noise is scaled up when no belief explains the points within it: machines have more of it than queues alone.
     """
     beliefs = [*candidates(evidence.points, float(law.mean())), *known]
-    first = evidence.first_noise()
-    rough = _best(_refine(evidence, law, beliefs, first, ROUGH), 2 * KEPT)
-    noise = _noise(evidence, law, rough[0])
-    beliefs = [f.belief for f in rough] + [b for f in rough[:1] for b in extended(f.belief, evidence.points)]
-    rough = _best(_refine(evidence, law, beliefs, noise, ROUGH), KEPT)
-    noise = _noise(evidence, law, rough[0])
-    fine = _best(_refine(evidence, law, [f.belief for f in rough], noise, FINE), KEPT)
-    best = fine[0]
+    rough = _best(_refine(evidence, law, beliefs, evidence.first_noise(), ROUGH))
+    rough = [f for f in rough if f.misfit <= FAR * rough[0].misfit]
+    noise = _noise(evidence, law, rough[0], FINE)
+    fine = _refine(evidence, law, [f.belief for f in rough], noise, FINE)
+    more = extended(_best(fine)[0].belief, evidence.points)
+    fine = _best([*fine, *_refine(evidence, law, more, noise, FINE)])
+    near = [f for f in fine if _score(f) <= _score(fine[0]) + NEAR][:KEPT]
+    noise = _noise(evidence, law, near[0], EXACT)
+    exact = _best(_settle(evidence, law, near, noise))
+    best = exact[0]
     excess = _excess(evidence, noise, best)
-    scores = [f.misfit / excess + 2 * len(f.belief.values) for f in fine]
+    scores = [f.misfit / excess + 2 * len(f.belief.values) for f in exact]
     weights = np.exp(-0.5 * (np.array(scores) - min(scores)))
     weights = np.where(weights / weights.sum() < LEAST_WEIGHT, 0.0, weights)
     weights /= weights.sum()
-    chosen = [replace(f, weight=float(w)) for f, w in zip(fine, weights, strict=True) if w > 0]
+    chosen = [replace(f, weight=float(w)) for f, w in zip(exact, weights, strict=True) if w > 0]
     chosen.sort(key=lambda f: -f.weight)
     return chosen, [n * excess for n in noise]
 
 
-def _best(found: list[Fitted], count: int) -> list[Fitted]:
-    """Of each kind of belief the best one, and of those ``count``."""
+def _best(found: list[Fitted]) -> list[Fitted]:
+    """Of each kind of belief the best one, the best of all first."""
     by_kind: dict[tuple[int, frozenset[str]], Fitted] = {}
     for one in sorted(found, key=_score):
         by_kind.setdefault((one.belief.servers, frozenset(one.belief.parts)), one)
-    return list(by_kind.values())[:count]
+    return list(by_kind.values())
 
 
 def _score(fitted: Fitted) -> float:
     return fitted.misfit + 2 * len(fitted.belief.values)
 
 
-def _noise(evidence: Evidence, law: Array, best: Fitted) -> list[Array]:
-    """What runs of that length scatter by if ``best`` is right."""
+def _noise(evidence: Evidence, law: Array, best: Fitted, effort: Effort) -> list[Array]:
+    """What runs of that length scatter by if ``best`` is right, and with them what such an effort expects."""
     _, (spread,) = evidence.expect([best.belief.service(law)], NOISE_STREAMS)
-    return evidence.noise([_definite(s) for s in spread], FINE.streams)
+    simulated = effort.streams * effort.requests / evidence.requests
+    return evidence.noise([_definite(s) for s in spread], simulated)
 
 
 def _excess(evidence: Evidence, noise: Sequence[Array], best: Fitted) -> float:
@@ -140,7 +151,9 @@ def _refine(
     current = list(beliefs)
     best: list[Fitted | None] = [None] * len(current)
     moving = list(range(len(current)))
-    for _ in range(effort.steps):
+    for step in range(effort.steps):
+        if not moving:
+            break
         tried = [_perturbed(current[i]) for i in moving]
         rows, _ = evidence.expect([b.service(law) for group in tried for b in group], effort.streams, effort.requests)
         begin, settled = 0, set()
@@ -155,6 +168,30 @@ def _refine(
                 settled.add(i)
             best[i] = found
             current[i] = _next(evidence, found)
+        least = min(f.misfit for f in best if f is not None)
+        room = max(HOPELESS, least) if step else 10 * max(HOPELESS, least)
+        settled |= {i for i in moving if (f := best[i]) and f.misfit > least + room}
+        moving = [i for i in moving if i not in settled]
+    return [f for f in best if f is not None]
+
+
+def _settle(evidence: Evidence, law: Array, near: Sequence[Fitted], noise: Sequence[Array]) -> list[Fitted]:
+    """Beliefs that are close to their best values, with all the streams there are, and the slopes that they have."""
+    inverse = _inverse(evidence, noise)
+    current = list(near)
+    best: list[Fitted | None] = [None] * len(current)
+    moving = list(range(len(current)))
+    for _ in range(EXACT.steps):
+        rows, _ = evidence.expect([current[i].belief.service(law) for i in moving], EXACT.streams, EXACT.requests)
+        settled = set()
+        for i, expected in zip(moving, rows, strict=True):
+            found = _fitted(evidence, inverse, current[i].belief, expected, current[i].slopes)
+            known = best[i]
+            if known is not None and found.misfit > known.misfit - SETTLED:
+                settled.add(i)
+            if known is None or found.misfit < known.misfit:
+                best[i] = found
+                current[i] = replace(found, belief=_next(evidence, found))
         moving = [i for i in moving if i not in settled]
         if not moving:
             break
@@ -189,10 +226,14 @@ def _assess(evidence: Evidence, inverse: Array, group: Sequence[Belief], rows: S
         [(rows[j + 1] - expected) / (group[j + 1].values[j] - belief.values[j]) for j in range(len(belief.values))],
         axis=1,
     )
+    return _fitted(evidence, inverse, belief, expected, slopes)
+
+
+def _fitted(evidence: Evidence, inverse: Array, belief: Belief, expected: Array, slopes: Array) -> Fitted:
     residual = evidence.observed - expected
     normal = slopes.T @ inverse @ slopes
     normal += np.eye(len(normal)) * (1e-9 * np.trace(normal) + 1e-9)
-    gain = np.linalg.solve(normal, slopes.T @ inverse)
+    gain = np.asarray(np.linalg.solve(normal, slopes.T @ inverse), dtype=np.float64)
     # Leave-one-out of a linear fit: the residual of a point by all others is (I - H)^-1 times its own, in blocks.
     hat = slopes @ gain
     left_out = residual.copy()
