@@ -69,7 +69,7 @@ def carry_out(
 
 async def _run(tester: LoadTester, order: Order, progress: Callable[[LoadPoint], None]) -> LoadReport:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, tester.stop)
     try:
         return await tester.run(
@@ -81,7 +81,7 @@ async def _run(tester: LoadTester, order: Order, progress: Callable[[LoadPoint],
             progress=progress,
         )
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

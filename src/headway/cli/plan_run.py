@@ -44,14 +44,14 @@ async def _run(planner: Planner, question: Question) -> dict[str, Any] | None:
     from headway.control.planner import Stopped
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, planner.stop)
     try:
         return await planner.run(question)
     except Stopped:
         return None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -178,7 +178,11 @@ def rows(plan: Plan) -> Iterator[list[str]]:
     kind = plan["load"]["kind"]
     more = columns(plan)[5:-1]
     told = {"cores": "{:g}", "nodes": "{}", "price": "{:,.2f}"}
-    bound = {"cpu": f"cpu ceiling, {percent(plan.get('cpu_ceiling', 0.85))}", "measured": "seen broken"}
+    bound = {
+        "cpu": f"cpu ceiling, {percent(plan.get('cpu_ceiling', 0.85))}",
+        "measured": "seen broken",
+        "saturation": "saturation",
+    }
     for one in plan["capacity"]:
         yield [
             str(one["replicas"]),
@@ -212,6 +216,8 @@ def bounds(plan: Plan) -> Iterator[str]:
         yield (f"cpu ceiling: {_ceiling(plan)}; the interval is what {plan['promise']} alone would allow")
     if "measured" in by:
         yield f"seen broken: what breaks {plan['promise']} was measured below what was foretold, so less is planned"
+    if "saturation" in by:
+        yield "saturation: arrivals are planned up to 95 % of what replicas can do; closer, queues grow for very long"
 
 
 def _ceiling(plan: Plan) -> str:

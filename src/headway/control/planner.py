@@ -196,7 +196,7 @@ class Planner:
         times = (done - due)[inside & ~bad]
         if not len(times):
             what = f"nothing was answered at {wanted.replicas} × {_told(wanted.load)}"
-            raise NotReady(what, where=self._target.model, hint="headway status and headway log tell why; then plan again")
+            raise NotReady(what, where=self._target.model, hint="headway status and headway log tell why")
         answered = int(((done >= warm_s) & (done < warm_s + run_s) & ~bad).sum())
         if isinstance(wanted.load, Users) and wanted.load.count == 1 and wanted.load.think_s == 0:
             self._unloaded += times.tolist()

@@ -73,7 +73,7 @@ class Capacity:
     value_s: float
     """The promised value at ``size``."""
     by: str
-    """What it is bound by: ``sla`` or ``cpu``."""
+    """What it is bound by: ``sla``, ``cpu`` or ``saturation``, see :data:`NEAREST`."""
 
 
 def capacity(model: Predicts, replicas: int, like: Load, limit_s: float, ceiling: Ceiling | None = None) -> Capacity:
@@ -90,9 +90,9 @@ def capacity(model: Predicts, replicas: int, like: Load, limit_s: float, ceiling
     spread = float(np.std(found))
     low, high = middle * math.exp(-SURE_Z * spread), middle * math.exp(SURE_Z * spread)
     planned = size(resized(like, math.floor(low))) if isinstance(like, Users) else low
-    if not isinstance(like, Users):
-        planned = min(planned, NEAREST * model.bound_per_s(replicas))
     by = "sla"
+    if not isinstance(like, Users) and planned > NEAREST * model.bound_per_s(replicas):
+        planned, by = NEAREST * model.bound_per_s(replicas), "saturation"
     (at,) = model.at([(replicas, resized(like, planned))], draws=False)
     for _ in range(_STEPS_BACK):  # a curve that ends in a wall, as the scalability law's, has no crossing
         if at.value_s <= limit_s:

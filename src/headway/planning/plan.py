@@ -182,17 +182,29 @@ def _notes(
         found.append("no prediction was tried")
     elif abs(tried.error) > POORLY:
         found.append(
-            f"the tried prediction was off by {abs(tried.error):.0%}: trust what was measured, not what is beyond"
+            f"the tried prediction was off by {100 * abs(tried.error):.0f} %: "
+            "trust what was measured, not what is beyond"
         )
+    for one in carried:
+        _, broken = search.bracket(one.replicas)
+        if broken is not None and one.low > size(broken.load):
+            found.append(
+                f"{_replicas(one.replicas)}: {one.low:.3g} to {one.high:.3g} are foretold, but the promise was seen "
+                f"broken at {size(broken.load):.3g}: runs were disturbed, or something is waited for that no belief has"
+            )
     per_replica = [c.size / c.replicas for c in carried if c.size > 0]
     if len(per_replica) > 1 and per_replica[-1] < 0.7 * per_replica[0]:
-        lost = 1 - per_replica[-1] / per_replica[0]
+        lost = 100 * (1 - per_replica[-1] / per_replica[0])
         found.append(
-            f"replicas get in each other's way: each of the last number carries {lost:.0%} less than one alone"
+            f"replicas get in each other's way: each of the last number carries {lost:.0f} % less than one alone"
         )
     if not any(one.reached for one in knees):
         found.append("saturation was not reached: the promise breaks before throughput stops to grow")
     return found
+
+
+def _replicas(count: int) -> str:
+    return f"{count} replica{'' if count == 1 else 's'}"
 
 
 def document(

@@ -13,7 +13,7 @@ from headway.adapters.memory.load_generator import MemoryLoadGenerator
 from headway.adapters.memory.model_watch import MemoryModelWatch
 from headway.control.load_test import LoadTester
 from headway.control.planner import Pace, Planner, Step, Stopped
-from headway.domain.errors import InvalidInput, NotReady, VerdictRefused
+from headway.domain.errors import NotReady, PromiseBroken, VerdictRefused
 from headway.domain.promises import parse
 from headway.planning.measured import Rate, Users
 from headway.planning.need import MOST_RUNS
@@ -46,14 +46,15 @@ class Lab:
             tester, self.watch, self.clock, target, [LoadRequest(b"[]")], self.pace, self.steps.append
         )
         self.free: list[float] = []
-        self.most_at_once = 0
+        self.failing = 0
+        """Each so manyth request fails; 0: none."""
 
     def fate(self, due_s: float, number: int) -> tuple[float, int]:
         if number == 0:
             self.free = [0.0] * self.watch.replicas
         first = min(range(len(self.free)), key=self.free.__getitem__)
         self.free[first] = max(due_s, self.free[first]) + TAKES_S
-        return self.free[first] - due_s, 200
+        return self.free[first] - due_s, 500 if self.failing and number % self.failing == 0 else 200
 
     async def run(self, question: Question) -> dict[str, Any]:
         running = asyncio.create_task(self.planner.run(question))
@@ -112,14 +113,30 @@ async def test_a_generator_that_was_held_up_for_a_moment_is_asked_again_later() 
     assert any("once more" in step.text for step in lab.steps)
     lab.generator.late_s = 0.0
     await lab.clock.elapse(60)
-    with pytest.raises(InvalidInput, match="one user alone"):
+    with pytest.raises(PromiseBroken, match="one user alone"):
         await running
 
 
 async def test_a_promise_that_no_replica_can_keep_is_said_at_once() -> None:
     lab = Lab()
-    with pytest.raises(InvalidInput, match=r"one user alone: 50\.0 ms"):
+    with pytest.raises(PromiseBroken, match=r"one user alone: 50\.0 ms"):
         await lab.run(asked("p95<40ms"))
+    assert lab.watch.calls == [1, "restore"]
+
+
+async def test_requests_that_fail_are_not_called_slow() -> None:
+    lab = Lab()
+    lab.failing = 20
+    with pytest.raises(PromiseBroken, match=r"5\.\d% of the requests of one user alone fail, 0\.1% are promised"):
+        await lab.run(asked())
+    assert lab.watch.calls == [1, "restore"]
+
+
+async def test_a_model_that_answers_nothing_is_told() -> None:
+    lab = Lab()
+    lab.failing = 1
+    with pytest.raises(NotReady, match="nothing was answered at 1 × 1 user"):
+        await lab.run(asked())
     assert lab.watch.calls == [1, "restore"]
 
 
@@ -152,7 +169,7 @@ async def test_told_to_stop_while_it_thinks_it_does_not_think_to_the_end(monkeyp
         begun.set()
         let_go.wait(PATIENCE_S)
 
-    monkeypatch.setattr("headway.control.planner.choose", long_thought)
+    monkeypatch.setattr("headway.planning.course.choose", long_thought)
     running = asyncio.create_task(lab.run(asked()))
     await eventually(begun.is_set, what="that it thinks")
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from headway.domain.promises import parse
 from headway.planning.beliefs import Belief, Evidence
-from headway.planning.capacity import Ceiling
+from headway.planning.capacity import NEAREST, Ceiling, capacity
 from headway.planning.choice import QueueModel
 from headway.planning.forecast import Expected
 from headway.planning.measured import Array, Load, Point, Rate, Run, Users, size
@@ -169,3 +169,9 @@ def test_a_bound_knows_that_who_waits_for_a_lock_keeps_a_server(belief: Belief, 
         == pytest.approx(model.most_per_s(replicas))
         == pytest.approx(share * bound, rel=0.03)
     )
+
+
+def test_arrivals_are_planned_up_to_a_share_of_what_replicas_can_do_however_good_a_load_beyond_looks() -> None:
+    patient, ordinary = capacity(Known(), 2, Rate(1.0), 1.9), capacity(Known(), 2, Rate(1.0), 0.1)
+    assert (patient.size, patient.by) == (pytest.approx(NEAREST * 100.0), "saturation")
+    assert (ordinary.size < 0.85 * 100.0, ordinary.by) == (True, "sla")

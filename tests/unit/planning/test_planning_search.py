@@ -161,6 +161,9 @@ def test_the_policy_scales_by_what_the_weakest_replica_carries() -> None:
     assert found["triggers"][0] == {"type": "rps", "target": 45.6, "window": "15s"}
     assert {"type": "cpu", "target": "85%"} in found["triggers"]
     assert found["triggers"][2]["threshold"] == "900ms"
+    assert policy(carried, 1.0, "p95", 1, 0.85, True) == {"minReplicas": 1, "maxReplicas": 1}, (
+        "nothing to scale between"
+    )
     # One of 20 may take longer than promised, one of 1000 may be refused: the bound lies where those are told apart.
     assert queue_bound(carried[0], 1.0, 0.95, 0.001) == 116
     assert queue_bound(carried[0], 1.0, 0.999, 0.001) == 51
