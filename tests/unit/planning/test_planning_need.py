@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from headway.domain.promises import parse
 from headway.planning.beliefs import Belief, Evidence
 from headway.planning.capacity import NEAREST, Ceiling, capacity
-from headway.planning.choice import QueueModel
+from headway.planning.choice import Errors, Model, QueueModel
 from headway.planning.forecast import Expected
 from headway.planning.measured import Array, Load, Point, Rate, Run, Users, size
 from headway.planning.need import MOST_REPLICAS, Finding, decisive, least_replicas, replicas_for
+from headway.planning.nodes import Size
+from headway.planning.plan import Question, conclude
 from headway.planning.search import Search
 from headway.planning.service import law_of
 
@@ -26,6 +29,7 @@ class Known:
 
     shared_s: float = 0.0
     spread: float = 0.02
+    name: str = "known"
 
     def _value(self, replicas: int, load: Load) -> float:
         rate = load.per_s if isinstance(load, Rate) else load.count / load.think_s
@@ -173,5 +177,22 @@ def test_a_bound_knows_that_who_waits_for_a_lock_keeps_a_server(belief: Belief, 
 
 def test_arrivals_are_planned_up_to_a_share_of_what_replicas_can_do_however_good_a_load_beyond_looks() -> None:
     patient, ordinary = capacity(Known(), 2, Rate(1.0), 1.9), capacity(Known(), 2, Rate(1.0), 0.1)
-    assert (patient.size, patient.by) == (pytest.approx(NEAREST * 100.0), "saturation")
-    assert (ordinary.size < 0.85 * 100.0, ordinary.by) == (True, "sla")
+    assert patient.size == pytest.approx(NEAREST * 100.0)
+    assert ordinary.size < 85.0
+    assert (patient.by, ordinary.by) == ("saturation", "sla")
+
+
+def test_a_promise_that_was_seen_broken_far_below_what_is_foretold_is_told() -> None:
+    seen = searched(point(1, Rate(10.0), 0.05), point(1, Rate(20.0), 0.5), point(2, Rate(80.0), 0.5))
+    question = Question(
+        promise=seen.promise, most_failed=0.001, like=Rate(1.0), needed=None, most_replicas=2, measured=(1, 2),
+        cpu_share=1.0, each=Size(1.0),
+    )  # fmt: skip
+    found = conclude(question, seen, cast("Model", Known()), Errors(0.0, None), None, None)
+    one, two = found.carried
+    assert (one.size, one.by) == (10.0, "measured"), "about 40 are foretold"
+    told = [note for note in found.notes if "seen broken" in note]
+    assert len(told) == 1, "two are as foretold"
+    assert told[0].startswith("1 replica: 3")
+    assert "broken at 20" in told[0]
+    assert two.by != "measured"
