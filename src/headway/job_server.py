@@ -218,17 +218,24 @@ class JobDoors:
         """Take jobs in and hand them out until ``stopping`` is set; what can be answered by then is."""
         serving: list[asyncio.Task[None]] = []
         doors = ((self._callers, callers), (self._workers, workers))
+        waiting = asyncio.create_task(stopping.wait())
+        # It takes as long as a database or an API server that does not answer.
+        starting = asyncio.create_task(self._server.start(), name="start of the job server")
         try:
-            await self._server.start()
+            await asyncio.wait({waiting, starting}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.is_set():
+                return
+            await starting
             calm_collector()
             for door, bind in doors:
                 serving.append(asyncio.create_task(door.serve(sockets=[bind()]), name="job server"))
-            waiting = asyncio.create_task(stopping.wait())
             await asyncio.wait({waiting, *serving}, return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
             if not stopping.is_set():
                 raise HeadwayError("a listener of the job server ended by itself")
         finally:
+            for task in (waiting, starting):
+                task.cancel()
+            await asyncio.gather(waiting, starting, return_exceptions=True)
             await self._server.dispatch.stop()  # workers that wait are told that there is nothing
             for door, _ in doors:
                 door.stop()

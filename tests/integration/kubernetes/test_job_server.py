@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -195,3 +196,29 @@ def test_the_rights_of_the_job_server_cover_what_it_asks_for() -> None:
     (role,) = [one for one in job_server("x", "models") if one["kind"] == "Role"]
     assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"modeldeployments", "deployments"}
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+
+
+async def test_told_to_end_while_the_api_server_does_not_answer_it_ends(
+    api: KubernetesApi, scratch: Path, free_port: PortPicker
+) -> None:
+    asked = asyncio.Event()
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    port = free_port()
+    env = {
+        **environment(api, scratch),
+        "HEADWAY_CONTEXT": "prod",
+        "HEADWAY_JOBS_DATABASE": "postgresql://nobody:x@127.0.0.1:1/none",
+        "HEADWAY_JOBS_WEBHOOK_SECRET": "s" * 32,
+    }
+    kubeconfig = scratch / "kubeconfig"
+    kubeconfig.write_text(kubeconfig.read_text().replace(api.url, f"http://127.0.0.1:{port}"))
+    async with await asyncio.start_server(deaf, "127.0.0.1", port):
+        ports = ("--port", str(free_port()), "--worker-port", str(free_port()))
+        async with running(await headway("job-server", "-n", "models", *ports, env=env)):
+            await eventually(asked.is_set)
