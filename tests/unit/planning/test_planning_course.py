@@ -97,8 +97,8 @@ def test_a_promise_that_one_user_breaks_wants_nothing_more() -> None:
 
 
 def test_what_the_answer_hangs_on_is_settled() -> None:
-    course, _ = drive(asked(needed=Rate(68.0), most_replicas=2), Lab(Service(LAW, 1)))
-    assert course.settled, "two carry about 80 a second, how surely hangs on this"
-    assert {(one.point.replicas, one.point.load) for one in course.settled} == {(2, Rate(68.0))}
+    course, _ = drive(asked(needed=Rate(80.0), most_replicas=2), Lab(Service(LAW, 1)))
+    assert course.settled, "two carry about 80 a second: whether they carry these hangs on this very load"
+    assert {(one.point.replicas, one.point.load) for one in course.settled} == {(2, Rate(80.0))}
     assert course.need is not None
     assert course.document()["answer"]["finding"] == course.need.finding.value
