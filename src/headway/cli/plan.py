@@ -98,7 +98,8 @@ def plan(
     It measures 1, 2, ... replicas. Triggers are off meanwhile; afterwards the model is scaled as before. With --users
     or without a load the answer is about users who wait and think, with --rate about requests that come whatever
     became of those before.
-    Exit code 10 when the load generator was the bottleneck, so that nothing can be told.
+    Exit code 1 when not even one user alone is served as promised, 10 when the load generator was the bottleneck, so
+    that nothing can be told.
     """
     from headway.cli import load_source, plan_chart
     from headway.client import Client
