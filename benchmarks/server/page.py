@@ -178,8 +178,8 @@ INTRODUCTION = """\
 Headway's model server beside other Python model servers: the same joblib files, the same row, one core for the
 server, another for the load generator. This page is written by `make bench-server`, which runs in about 25 minutes on
 any Linux machine with two cores and [wrk](https://github.com/wg/wrk) (Debian, Ubuntu: `sudo apt-get install wrk`).
-How exact [load tests](explanation/load-tests.md) and [capacity plans](explanation/capacity.md#how-well-it-does) are is measured by
-other programs.
+Other programs measure how exact [load tests](explanation/load-tests.md) and
+[capacity plans](explanation/capacity.md#how-well-it-does) are.
 
 **Read ratios, not absolute figures.** Requests per second depend on the machine, its neighbours and the weather; on a
 shared machine they change by a third within minutes. Servers therefore take turns, round after round, and a ratio is
