@@ -80,6 +80,7 @@ class Simulated:
     replica_s: float
     """Replica-seconds, starting and leaving ones included."""
     ended_at: float
+    """When the last replica had left: with a queue at the end that is after the time that is replayed."""
 
 
 def planned(model: str, candidate: Candidate) -> Plan:
@@ -132,6 +133,7 @@ def simulate(
             break  # nobody comes for those that wait
     ended_at = max(now, traffic.until)
     fleet.end(ended_at)
+    ended_at = max([ended_at, *(one.stopped_at for one in fleet.gone if one.stopped_at is not None)])
     return Simulated(candidate, fleet.outcomes, course, tuple(decisions), replica_seconds(fleet), ended_at)
 
 

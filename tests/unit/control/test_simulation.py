@@ -106,6 +106,13 @@ def test_a_fixed_number_is_a_policy_too() -> None:
     assert run.replica_s == pytest.approx(120.0, rel=0.05)
 
 
+def test_a_queue_at_the_end_does_not_make_more_replicas_of_the_mean() -> None:
+    load = traffic(steady((20, 60)), 20.0)
+    one = document("iris", [ran(candidate(minReplicas=1), load)], load, Asked(), [])["policies"][0]
+    assert one["replica_hours"] * 3600 > 22, "it goes on until what waits is done"
+    assert one["replicas"] == {"least": 1, "mean": pytest.approx(1.0), "most": 1}
+
+
 @pytest.mark.parametrize(
     ("trigger", "kind"),
     [
