@@ -11,6 +11,11 @@ there. That loses an interrupt in two ways, both rare:
 Here a thread hears of every signal by the wake-up pipe (``signal.set_wakeup_fd``) the moment it comes. It nudges the
 main thread out of the call by another signal, which does nothing else, and sends again what was raised in vain. An
 event loop that handles signals has a pipe of its own, to the same effect, and takes this one's place meanwhile.
+
+Nor need what is raised end the command. Between a lock's acquisition and the ``try`` that releases it, it leaves a
+clean-up that waits for that lock for ever; and a call that no signal interrupts, as the resolver's, keeps it waiting.
+So the thread ends the process hard at a second signal, or when the first has not ended it after :data:`UNWIND_S`;
+never where the command handles the signal in a way of its own, as a load test does to scale its model back.
 """
 
 from __future__ import annotations
@@ -21,11 +26,11 @@ import signal
 import sys
 import threading
 import time
-from asyncio import CancelledError
+from asyncio import CancelledError, Runner
 from types import FrameType
 from typing import Final, NoReturn
 
-from headway.cli.exit_codes import TERMINATED
+from headway.cli.exit_codes import INTERRUPTED, TERMINATED
 
 NUDGE: Final = signal.SIGURG
 """Ignored by default, so a child that gets it by mistake is not harmed."""
@@ -33,7 +38,12 @@ NUDGES_S: Final = (0.02, 0.1, 0.5)
 """After the signal. Several: one can come to nothing as the signal itself did."""
 AGAIN_S: Final = 0.01
 """Until the main thread has surely left what swallowed its exception; else that is swallowed as well."""
+UNWIND_S: Final = 10.0
+"""A command that a signal has not ended by then is not going to end."""
+TWICE_S: Final = 0.5
+"""What comes sooner is the same one: a launcher hands on what the terminal has sent to both. It is raised again."""
 END_S: Final = 1.0
+_CODES: Final[dict[int, int]] = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 _RAISED_IN_VAIN: Final = 128
 """Added to a signal's number in the pipe."""
 
@@ -67,6 +77,9 @@ class Interrupts:
         if self._at_sigterm is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _terminate)
         sys.unraisablehook = self._raised_in_vain
+        self._due: list[tuple[float, int]] = []
+        """When to send the main thread which signal, or, of a negative number, to end by it."""
+        self._unwinding_since: float | None = None
         self._thread = threading.Thread(target=self._listen, name="interrupts", daemon=True)
         self._thread.start()
         signal.set_wakeup_fd(self._told, warn_on_full_buffer=False)
@@ -83,18 +96,37 @@ class Interrupts:
             signal.signal(signal.SIGTERM, self._at_sigterm)
 
     def _listen(self) -> None:
-        due: list[tuple[float, int]] = []
-        """When to send the main thread which signal."""
         while True:
-            wait_s = max(0.0, min(due)[0] - time.monotonic()) if due else None
+            wait_s = max(0.0, min(self._due)[0] - time.monotonic()) if self._due else None
             if select.select([self._heard], [], [], wait_s)[0]:
                 told = os.read(self._heard, 4096)
                 if not told:
                     return
-                due += [one for number in told for one in _due(number)]
-            for one in [one for one in due if one[0] <= time.monotonic()]:
-                due.remove(one)
-                signal.pthread_kill(self._main, one[1])
+                for number in told:
+                    self._hear(number, time.monotonic())
+            for one in [one for one in self._due if one[0] <= time.monotonic()]:
+                self._due.remove(one)
+                if one[1] > 0:
+                    signal.pthread_kill(self._main, one[1])
+                else:
+                    self._unwinding_since = None
+                    if _unwinds(-one[1]):
+                        _end(-one[1])
+
+    def _hear(self, number: int, now: float) -> None:
+        if number >= _RAISED_IN_VAIN:
+            # What is sent again is no second one.
+            self._unwinding_since = None
+            self._due.append((now + AGAIN_S, number - _RAISED_IN_VAIN))
+        elif number in _CODES:
+            self._due += [(now + after_s, NUDGE) for after_s in NUDGES_S]
+            if not _unwinds(number):
+                return
+            if self._unwinding_since is None:
+                self._unwinding_since = now
+                self._due.append((now + UNWIND_S, -number))
+            elif now - self._unwinding_since >= TWICE_S:
+                _end(number)
 
     def _raised_in_vain(self, what: sys.UnraisableHookArgs) -> None:
         number = _RAISED_BY.get(what.exc_type)
@@ -104,11 +136,17 @@ class Interrupts:
             os.write(self._told, bytes([_RAISED_IN_VAIN + number]))
 
 
-def _due(number: int) -> list[tuple[float, int]]:
-    now = time.monotonic()
-    if number >= _RAISED_IN_VAIN:
-        return [(now + AGAIN_S, number - _RAISED_IN_VAIN)]
-    return [(now + after_s, NUDGE) for after_s in NUDGES_S] if number in (signal.SIGINT, signal.SIGTERM) else []
+def _unwinds(number: int) -> bool:
+    """Whether a signal raises, rather than being ignored or handled in a way of the command's own."""
+    handler = signal.getsignal(number)
+    # A runner's handler of Ctrl-C, a bound one with arguments, cancels what runs where the default one would raise.
+    runner = getattr(getattr(handler, "func", None), "__self__", None)
+    return handler in (signal.default_int_handler, _terminate) or isinstance(runner, Runner)
+
+
+def _end(number: int) -> NoReturn:
+    # Not by the signal's default action: the first process of a container has none.
+    os._exit(_CODES[number])
 
 
 def _wake(number: int, frame: FrameType | None) -> None:

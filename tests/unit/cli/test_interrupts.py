@@ -6,26 +6,32 @@ import asyncio
 import os
 import select
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
+from headway.cli import interrupts
 from headway.cli import main as entry
 from headway.cli.interrupts import Interrupts, Terminated, stopped_by
 from tests.unit.cli.wire import Terminal
 from tests.waiting import PATIENCE_S, wait_until
 
 BOTH = pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+CODES = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 
 
 @pytest.fixture(autouse=True)
-def _signals_as_a_shell_leaves_them() -> Iterator[None]:
-    """A suite that runs in the background of a script has SIGINT ignored."""
+def _signals_as_a_shell_leaves_them(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A suite that runs in the background of a script has SIGINT ignored. And this process is not to be ended."""
+    monkeypatch.setattr(interrupts, "UNWIND_S", 10 * PATIENCE_S)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -140,7 +146,7 @@ def test_who_ignores_sigterm_goes_on_ignoring_it() -> None:
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@CODES
 @pytest.mark.parametrize("lose", [lose_by_blocking, lose_in_a_finalizer])
 def test_a_command_ends_however_it_comes(
     number: int, code: int, lose: Callable[[int], None], terminal: Terminal, monkeypatch: pytest.MonkeyPatch
@@ -159,3 +165,161 @@ def test_a_command_ends_however_it_comes(
 def test_who_stops_waiting() -> None:
     assert all(map(stopped_by, (KeyboardInterrupt, Terminated, asyncio.CancelledError)))
     assert not any(map(stopped_by, (None, ValueError, SystemExit)))
+
+
+@contextmanager
+def process(number: int, script: str, *, unwind_s: float, twice_s: float) -> Iterator[subprocess.Popen[str]]:
+    """``script`` as a process of its own, which a signal may end hard; ``number`` is its ``NUMBER``."""
+    before = f"""
+    import os, select, signal, threading, time
+    from headway.cli import interrupts
+    from headway.cli.interrupts import Interrupts, Terminated
+    NUMBER, LONG_S = {int(number)}, {PATIENCE_S}
+    interrupts.UNWIND_S, interrupts.TWICE_S, interrupts.END_S = {unwind_s}, {twice_s}, LONG_S
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """
+    code = textwrap.dedent(before) + textwrap.dedent(script)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+
+
+def heard(started: subprocess.Popen[str]) -> str:
+    assert started.stdout is not None
+    return started.stdout.readline().strip()
+
+
+IN_A_CLEAN_UP = """
+lock = threading.Lock()
+with Interrupts():
+    try:
+        lock.acquire()
+        signal.raise_signal(NUMBER)
+    finally:
+        try:
+            print("unwinds", flush=True)
+            lock.acquire(timeout=LONG_S)
+        except (KeyboardInterrupt, Terminated):  # of the second one
+            lock.acquire(timeout=LONG_S)
+        os._exit(99)
+"""
+
+
+@CODES
+def test_one_signal_ends_a_command_whose_clean_up_hangs(number: int, code: int) -> None:
+    with process(number, IN_A_CLEAN_UP, unwind_s=0.05, twice_s=PATIENCE_S) as started:
+        assert started.wait(PATIENCE_S) == code
+
+
+@CODES
+def test_one_signal_ends_a_loop_whose_clean_up_hangs(number: int, code: int) -> None:
+    script = """
+    import asyncio
+
+    async def command():
+        try:
+            signal.raise_signal(NUMBER)
+            await asyncio.Event().wait()
+        finally:
+            time.sleep(LONG_S)
+            os._exit(99)
+
+    with Interrupts():
+        asyncio.run(command())
+    """
+    with process(number, script, unwind_s=0.05, twice_s=PATIENCE_S) as started:
+        assert started.wait(PATIENCE_S) == code
+
+
+@CODES
+def test_a_second_signal_ends_it_at_once(number: int, code: int) -> None:
+    with process(number, IN_A_CLEAN_UP, unwind_s=10 * PATIENCE_S, twice_s=0.0) as started:
+        assert heard(started) == "unwinds"
+        started.send_signal(number)
+        assert started.wait(PATIENCE_S) == code
+
+
+@CODES
+def test_a_signal_that_comes_twice_at_once_is_raised_twice(number: int, code: int) -> None:
+    script = """
+    with Interrupts():  # which is left once all that came has been heard
+        try:
+            signal.raise_signal(NUMBER)
+        except (KeyboardInterrupt, Terminated):
+            try:
+                signal.raise_signal(NUMBER)
+            except (KeyboardInterrupt, Terminated):
+                print("twice", flush=True)
+    """
+    with process(number, script, unwind_s=10 * PATIENCE_S, twice_s=10 * PATIENCE_S) as started:
+        assert heard(started) == "twice"
+        assert started.wait(PATIENCE_S) == 0
+
+
+@CODES
+def test_what_is_sent_again_is_no_second_signal(number: int, code: int) -> None:
+    script = """
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(NUMBER)
+
+    with Interrupts():  # which is left once all that came has been heard
+        try:
+            doomed = Finalized()
+            del doomed
+            time.sleep(LONG_S)
+        except (KeyboardInterrupt, Terminated):
+            pass
+    print("unwound", flush=True)
+    """
+    with process(number, script, unwind_s=10 * PATIENCE_S, twice_s=0.0) as started:
+        assert heard(started) == "unwound"
+        assert started.wait(PATIENCE_S) == 0
+
+
+OWN = """
+def own(number, frame):
+    pass
+
+class Clock:
+    late_s = 0.0
+    monotonic = staticmethod(lambda: time.monotonic() + Clock.late_s)
+
+def unwinds(number, really=interrupts._unwinds):
+    try:
+        return really(number)
+    finally:
+        asked.set()
+
+asked = threading.Event()
+interrupts.time, interrupts._unwinds = Clock, unwinds
+"""
+FROM_THE_START = """
+with Interrupts():
+    signal.signal(NUMBER, own)
+    signal.raise_signal(NUMBER)
+"""
+AFTERWARDS = """
+with Interrupts():
+    try:
+        signal.raise_signal(NUMBER)
+        time.sleep(LONG_S)
+    except (KeyboardInterrupt, Terminated):
+        assert asked.wait(LONG_S)
+        signal.signal(NUMBER, own)
+"""
+PAST_THE_END = """
+    assert asked.wait(LONG_S)
+    Clock.late_s = 2 * interrupts.UNWIND_S
+    signal.raise_signal(NUMBER)  # heard before it is left, as whatever is due by then
+"""
+
+
+@CODES
+@pytest.mark.parametrize("begin", [FROM_THE_START, AFTERWARDS], ids=["from the start", "afterwards"])
+def test_who_handles_a_signal_in_a_way_of_its_own_is_never_ended(number: int, code: int, begin: str) -> None:
+    with process(number, OWN + begin + PAST_THE_END, unwind_s=10 * PATIENCE_S, twice_s=0.0) as started:
+        assert started.wait(PATIENCE_S) == 0
