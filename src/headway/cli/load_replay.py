@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,14 +53,15 @@ def _text(path: Path, option: str) -> str:
             if len(content) > MOST_FILE:
                 raise InvalidInput(f"{path} is larger than {MOST_FILE >> 20} MiB unpacked", where=option)
         return content.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InvalidInput(f"cannot read {path}: {error}", where=option) from None
 
 
 def _arrivals(text: str, name: str, rows: int, option: str) -> Iterator[tuple[int, int]]:
     """When in nanoseconds, and of how many rows."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    header = [cell.strip() for cell in next(reader, [])]
+    lines = _lines(text, name)
+    _, first = next(lines, (1, []))
+    header = [cell.strip() for cell in first]
     clock = next((one for one in ("ts_ns", "time") if one in header), None)
     if clock is None:
         raise InvalidInput("no column says when a request came", where=f"{name}:1", hint=HINT)
@@ -67,10 +69,10 @@ def _arrivals(text: str, name: str, rows: int, option: str) -> Iterator[tuple[in
     if "rows" in places and rows != 1:
         raise InvalidInput(f"{name} says how many rows each request had", where="--rows", hint="leave --rows out")
     count = 0
-    for cells in reader:
+    for number, cells in lines:
         if not cells:
             continue
-        where = f"{name}:{reader.line_num}"
+        where = f"{name}:{number}"
         if len(cells) != len(header):
             raise InvalidInput(f"{len(cells)} cells under {len(header)} columns", where=where)
         told = {column: cells[place].strip() for column, place in places.items()}
@@ -80,6 +82,16 @@ def _arrivals(text: str, name: str, rows: int, option: str) -> Iterator[tuple[in
         if count > MOST_RECORDS:
             raise InvalidInput(f"more than {MOST_RECORDS:,} requests", where=option, hint="replay a shorter time")
         yield _at_ns(told[clock], clock, where), _size(told["rows"], where) if "rows" in told else rows
+
+
+def _lines(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each line, with its number."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise InvalidInput(f"this is not CSV: {error}", where=f"{name}:{reader.line_num}") from None
 
 
 def _at_ns(text: str, column: str, where: str) -> int:
@@ -99,6 +111,7 @@ def _at_ns(text: str, column: str, where: str) -> int:
 
 
 def _size(text: str, where: str) -> int:
-    if not text.isdecimal() or int(text) > MOST_ROWS:
+    # Python takes no number of thousands of digits.
+    if not text.isdecimal() or len(text) > 40 or int(text) > MOST_ROWS:
         raise InvalidInput(f"{text[:40]!r} is not a number of rows up to {MOST_ROWS:,}", where=where)
     return max(1, int(text))

@@ -11,6 +11,7 @@ import base64
 import gzip
 import json
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -65,7 +66,7 @@ def order_of(packed: bytes) -> LoadOrder:
         due_us = accumulate(_numbers(wire.gaps_us))
         shape = replace(wire.rest.shape, offsets_s=tuple(at_us / 1e6 for at_us in due_us))
         return replace(wire.rest, shape=shape, sizes=_numbers(wire.sizes))
-    except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, msgspec.MsgspecError) as error:
         raise InvalidInput(f"this is no order for a load test: {error}", where="--order") from None
 
 

@@ -11,6 +11,9 @@ from headway.cli.load_replay import replayed_file
 from headway.domain.errors import InvalidInput
 from headway.domain.load_shapes import Arrivals, Loop
 
+TORN = gzip.compress(b"time\n1\n2\n")[:10] + b"\xff" * 20
+"""With the head of a packed file, and nothing after it that can be unpacked."""
+
 
 def _file(folder: Path, text: str, name: str = "requests.csv") -> Path:
     path = folder / name
@@ -66,6 +69,9 @@ def test_times_of_ones_own(tmp_path: Path, text: str, name: str) -> None:
         ("time,rows\n1,-1\n", "not a number of rows"),
         ("time,rows\n1,100001\n", "not a number of rows"),
         ("time,rows\n1,\u00b2\n", "not a number of rows"),
+        ("time,rows\n1," + "1" * 5000 + "\n", "not a number of rows"),
+        ("time,what\n1," + "x" * 200_000 + "\n", "this is not CSV: field larger than"),
+        ("x" * 200_000, "this is not CSV: field larger than"),
         ("time\n0\n700000\n", "stage 1 takes"),
         ("\x00", "no column"),
     ],
@@ -81,7 +87,7 @@ def test_rows_are_said_once(tmp_path: Path) -> None:
         replayed_file(_file(tmp_path, "time,rows\n1,1\n"), 1.0, 5)
 
 
-@pytest.mark.parametrize("content", [b"time\n\xff\n", b"\x1f\x8b\x00"])
+@pytest.mark.parametrize("content", [b"time\n\xff\n", b"\x1f\x8b\x00", TORN])
 def test_no_text_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ("a.csv" if content.startswith(b"time") else "a.csv.gz")
     path.write_bytes(content)

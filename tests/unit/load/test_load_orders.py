@@ -69,7 +69,10 @@ def test_a_gap_of_days_comes_over() -> None:
     assert order_of(order.packed()) == order
 
 
-@pytest.mark.parametrize("packed", [b"", b"nothing", LoadOrder(model="a", url="b", shape=rate(1, 1)).packed()[:-20]])
+PACKED = LoadOrder(model="a", url="b", shape=rate(1, 1)).packed()
+
+
+@pytest.mark.parametrize("packed", [b"", b"nothing", PACKED[:-20], PACKED[:10] + b"\xff" * 20])
 def test_what_is_no_order_is_refused(packed: bytes) -> None:
     with pytest.raises(InvalidInput, match="no order"):
         order_of(packed)
