@@ -82,7 +82,8 @@ def run_on_cluster(
             )
             loop = asyncio.get_running_loop()
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                loop.add_signal_handler(number, test.stop)
+                if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                    loop.add_signal_handler(number, test.stop)
             report = await test.run()
             if report is None and (failure := test.failure()) is not None:
                 raise error_of_document(failure)

@@ -10,7 +10,8 @@ there. That loses an interrupt in two ways, both rare:
 
 Here a thread hears of every signal by the wake-up pipe (``signal.set_wakeup_fd``) the moment it comes. It nudges the
 main thread out of the call by another signal, which does nothing else, and sends again what was raised in vain. An
-event loop that handles signals has a pipe of its own, to the same effect, and takes this one's place meanwhile.
+event loop that handles signals has a pipe of its own, to the same effect, and takes this one's place meanwhile; that of
+asyncio does not give it back, so it is for the end of a command.
 
 Nor need what is raised end the command. Between a lock's acquisition and the ``try`` that releases it, it leaves a
 clean-up that waits for that lock for ever; and a call that no signal interrupts, as the resolver's, keeps it waiting.
@@ -26,7 +27,9 @@ import signal
 import sys
 import threading
 import time
-from asyncio import CancelledError, Runner
+from asyncio import CancelledError, Runner, get_running_loop
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -64,6 +67,26 @@ def stopped_by(kind: type[BaseException] | None) -> bool:
     return kind is not None and issubclass(kind, KeyboardInterrupt | CancelledError | Terminated)
 
 
+@contextmanager
+def told_to_end(end: Callable[[], None]) -> Iterator[None]:
+    """Within a coroutine: Ctrl-C, SIGTERM, and a terminal that is closed, call ``end`` meanwhile and do nothing else.
+
+    Whoever has the last one ignored, as ``nohup`` does, wants to go on without a terminal.
+    """
+    loop = get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] is signal.SIG_IGN:
+        del before[signal.SIGHUP]
+    for number in before:
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
 class Interrupts:
     """None is lost while it is open. Use as a context manager, in the main thread."""
 
@@ -86,11 +109,11 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._unraisable  # it writes into the pipe
         signal.set_wakeup_fd(-1)
         os.close(self._told)
         self._thread.join(END_S)
         os.close(self._heard)
-        sys.unraisablehook = self._unraisable
         signal.signal(NUDGE, self._at_nudge)
         if self._at_sigterm is signal.SIG_DFL:
             signal.signal(signal.SIGTERM, self._at_sigterm)

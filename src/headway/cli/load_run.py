@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from headway.cli.exit_codes import INTERRUPTED
+from headway.cli.interrupts import told_to_end
 from headway.cli.load_html import render
 from headway.cli.load_text import block, fitting, line, summary
 from headway.cli.output import emit_json, err, is_json, note, out, say, table
@@ -54,7 +54,7 @@ class Order:
 def carry_out(
     make: Callable[[], LoadTester], order: Order, progress: Callable[[LoadPoint], None] | None = None
 ) -> LoadReport:
-    """Run it. SIGINT and SIGTERM end the load at once; what there is by then is reported.
+    """Run it. Ctrl-C, SIGTERM and a terminal that is closed end the load at once; what there is by then is reported.
 
     ``progress``: who hears of each interval; without it, who looks at standard error.
     """
@@ -68,10 +68,7 @@ def carry_out(
 
 
 async def _run(tester: LoadTester, order: Order, progress: Callable[[LoadPoint], None]) -> LoadReport:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, tester.stop)
-    try:
+    with told_to_end(tester.stop):
         return await tester.run(
             order.target,
             order.shape,
@@ -80,9 +77,6 @@ async def _run(tester: LoadTester, order: Order, progress: Callable[[LoadPoint],
             stop_at_breach=order.stop_at_breach,
             progress=progress,
         )
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
 
 
 class LoadProgress:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import uvloop
 from rich.text import Text
 
+from headway.cli.interrupts import told_to_end
 from headway.cli.output import err, is_json
 from headway.cli.plan_text import point_line
 
@@ -43,16 +44,9 @@ def carry_out(
 async def _run(planner: Planner, question: Question) -> dict[str, Any] | None:
     from headway.control.planner import Stopped
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, planner.stop)
-    try:
+    with told_to_end(planner.stop), suppress(Stopped):
         return await planner.run(question)
-    except Stopped:
-        return None
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
+    return None
 
 
 def _tell(step: Step) -> None:

@@ -223,8 +223,8 @@ class Planner:
             for wait in waits:
                 wait.cancel()
 
-    async def _think(self, call: Callable[..., T], *given: Any) -> T:
-        """What ``call`` returns for ``given``; raises :class:`Stopped` as soon as it is told to stop.
+    async def _think(self, call: Callable[[], T]) -> T:
+        """What ``call`` returns; raises :class:`Stopped` as soon as it is told to stop.
 
         Not on a thread of the event loop's own: those are waited for when the loop is closed.
         """
@@ -242,7 +242,7 @@ class Planner:
         def think() -> None:
             found, failure = None, None
             try:
-                found = call(*given)
+                found = call()
             except Exception as error:
                 failure = error
             with suppress(RuntimeError):  # the loop is closed, since this was stopped

@@ -28,7 +28,7 @@ from headway.planning.plan import Question, Tried, ceiling_of, conclude, documen
 from headway.planning.search import Search, Wanted
 
 MOST_SAMPLES: Final = 4000
-"""Times of a user alone that the law is made of."""
+"""Times of a user alone that the law is made of: of more, every so manyth, and fewer than twice as many."""
 
 
 class Course:

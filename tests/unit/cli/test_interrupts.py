@@ -17,10 +17,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 
 from headway.cli import interrupts
 from headway.cli import main as entry
-from headway.cli.interrupts import Interrupts, Terminated, stopped_by
+from headway.cli.interrupts import Interrupts, Terminated, stopped_by, told_to_end
 from tests.unit.cli.wire import Terminal
 from tests.waiting import PATIENCE_S, wait_until
 
@@ -32,9 +33,10 @@ CODES = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (sign
 def _signals_as_a_shell_leaves_them(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A suite that runs in the background of a script has SIGINT ignored. And this process is not to be ended."""
     monkeypatch.setattr(interrupts, "UNWIND_S", 10 * PATIENCE_S)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -323,3 +325,38 @@ PAST_THE_END = """
 def test_who_handles_a_signal_in_a_way_of_its_own_is_never_ended(number: int, code: int, begin: str) -> None:
     with process(number, OWN + begin + PAST_THE_END, unwind_s=10 * PATIENCE_S, twice_s=0.0) as started:
         assert started.wait(PATIENCE_S) == 0
+
+
+LOOPS = pytest.mark.parametrize("make", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+
+@LOOPS
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_runs_in_an_event_loop_is_told_to_end(number: int, make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    found: list[object] = []
+
+    async def work() -> None:
+        before, told = signal.getsignal(number), asyncio.Event()
+        with told_to_end(told.set):
+            signal.raise_signal(number)
+            await asyncio.wait_for(told.wait(), PATIENCE_S)
+        found.append(signal.getsignal(number) is before)
+
+    with Interrupts(), asyncio.Runner(loop_factory=make) as runner:
+        before = signal.getsignal(number)
+        runner.run(work())
+        assert signal.getsignal(number) is before
+    assert found == [True]
+
+
+@LOOPS
+def test_under_nohup_a_terminal_that_is_closed_ends_nothing(make: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    async def work() -> None:
+        with told_to_end(lambda: None):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(work())
