@@ -36,6 +36,7 @@ class JobPods:
         self._tmp = tempfile.TemporaryDirectory(prefix="pods-")
         self._running: dict[Name, asyncio.Task[None]] = {}
         self._processes: dict[Name, asyncio.subprocess.Process] = {}
+        self._told_to_end: set[Name] = set()
 
     async def look(self) -> None:
         """Until cancelled."""
@@ -45,7 +46,9 @@ class JobPods:
                     for number in range(job["spec"].get("parallelism", 1)):
                         self._start(job, number)
             for name, process in self._processes.items():
-                if self.api.cluster.find(POD, name) is None and process.returncode is None:
+                gone = self.api.cluster.find(POD, name) is None
+                if gone and name not in self._told_to_end and process.returncode is None:
+                    self._told_to_end.add(name)  # once, as a kubelet does: what a process does then is its own
                     process.terminate()
             await asyncio.sleep(0.02)
 
