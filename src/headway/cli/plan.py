@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from headway.ports.load_generator import LoadRequest
 
 PANEL = "Traffic and replicas"
-MOST_FAILED: Final = 0.001
-"""Without a promise about errors."""
 MOST_TRIED: Final = 16
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.", autocompletion=model_names)]
 
@@ -63,7 +61,7 @@ def plan(
     warm_up: Annotated[str, typer.Option(metavar="LENGTH", help="Before each run, at its load.")] = "3s",
     cpu_ceiling: Annotated[
         str, typer.Option(metavar="PERCENT", help="Replicas may use so much of their cores.")
-    ] = "85%",
+    ] = f"{plan_flags.CPU_CEILING:.0%}",
     node_cores: Annotated[str | None, typer.Option(metavar="CORES", help="Of one node, such as 4.")] = None,
     node_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Of one node, such as 16Gi.")] = None,
     node_pods: Annotated[
@@ -177,7 +175,7 @@ def _promises(texts: list[str] | None) -> tuple[Promise, float]:
             hint="--sla 'p95<1s', in quotes",
         )
     errors = [one.bound for one in found if one.what == ERRORS]
-    return latency[0], errors[0] if errors else MOST_FAILED
+    return latency[0], errors[0] if errors else plan_flags.MOST_FAILED
 
 
 def _question(

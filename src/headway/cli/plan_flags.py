@@ -16,6 +16,10 @@ OF_A_KEPT_PLAN: Final = frozenset(
 )
 """What ``--show`` can do something with; all others are about measuring."""
 LEAST_RUN_S: Final = 1.0
+MOST_FAILED: Final = 0.001
+"""Without a promise about errors."""
+CPU_CEILING: Final = 0.85
+"""Without ``--cpu-ceiling``."""
 
 
 def check(context: typer.Context) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from headway.cli.axes import figure
 from headway.cli.output import GAP, count_text
+from headway.cli.plan_flags import CPU_CEILING, MOST_FAILED
 from headway.cli.plan_policy import following
 from headway.cli.scaling_text import folded
 from headway.cli.times import local
@@ -110,7 +111,10 @@ def again(name: str, plan: Plan) -> str:
     if asked is None and load["kind"] == "rate":
         size = " --rate 1"
     think = f" --think-time {load['think_time_s']:g}s" if load.get("think_time_s", 1.0) != 1.0 else ""
-    return f"headway plan {name} --sla '{plan['promise']}'{size}{think}"
+    failed, ceiling = plan.get("errors", MOST_FAILED), plan.get("cpu_ceiling", CPU_CEILING)
+    errors = f" --sla 'errors<{100 * failed:g}%'" if failed != MOST_FAILED else ""
+    cpu = f" --cpu-ceiling {100 * ceiling:g}%" if ceiling != CPU_CEILING else ""
+    return f"headway plan {name} --sla '{plan['promise']}'{errors}{size}{think}{cpu}"
 
 
 def answer(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -179,7 +183,7 @@ def rows(plan: Plan) -> Iterator[list[str]]:
     more = columns(plan)[5:-1]
     told = {"cores": "{:g}", "nodes": "{}", "price": "{:,.2f}"}
     bound = {
-        "cpu": f"cpu ceiling, {percent(plan.get('cpu_ceiling', 0.85))}",
+        "cpu": f"cpu ceiling, {percent(plan.get('cpu_ceiling', CPU_CEILING))}",
         "measured": "seen broken",
         "saturation": "saturation",
     }

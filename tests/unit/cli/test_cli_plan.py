@@ -211,12 +211,19 @@ def test_other_requests_and_another_version_make_it_stale(here: Installation, ro
     rows.write_text("[[3, 4]]")
     shown = here.ok("plan", "iris", "--show", "--data", str(rows))
     assert "stale: the requests that would be sent are others" in shown
-    assert "measure again: headway plan iris --sla 'p95<1s' --users 500\n" in shown
+    assert "measure again: headway plan iris --sla 'p95<1s' --users 500 --cpu-ceiling 80%\n" in shown
     assert "holds as long as" not in shown
     where, text = here.refused("plan", "iris", "--show", "--write-policy", "--data", str(rows))
     assert where == "--write-policy"
     assert "measure again" in text
     assert here.policy is None
+
+
+def test_a_stale_plan_is_made_again_with_what_it_promised(here: Installation, rows: Path) -> None:
+    keep(here, rows, {**DOCUMENT, "errors": 0.015, "cpu_ceiling": 0.85})
+    rows.write_text("[[3, 4]]")
+    shown = here.ok("plan", "iris", "--show", "--data", str(rows))
+    assert "measure again: headway plan iris --sla 'p95<1s' --sla 'errors<1.5%' --users 500\n" in shown
 
 
 def test_other_resources_make_it_stale(here: Installation, rows: Path) -> None:
