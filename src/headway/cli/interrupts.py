@@ -115,7 +115,7 @@ class Interrupts:
         self._thread.join(END_S)
         os.close(self._heard)
         signal.signal(NUDGE, self._at_nudge)
-        if self._at_sigterm is signal.SIG_DFL:
+        if signal.getsignal(signal.SIGTERM) is _terminate:  # a command that is over may have it ignored
             signal.signal(signal.SIGTERM, self._at_sigterm)
 
     def _listen(self) -> None:

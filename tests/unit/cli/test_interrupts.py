@@ -360,3 +360,13 @@ def test_under_nohup_a_terminal_that_is_closed_ends_nothing(make: Callable[[], a
 
     with asyncio.Runner(loop_factory=make) as runner:
         runner.run(work())
+
+
+def test_what_a_command_that_is_over_has_ignored_stays_ignored() -> None:
+    with Interrupts():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as a worker does, that is sent them until it is gone
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
