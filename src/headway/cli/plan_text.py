@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
@@ -16,6 +16,7 @@ from headway.cli.output import GAP, count_text
 from headway.cli.plan_flags import CPU_CEILING, MOST_FAILED
 from headway.cli.plan_policy import following
 from headway.cli.scaling_text import folded
+from headway.cli.simulate_text import money
 from headway.cli.times import local
 from headway.planning.measured import Point, Users
 
@@ -133,7 +134,7 @@ def answer(plan: Plan) -> Iterator[tuple[str, str]]:
     if "nodes" in asked:
         parts.append(count_text(asked["nodes"], "node"))
     if "price" in asked:
-        parts.append(f"price {asked['price']:,.2f}")
+        parts.append(f"price {money(asked['price'])}")
     verb = "needs" if asked["load"]["kind"] == "users" and round(asked["load"]["size"]) == 1 else "need"
     yield f"{needs} {verb} {', '.join(parts)}", "bold"
     expected = asked["expected"]
@@ -181,7 +182,7 @@ def rows(plan: Plan) -> Iterator[list[str]]:
     """What each number of replicas carries."""
     kind = plan["load"]["kind"]
     more = columns(plan)[5:-1]
-    told = {"cores": "{:g}", "nodes": "{}", "price": "{:,.2f}"}
+    told: dict[str, Callable[[Any], str]] = {"cores": "{:g}".format, "nodes": str, "price": money}
     bound = {
         "cpu": f"cpu ceiling, {percent(plan.get('cpu_ceiling', CPU_CEILING))}",
         "measured": "seen broken",
@@ -194,7 +195,7 @@ def rows(plan: Plan) -> Iterator[list[str]]:
             f"{_bare(kind, one['low'])} to {_bare(kind, one['high'])}" if one["high"] else "-",
             figure(one["rate_per_s"]),
             time_text(one["value_s"]),
-            *(told[name].format(one[name]) if name in one else "-" for name in more),
+            *(told[name](one[name]) if name in one else "-" for name in more),
             bound.get(one["by"], str(plan["promise"])),
         ]
 

@@ -71,6 +71,7 @@ def test_a_kept_plan_is_told_for_other_nodes_too(here: Installation, rows: Path)
     shown = here.ok(*asked)
     for told in ("500 users need 8 replicas, 8 cores, 2 nodes, price 200.00", "node pool: min 1, max 1 nodes"):
         assert told in shown, shown
+    assert "2 nodes, price 0.024" in here.ok(*asked[:-1], "0.012"), "of a node for a minute"
     found = json.loads(here.ok(*asked, "--spare-nodes", "1", "-o", "json"))["document"]
     assert (found["answer"]["nodes"], found["answer"]["price"]) == (3, 300.0)
     assert found["node_pool"] == {
