@@ -11,7 +11,7 @@ from headway.cli.load_replay import replayed_file
 from headway.domain.errors import InvalidInput
 from headway.domain.load_shapes import Arrivals, Loop
 
-TORN = gzip.compress(b"time\n1\n2\n")[:10] + b"\xff" * 20
+TORN = gzip.compress(b"time\n1\n2\n", mtime=0)[:10] + b"\xff" * 20
 """With the head of a packed file, and nothing after it that can be unpacked."""
 
 
