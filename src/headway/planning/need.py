@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from headway.planning.capacity import NEAREST, Ceiling, Predicts, capacity
+from headway.planning.capacity import NEAREST, SURE_Z, Ceiling, Predicts, capacity
 from headway.planning.forecast import Expected
 from headway.planning.measured import Load, Users, size
 from headway.planning.search import Search
@@ -21,9 +21,6 @@ from headway.planning.search import Search
 MOST_REPLICAS: Final = 200
 MOST_RUNS: Final = 9
 """Of the load asked about at one number of replicas; what is unsure then is too close to call."""
-SURER_Z: Final = 2.3263
-"""One-sided 99 %. Surer than of what is carried: a replica too few breaks the promise for good, and what is close is
-measured before it is said."""
 _FAR: Final = 1.6
 """A value that is roughly this many times the limit is not looked at closely, unless no better one comes."""
 _FLAT: Final = 0.98
@@ -60,7 +57,7 @@ class Need:
 
 
 def replicas_for(
-    model: Predicts, load: Load, limit_s: float, ceiling: Ceiling | None = None, z: float = SURER_Z, least: int = 1
+    model: Predicts, load: Load, limit_s: float, ceiling: Ceiling | None = None, z: float = SURE_Z, least: int = 1
 ) -> Need:
     """The fewest replicas, ``least`` or more, that keep the promise under ``load``, surely."""
     while _too_few(model, least, load, limit_s):

@@ -87,7 +87,7 @@ def test_enough_is_the_fewest_that_surely_keep_the_promise() -> None:
 
 def test_fewer_that_may_do_are_told_beside_it() -> None:
     need = replicas_for(Known(spread=0.4), Rate(100.0), 0.061)
-    assert (need.finding, need.replicas) == (Finding.ENOUGH, 12)
+    assert (need.finding, need.replicas) == (Finding.ENOUGH, 6)
     assert need.doubt is not None
     assert need.doubt.replicas == 3
 
