@@ -39,12 +39,13 @@ from headway.planning.capacity import capacity
 from headway.planning.course import Course
 from headway.planning.measured import Load, Point, Rate, Run, Users, resized, size
 from headway.planning.nodes import Size
-from headway.planning.plan import Question
+from headway.planning.plan import Question, searched
 from headway.planning.search import Search
 
 RUNS, REQUESTS, WARMUP = 3, 1500, 400
 LONG, LONG_WARMUP = 250_000, 10_000
 CLOSE, CLOSE_RUNS = 0.15, 6
+"""So near to the limit a truth is the mean of so many long runs."""
 SHARES = (0.55, 0.75, 0.9, 1.0)
 """Of what the plan says is carried: where points are held out."""
 
@@ -102,10 +103,10 @@ def planned(truth: Truth, question: Question, seed: int) -> Course:
     return course
 
 
-def question(like: Load, limit_s: float, measured: int, most: int, needed: Load | None = None) -> Question:
+def question(like: Load, limit_s: float, measured: tuple[int, ...], most: int, needed: Load | None = None) -> Question:
     return Question(
         promise=parse(f"p95<{max(1, round(limit_s * 1000))}ms"), most_failed=0.001, like=like, needed=needed,
-        most_replicas=most, measured=tuple(range(1, measured + 1)), cpu_share=1.0, each=Size(1.0),
+        most_replicas=most, measured=measured, cpu_share=1.0, each=Size(1.0),
     )  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def examine(number: int, seed: int, most: int) -> tuple[list[Held], list[tuple[s
     rng = random.Random(seed)
     like: Load = Users(1, 1.0) if number % 2 == 0 else Rate(1.0)
     limit_s = alone_p95(truth) * rng.uniform(2.0, 4.5)
-    course = planned(truth, question(like, limit_s, most - 1 if most > 2 else most, most), seed)
+    course = planned(truth, question(like, limit_s, searched(most), most), seed)
     search, model = course.search, course.model
     what = (
         f"{truth.law} c={truth.servers} serial={truth.serial:g} shared={truth.shared:g} {type(like).__name__.lower()}"
@@ -233,10 +234,10 @@ def needs(number: int, seed: int, most: int) -> Needed:
     truth = random_service(rng)
     like: Load = Users(1, rng.choice((0.5, 1.0, 2.0))) if rng.random() < 0.5 else Rate(1.0)
     limit_s = alone_p95(truth) * rng.uniform(2.0, 5.0)
-    alone = question(like, limit_s, 1, 1)
+    alone = question(like, limit_s, (1,), 1)
     limit_s = alone.promise.bound
     load = resized(like, one_carries(truth, alone, seed) * rng.uniform(0.5, 6.0))
-    course = planned(truth, question(like, limit_s, 2, most, load), seed * 77 + number)
+    course = planned(truth, question(like, limit_s, (1, 2), most, load), seed * 77 + number)
     need = course.need
     assert need is not None
     true = truly_needed(truth, load, limit_s, need.replicas or 4, rng)

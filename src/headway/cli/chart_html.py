@@ -11,7 +11,7 @@ from typing import Final
 
 from headway.cli.axes import Tick
 from headway.cli.chart import Chart, Curve, stretches
-from headway.cli.chart_page import Scale, embedded, page
+from headway.cli.chart_page import PICTURE, Scale, embedded, page
 
 WIDTH: Final = 1000.0
 LEFT, RIGHT, TOP = 64.0, 30.0, 26.0
@@ -144,12 +144,9 @@ follow(data.windows, data.span, 30, (at, begin, end) => {
 });
 """
 
-_BODY: Final = """<h1>{title}</h1>
+_BODY: Final = (
+    """<h1>{title}</h1>
 {facts}
-<div class="legend">{legend}</div>
-<div class="wide">
-<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
-{drawn}
-</svg>
-</div>
-<div id="tip"></div>"""
+"""
+    + PICTURE
+)

@@ -16,6 +16,15 @@ Scale = Callable[[float], float]
 LIGHT: Final = ("#6aa9e9", "#1f66b5", "#d97706", "#a3308f", "#0f8a6d", "#7a5af0", "#8a6d3b", "#4b5563")
 DARK: Final = ("#8cc2f7", "#4a94e8", "#f5a742", "#e07ad0", "#3cc7a2", "#a594fb", "#cdb17c", "#aab4c0")
 
+PICTURE: Final = """<div class="legend">{legend}</div>
+<div class="wide">
+<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
+{drawn}
+</svg>
+</div>
+<div id="tip"></div>"""
+"""Part of a page's body, to be formatted: the picture with its legend, and where values under the pointer are told."""
+
 
 def page(*, title: str, style: str, body: str, data: str, script: str) -> str:
     """The whole file. ``title`` and ``body`` are HTML; ``style`` and ``script`` come after what all pages share."""

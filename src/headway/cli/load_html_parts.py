@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from headway.cli.chart_page import PICTURE
+
 STYLE: Final = """
 :root{--kept:#0f7a4f;--broken:#c01f2d;--refused:#a05a00;--none:#4b5563}
 @media(prefers-color-scheme:dark){:root{--kept:#4cd79a;--broken:#ff7b84;--refused:#f5a742;--none:#aab4c0}}
@@ -45,17 +47,15 @@ follow(data.spans, [0, data.until], 50, (at, begin, end) => {
 });
 """
 
-BODY: Final = """<h1>{title} <span class="verdict {outcome}">{verdict}</span></h1>
+BODY: Final = (
+    """<h1>{title} <span class="verdict {outcome}">{verdict}</span></h1>
 <p class="soft">{when}</p>
 <div class="facts">{facts}</div>
 <div class="wide">{phases}</div>
-<div class="legend">{legend}</div>
-<div class="wide">
-<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
-{drawn}
-</svg>
-</div>
-<div id="tip"></div>
+"""
+    + PICTURE
+    + """
 {decisions}
 <h2>How to read it</h2>
 <ul>{notes}</ul>"""
+)

@@ -192,7 +192,7 @@ def _question(
     price: float | None,
 ) -> Question:
     from headway.planning.measured import Load, Rate, Users
-    from headway.planning.plan import Question
+    from headway.planning.plan import Question, searched
 
     try:
         ceiling = share(cpu_ceiling)
@@ -205,16 +205,13 @@ def _question(
         plan_nodes.check_fit(each, node)
     like: Load = Rate(rate or 1.0) if rate is not None else Users(users or 1, think_s)
     needed = like if rate is not None or users is not None else None
-    # One number of replicas is left to try the prediction at; two are too few to leave one out: what a second replica
-    # adds is told by no point at one.
-    measured = tuple(range(1, max_replicas if max_replicas > 2 else max_replicas + 1))
     return Question(
         promise=promise,
         most_failed=most_failed,
         like=like,
         needed=needed,
         most_replicas=max_replicas,
-        measured=measured,
+        measured=searched(max_replicas),
         cpu_share=ceiling,
         each=each,
         node=node,

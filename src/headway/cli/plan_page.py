@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from headway.cli import plan_text
-from headway.cli.chart_page import Scale, embedded, page
+from headway.cli.chart_page import PICTURE, Scale, embedded, page
 from headway.cli.load_html_parts import STYLE
 from headway.cli.plan_picture import Picture, Series, picture_of
 
@@ -165,20 +165,18 @@ td:last-child,th:last-child{text-align:left;padding-left:24px}
 .table{margin-top:14px}
 .phase{stroke-dasharray:2 4}
 """
-_BODY: Final = """<h1>{promise}</h1>
+_BODY: Final = (
+    """<h1>{promise}</h1>
 <p class="soft">{when}</p>
 {stale}
 <div class="facts">{answer}</div>
-<div class="legend">{legend}</div>
-<div class="wide">
-<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
-{drawn}
-</svg>
-</div>
-<div id="tip"></div>
+"""
+    + PICTURE
+    + """
 <div class="wide table">{table}</div>
 <h2>What to know of it</h2>
 <ul>{notes}</ul>
 {policy}
 <h2>How to read it</h2>
 <ul>{reading}</ul>"""
+)

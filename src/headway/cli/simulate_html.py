@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from headway.cli import simulate_text
 from headway.cli.axes import Tick, clock_ticks, time_unit
-from headway.cli.chart_page import page
+from headway.cli.chart_page import PICTURE, page
 from headway.cli.load_chart import Curve, LoadChart, Panel, counted_panel, panel_of
 from headway.cli.load_drawing import WIDTH, drawn, told
 from headway.cli.load_html_parts import STYLE
@@ -176,17 +176,15 @@ def _script(begin_at: float) -> str:
 _STYLE: Final = """
 tr.best td{font-weight:600}summary{cursor:pointer;color:var(--soft);padding:3px 0}details ul{margin-left:8px}
 """
-_BODY: Final = """<h1>{title} {verdict}</h1>
+_BODY: Final = (
+    """<h1>{title} {verdict}</h1>
 <div class="facts soft">{facts}</div>
 <div class="wide">{table}</div>
-<div class="legend">{legend}</div>
-<div class="wide">
-<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">
-{drawn}
-</svg>
-</div>
-<div id="tip"></div>
+"""
+    + PICTURE
+    + """
 <h2>Changes of the number of replicas</h2>
 {changes}
 <h2>How to read it</h2>
 <ul>{notes}</ul>"""
+)

@@ -25,7 +25,7 @@ from headway.domain.load_samples import failed
 from headway.domain.load_shapes import LoadShape, rate, users
 from headway.planning.course import Course
 from headway.planning.measured import Load, Point, Run, Users, promised, size
-from headway.planning.plan import Question
+from headway.planning.plan import Question, counted
 from headway.planning.search import Search, Wanted
 from headway.ports.clock import Clock
 from headway.ports.load_generator import LoadRequest, LoadTarget
@@ -147,7 +147,7 @@ class Planner:
         if self._pinned == replicas:
             return
         self._check()
-        self._tell(Step(f"{_counted(replicas)}, triggers off"))
+        self._tell(Step(f"{counted(replicas)}, triggers off"))
         await self._watch.set_replicas(replicas)
         deadline = self._clock.monotonic() + READY_S
         while True:
@@ -156,7 +156,7 @@ class Planner:
                 break
             self._check()
             if self._clock.monotonic() > deadline:
-                what = f"{_counted(replicas)} wished, not ready after {READY_S:.0f} s"
+                what = f"{counted(replicas)} wished, not ready after {READY_S:.0f} s"
                 raise NotReady(what, hint=f"headway status {self._target.model}")
             await self._clock.sleep(0.2)
         self._pinned = replicas
@@ -277,10 +277,6 @@ def _broken(search: Search) -> PromiseBroken:
         where="--sla",
         hint="more replicas do not make a single request faster; promise more time, or make the model faster",
     )
-
-
-def _counted(replicas: int) -> str:
-    return f"{replicas} replica{'' if replicas == 1 else 's'}"
 
 
 def _closed(load: Load) -> bool:

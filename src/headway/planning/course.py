@@ -22,7 +22,7 @@ import numpy as np
 from headway.planning.beliefs import Evidence
 from headway.planning.choice import Errors, Model, choose
 from headway.planning.forecast import Expected, Forecast
-from headway.planning.measured import Load, Point
+from headway.planning.measured import Point
 from headway.planning.need import Need, decisive
 from headway.planning.plan import Question, Tried, ceiling_of, conclude, document, needed, to_try
 from headway.planning.search import Search, Wanted
@@ -106,28 +106,26 @@ class Course:
             self._fitted = choose(self._forecast)
         return self._fitted
 
-    def _foretell(self, replicas: int, load: Load, into: Callable[[Tried], None], why: str) -> Wanted:
-        (self._foretold,) = self.model.at([(replicas, load)])
-        self._into = into
-        return Wanted(replicas, load, why.format(ms=self._foretold.value_s * 1000))
+    def _ask(self, foretold: Expected, into: Callable[[Tried], None], why: str) -> Wanted:
+        self._foretold, self._into = foretold, into
+        return Wanted(foretold.replicas, foretold.load, why)
 
     def _try(self) -> Wanted | None:
         if self.tried is not None:
             return None
-        held = to_try(self.model, self.question, self._ceiling())
+        ceiling = ceiling_of(self.search.points, self.question.each, self.question.cpu_share)
+        held = to_try(self.model, self.question, ceiling)
         if held is None:
             return None
-        return self._foretell(*held, self._keep_tried, "a load that was not measured, predicted {ms:.1f} ms")
+        (foretold,) = self.model.at([held])
+        why = f"a load that was not measured, predicted {foretold.value_s * 1000:.1f} ms"
+        return self._ask(foretold, self._keep_tried, why)
 
     def _keep_tried(self, tried: Tried) -> None:
         self.tried = tried
 
     def _settle(self) -> Wanted | None:
-        self.need = needed(self.question, self.search, self.model)
-        wanted = None if self.need is None else decisive(self.need, self.search, self.question.most_replicas)
-        if wanted is None:
+        self.need = need = needed(self.question, self.search, self.model)
+        if need is None or need.doubt is None or decisive(need, self.search, self.question.most_replicas) is None:
             return None
-        return self._foretell(*wanted, self.settled.append, "the answer hangs on it")
-
-    def _ceiling(self) -> Any:
-        return ceiling_of(self.search.points, self.question.each, self.question.cpu_share)
+        return self._ask(need.doubt, self.settled.append, "the answer hangs on it")

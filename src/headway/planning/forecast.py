@@ -123,7 +123,8 @@ class Forecast:
             for (k, load), seed in zip(loads, seeds, strict=True)
         ]
         centres = simulate(cases[: len(loads)], streams=CENTRE_STREAMS, requests=CENTRE_REQUESTS)
-        beside = simulate(cases, streams=APART_STREAMS, requests=CENTRE_REQUESTS)
+        alone = len(self.fitted) == 1  # then there is nothing that it could differ from
+        beside = centres if alone else simulate(cases, streams=APART_STREAMS, requests=CENTRE_REQUESTS)
         weights = np.array([f.weight for f in self.fitted])
         few = np.array([_seen(promise, o) for o in beside]).reshape(len(self.fitted), len(loads), 3)
         logs = few - few[0] + np.array([_seen(promise, o) for o in centres])

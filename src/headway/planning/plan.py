@@ -49,6 +49,15 @@ class Question:
     price: float | None = None
 
 
+def searched(most_replicas: int) -> tuple[int, ...]:
+    """At how many replicas the search is made, where so many may be started.
+
+    One number is left to try the prediction at; two are too few to leave one out: what a second replica adds is told
+    by no point at one.
+    """
+    return tuple(range(1, most_replicas if most_replicas > 2 else most_replicas + 1))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tried:
     """The held-out point: predicted first, then run."""
@@ -189,7 +198,7 @@ def _notes(
         _, broken = search.bracket(one.replicas)
         if broken is not None and one.low > size(broken.load):
             found.append(
-                f"{_replicas(one.replicas)}: {one.low:.3g} to {one.high:.3g} are foretold, but the promise was seen "
+                f"{counted(one.replicas)}: {one.low:.3g} to {one.high:.3g} are foretold, but the promise was seen "
                 f"broken at {size(broken.load):.3g}: runs were disturbed, or something is waited for that no belief has"
             )
     per_replica = [c.size / c.replicas for c in carried if c.size > 0]
@@ -203,7 +212,8 @@ def _notes(
     return found
 
 
-def _replicas(count: int) -> str:
+def counted(count: int) -> str:
+    """``1 replica``, ``2 replicas``."""
     return f"{count} replica{'' if count == 1 else 's'}"
 
 

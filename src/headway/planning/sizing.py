@@ -45,6 +45,8 @@ def policy(
     The target is what one replica carries of the largest number that was planned: the price of scaling out is in it.
     Of one replica at most there is nothing to scale, so no trigger.
     """
+    if most <= 1:
+        return {"minReplicas": 1, "maxReplicas": 1}
     useful = [c for c in carried if c.size > 0]
     each = min(c.rate_per_s / c.replicas for c in useful)
     triggers: list[dict[str, Any]] = [{"type": "rps", "target": _tidy(each), "window": "15s"}]
@@ -53,8 +55,6 @@ def policy(
     if statistic in {"p50", "p75", "p95", "p99", "mean"}:
         name = "average" if statistic == "mean" else statistic
         triggers.append({"type": "latency", "quantile": name, "threshold": _length(limit_s * 0.9), "window": "1m"})
-    if most <= 1:
-        return {"minReplicas": 1, "maxReplicas": 1}
     return {
         "minReplicas": 1,
         "maxReplicas": most,
